@@ -1,0 +1,15 @@
+//! Element types, shapes, tensors and their views.
+
+mod bytes;
+pub mod dtype;
+pub mod layout;
+pub mod quant;
+pub mod shape;
+pub mod tensor;
+pub mod view;
+
+pub use bytes::AlignedBytes;
+pub use dtype::{DType, Element};
+pub use shape::Shape;
+pub use tensor::Tensor;
+pub use view::{TensorView, TensorViewMut};

@@ -1,0 +1,52 @@
+//! How a CPU kernel is called.
+
+use crate::base::{Tensor, TensorView, TensorViewMut};
+use crate::error::Result;
+use crate::graph::Problem;
+use crate::hardware::DeviceInfo;
+
+/// Constants rearranged for one kernel, once, before the first run: panels, column sums, compiled formulas' tables.
+#[derive(Debug, Clone, Default)]
+pub struct Packed {
+    /// In the kernel's own order.
+    pub parts: Vec<Tensor>,
+}
+
+/// One launch. Kernels use the rayon pool they are called in (`rayon::current_num_threads()`), and none when
+/// the work is too small to share.
+pub struct Call<'a> {
+    /// What to compute.
+    pub problem: &'a Problem,
+    /// What [`CpuKernel::pack`] gave, if anything.
+    pub packed: Option<&'a Packed>,
+    /// The family's inputs, then the epilogue's operands. Inputs that were packed and are not needed any more are `None`,
+    /// as are optional ones left out. Aligned to 64 bytes unless the caller's own.
+    pub inputs: &'a [Option<TensorView<'a>>],
+    /// Outputs; `None` when nobody wants one.
+    pub outputs: &'a mut [Option<TensorViewMut<'a>>],
+    /// As many bytes as [`CpuKernel::scratch_bytes`] asked for, aligned to 64, contents undefined.
+    pub scratch: &'a mut [u8],
+}
+
+/// The code of one row of the kernel table.
+pub struct CpuKernel {
+    /// Name of the row.
+    pub name: &'static str,
+    /// Rearranges constant inputs (`None` where an input is not constant). Gives the packed form and the indices of the
+    /// inputs that [`CpuKernel::run`] then no longer needs; `None` when there is nothing to pack.
+    pub pack: fn(&Problem, &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>>,
+    /// Scratch bytes of one launch.
+    pub scratch_bytes: fn(&Problem, &DeviceInfo) -> usize,
+    /// Computes.
+    pub run: fn(&mut Call) -> Result<()>,
+}
+
+/// [`CpuKernel::pack`] of kernels that rearrange nothing.
+pub fn pack_nothing(_: &Problem, _: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
+    Ok(None)
+}
+
+/// [`CpuKernel::scratch_bytes`] of kernels that need none.
+pub fn no_scratch(_: &Problem, _: &DeviceInfo) -> usize {
+    0
+}

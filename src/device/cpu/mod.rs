@@ -1,0 +1,31 @@
+//! The CPU device and its kernels.
+
+pub mod call;
+
+mod attend;
+mod conv;
+mod gemm;
+mod movement;
+mod pool;
+mod recurrent;
+mod reduce;
+mod scalar;
+mod select;
+
+pub use call::{Call, CpuKernel, Packed};
+
+/// The code behind every CPU row of the kernel table.
+pub fn kernels() -> impl Iterator<Item = &'static CpuKernel> {
+    let tables: [&[CpuKernel]; 9] = [
+        scalar::KERNELS,
+        gemm::KERNELS,
+        conv::KERNELS,
+        pool::KERNELS,
+        reduce::KERNELS,
+        attend::KERNELS,
+        movement::KERNELS,
+        recurrent::KERNELS,
+        select::KERNELS,
+    ];
+    tables.into_iter().flatten()
+}

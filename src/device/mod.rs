@@ -1,0 +1,4 @@
+//! Devices: where command lists run.
+
+pub mod api;
+pub mod cpu;

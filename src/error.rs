@@ -1,0 +1,41 @@
+//! The one error type of the crate.
+
+/// What went wrong, where, and where it can be said, how to mend it.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file could not be read or written.
+    #[error("{path}: {why}")]
+    File { path: String, why: String },
+    /// The model file is damaged, hostile or breaks its specification.
+    #[error("bad model: {at}: {why}")]
+    BadModel { at: String, why: String },
+    /// A node asks for something that no kernel or operator definition covers.
+    #[error("unsupported: {at}: {why}")]
+    Unsupported { at: String, why: String },
+    /// The caller's tensors, names or options do not fit the model.
+    #[error("bad input: {0}")]
+    BadInput(String),
+    /// A node's operands do not fit its operator.
+    #[error("node {node} ({op}): {why}")]
+    Node { node: String, op: String, why: String },
+    /// A device failed, or has no driver, no memory, or no adapter.
+    #[error("device {device}: {why}")]
+    Device { device: String, why: String },
+    /// The memory budget or the device is full.
+    #[error("out of memory on {device}: {needed_bytes} bytes needed, {available_bytes} available")]
+    OutOfMemory { device: String, needed_bytes: u64, available_bytes: u64 },
+    /// An output holds NaN or infinity and the caller asked to be told.
+    #[error("output {output} is not finite")]
+    NonFinite { output: String },
+}
+
+/// `std::result::Result` with this crate's error.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// Whether the cause is a missing operator or kernel rather than a mistake (exit code 77 of the command line).
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Error::Unsupported { .. })
+    }
+}

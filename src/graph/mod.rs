@@ -1,0 +1,12 @@
+//! The graph, the operator table, and what each operator computes.
+
+pub mod attr;
+pub mod ir;
+pub mod op;
+pub mod ops;
+pub mod problem;
+
+pub use attr::{Attr, Attrs};
+pub use ir::{Dim, Epilogue, Graph, Node, NodeId, Port, Value, ValueId};
+pub use op::{Lower, OpDef, Operand, Refusal, Site, Type, find};
+pub use problem::Problem;

@@ -1,0 +1,89 @@
+//! A device's description.
+
+/// The kinds of device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+#[allow(missing_docs)]
+pub enum DeviceKind {
+    Cpu,
+    Cuda,
+    Wgpu,
+    /// Runs nothing; a virtual clock for tests of planning.
+    Null,
+}
+
+bitflags::bitflags! {
+    /// Instruction sets and features that kernels ask for.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Capabilities: u64 {
+        /// x86: AVX2 with FMA and F16C.
+        const AVX2 = 1 << 0;
+        /// x86: AVX-512 F, BW, DQ, VL.
+        const AVX512 = 1 << 1;
+        /// x86: AVX-512 VNNI.
+        const AVX512_VNNI = 1 << 2;
+        /// x86: VNNI on 256-bit registers (VEX).
+        const AVX_VNNI = 1 << 3;
+        /// x86: AVX-512 BF16.
+        const AVX512_BF16 = 1 << 4;
+        /// Arm: NEON.
+        const NEON = 1 << 8;
+        /// Arm: dot product.
+        const DOTPROD = 1 << 9;
+        /// Arm: 8-bit matrix multiply.
+        const I8MM = 1 << 10;
+        /// GPU: 16-bit float arithmetic in shaders.
+        const SHADER_F16 = 1 << 16;
+        /// GPU: subgroup operations.
+        const SUBGROUPS = 1 << 17;
+    }
+}
+
+impl std::fmt::Display for Capabilities {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let names: Vec<String> = self.iter_names().map(|(n, _)| n.to_lowercase().replace('_', "-")).collect();
+        f.write_str(&if names.is_empty() { "nothing".into() } else { names.join(", ") })
+    }
+}
+
+/// Cache sizes in bytes; 0 when unknown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Caches {
+    pub l1d_bytes: usize,
+    pub l2_bytes: usize,
+    pub l3_bytes: usize,
+}
+
+/// Rates that bound every kernel, of the whole device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Peaks {
+    pub f32_gflops: f64,
+    pub int8_gops: f64,
+    pub read_gbps: f64,
+}
+
+/// One device as kernels and the chooser see it.
+#[derive(Debug, Clone)]
+pub struct DeviceInfo {
+    /// What it is.
+    pub kind: DeviceKind,
+    /// Name for people.
+    pub name: String,
+    /// Instruction sets and features.
+    pub capabilities: Capabilities,
+    /// Physical cores, or streaming multiprocessors.
+    pub cores: usize,
+    /// Threads that kernels may use.
+    pub threads: usize,
+    /// Cache sizes.
+    pub caches: Caches,
+    /// Memory in bytes; 0 when unknown.
+    pub memory_bytes: u64,
+    /// Predicted or measured rates.
+    pub peaks: Peaks,
+}

@@ -1,0 +1,6 @@
+//! What the machine can do.
+
+pub mod cpu;
+pub mod info;
+
+pub use info::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};

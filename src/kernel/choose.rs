@@ -1,0 +1,73 @@
+//! The only place where a kernel is chosen.
+
+use super::{KernelDef, Proof, all};
+use crate::graph::Problem;
+use crate::hardware::DeviceInfo;
+
+/// The kernel picked for a problem.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice {
+    /// The kernel.
+    pub kernel: &'static KernelDef,
+    /// Predicted time in microseconds.
+    pub cost_us: f64,
+}
+
+/// One kernel's answer to a problem.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// The kernel.
+    pub kernel: &'static KernelDef,
+    /// Predicted microseconds, or why it is not in the running.
+    pub verdict: Result<f64, String>,
+}
+
+/// No kernel takes the problem: each one's reason.
+#[derive(Debug, Clone)]
+pub struct NoKernel(pub Vec<Candidate>);
+
+impl std::fmt::Display for NoKernel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let say = |c: &Candidate| format!("{}: {}", c.kernel.name, c.verdict.as_ref().err().map_or("", |w| w));
+        let reasons: Vec<String> = self.0.iter().map(say).collect();
+        if reasons.is_empty() { f.write_str("the device has no kernel of this family") } else { f.write_str(&reasons.join("; ")) }
+    }
+}
+
+/// What every kernel of the problem's family on this device says to it. `wanted` restricts the choice to kernels whose
+/// name contains it, unless none of them takes the problem.
+pub fn candidates(info: &DeviceInfo, problem: &Problem, wanted: Option<&str>) -> Vec<Candidate> {
+    let family = problem.family();
+    let named = |k: &KernelDef| wanted.is_some_and(|w| k.name.contains(w));
+    let mut found: Vec<Candidate> = all()
+        .filter(|k| k.family == family && k.device == info.kind)
+        .map(|kernel| Candidate { kernel, verdict: verdict(kernel, info, problem, named(kernel)) })
+        .collect();
+    if found.iter().any(|c| named(c.kernel) && c.verdict.is_ok()) {
+        for c in found.iter_mut().filter(|c| !named(c.kernel) && c.verdict.is_ok()) {
+            c.verdict = Err("another kernel was asked for".into());
+        }
+    }
+    found
+}
+
+fn verdict(kernel: &KernelDef, info: &DeviceInfo, problem: &Problem, named: bool) -> Result<f64, String> {
+    if !info.capabilities.contains(kernel.needs) {
+        return Err(format!("needs {}", kernel.needs - info.capabilities));
+    }
+    (kernel.accepts)(problem)?;
+    if kernel.proof == Proof::Compiled && !named {
+        return Err("never run on its instruction set yet; ask for it by name".into());
+    }
+    Ok((kernel.cost_us)(problem, info))
+}
+
+/// The cheapest kernel that takes the problem.
+pub fn choose(info: &DeviceInfo, problem: &Problem, wanted: Option<&str>) -> Result<Choice, NoKernel> {
+    let all = candidates(info, problem, wanted);
+    let best = all.iter().filter_map(|c| Some((c.kernel, *c.verdict.as_ref().ok()?))).min_by(|a, b| a.1.total_cmp(&b.1));
+    match best {
+        Some((kernel, cost_us)) => Ok(Choice { kernel, cost_us }),
+        None => Err(NoKernel(all)),
+    }
+}

@@ -1,0 +1,32 @@
+//! The kernel table and its only chooser.
+
+pub mod attend;
+pub mod choose;
+pub mod conv;
+pub mod def;
+pub mod gemm;
+pub mod movement;
+pub mod pool;
+pub mod recurrent;
+pub mod reduce;
+pub mod scalar;
+pub mod select;
+
+pub use choose::{Candidate, Choice, NoKernel, candidates, choose};
+pub use def::{KernelDef, Proof};
+
+/// Every kernel of every device.
+pub fn all() -> impl Iterator<Item = &'static KernelDef> {
+    let tables: [&[KernelDef]; 9] = [
+        scalar::KERNELS,
+        gemm::KERNELS,
+        conv::KERNELS,
+        pool::KERNELS,
+        reduce::KERNELS,
+        attend::KERNELS,
+        movement::KERNELS,
+        recurrent::KERNELS,
+        select::KERNELS,
+    ];
+    tables.into_iter().flatten()
+}

@@ -1,0 +1,5 @@
+//! Kernels of the pool family.
+
+use super::KernelDef;
+
+pub(super) static KERNELS: &[KernelDef] = &[];

@@ -1,0 +1,24 @@
+//! halfbyte runs ONNX models on NVIDIA GPUs, on any other GPU, and on SIMD CPUs, in FP32, FP16 and exact INT8.
+//!
+//! Layers, each using only those before it:
+//! `base < scalar < hardware < graph < kernel < memory < device < load, export, pass, calibrate < plan < session < cli`.
+
+pub mod base;
+pub mod device;
+pub mod error;
+pub mod graph;
+pub mod hardware;
+pub mod kernel;
+pub mod load;
+pub mod memory;
+pub mod pass;
+pub mod plan;
+pub mod scalar;
+pub mod session;
+
+#[cfg(feature = "cli")]
+pub mod cli;
+
+pub use base::{DType, Element, Shape, Tensor, TensorView};
+pub use error::{Error, Result};
+pub use session::{Model, Options, Outputs, Precision, Report, Session};

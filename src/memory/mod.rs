@@ -1,0 +1,3 @@
+//! Memory planning.
+
+pub mod plan;

@@ -1,0 +1,38 @@
+//! What the caller may ask of a session.
+
+use crate::hardware::DeviceKind;
+
+/// The arithmetic of matrix products and convolutions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Precision {
+    /// As the model says.
+    #[default]
+    F32,
+    /// Weights stored as f16, sums in f32.
+    F16,
+    /// Weights as i8 with a scale for each output channel, activations as i8 with a scale for each row, sums exact.
+    Int8,
+}
+
+/// Options of a session; the default chooses everything by itself.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// Run on this kind of device only; `None` lets the session choose.
+    pub device: Option<DeviceKind>,
+    /// Arithmetic of the heavy operators.
+    pub precision: Precision,
+    /// Turn every step down (another device, another precision) into an error.
+    pub strict: bool,
+    /// Threads for CPU kernels; `None` takes all cores.
+    pub threads: Option<usize>,
+    /// Prefer kernels whose name contains this (`HALFBYTE_CPU` does the same).
+    pub kernel: Option<String>,
+    /// Record the time of every node in the report.
+    pub profile: bool,
+    /// Report non-finite float outputs as an error.
+    pub check_finite: bool,
+    /// Run the graph as it stands in the file, without fusions.
+    pub no_optimize: bool,
+}
