@@ -1,1 +1,150 @@
-//! What every device does.
+//! What every device does: nine verbs, and no operator's name among them.
+
+use std::sync::Arc;
+
+use crate::base::{AlignedBytes, Tensor, TensorView, TensorViewMut};
+use crate::device::cpu::Packed;
+use crate::error::Result;
+use crate::graph::{Problem, Type};
+use crate::hardware::DeviceInfo;
+use crate::kernel::KernelDef;
+
+/// Memory reserved on a device.
+#[derive(Clone)]
+pub enum Region {
+    /// The host's.
+    Host(AlignedBytes),
+    /// Somewhere that the host cannot read.
+    Opaque {
+        /// The device's own name for it.
+        handle: u64,
+        /// Its size.
+        bytes: usize,
+    },
+}
+
+impl Region {
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Region::Host(b) => b.len(),
+            Region::Opaque { bytes, .. } => *bytes,
+        }
+    }
+}
+
+/// Constants made ready for one kernel, once.
+#[derive(Debug, Clone, Default)]
+pub struct Prepared {
+    /// The CPU's packed form.
+    pub packed: Option<Packed>,
+    /// Inputs that launches no longer need.
+    pub dropped: Vec<usize>,
+}
+
+/// Where an operand lies during a run.
+#[derive(Debug, Clone)]
+pub enum Place {
+    /// At this byte of the plan's arena.
+    Arena(usize),
+    /// A constant.
+    Constant(Tensor),
+    /// An input of the run.
+    Input(usize),
+    /// An output of the run.
+    Output(usize),
+}
+
+/// An operand of a command.
+#[derive(Debug, Clone)]
+pub struct Slot {
+    /// Where.
+    pub place: Place,
+    /// What.
+    pub ty: Type,
+}
+
+/// One kernel launch.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// The row of the kernel table.
+    pub kernel: &'static KernelDef,
+    /// What to compute.
+    pub problem: Arc<Problem>,
+    /// Constants made ready.
+    pub prepared: Option<Arc<Prepared>>,
+    /// Operands read.
+    pub inputs: Vec<Option<Slot>>,
+    /// Operands written.
+    pub outputs: Vec<Option<Slot>>,
+    /// Scratch: byte of the arena and size.
+    pub scratch: (usize, usize),
+    /// Predicted time.
+    pub cost_us: f64,
+}
+
+/// Launches in order, over one arena.
+#[derive(Debug, Clone, Default)]
+pub struct CommandList {
+    /// The launches.
+    pub commands: Vec<Command>,
+    /// Size of the arena.
+    pub arena_bytes: usize,
+}
+
+/// A command list in the device's own form.
+pub struct Recorded {
+    /// The launches.
+    pub list: CommandList,
+    /// The device's own name for it.
+    pub handle: u64,
+}
+
+/// What a run works on.
+pub struct Bindings<'a> {
+    /// Of at least the list's arena size.
+    pub arena: &'a mut Region,
+    /// The run's inputs.
+    pub inputs: &'a [TensorView<'a>],
+    /// The run's outputs.
+    pub outputs: &'a mut [TensorViewMut<'a>],
+    /// Whether to time each command.
+    pub profile: bool,
+}
+
+/// Start and duration of one command, in microseconds since the submission.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(missing_docs)]
+pub struct Timing {
+    pub start_us: f64,
+    pub duration_us: f64,
+}
+
+/// Work under way.
+pub struct Ticket {
+    /// One for each command when profiling, else empty.
+    pub timings: Vec<Timing>,
+}
+
+/// A device. Shared between threads; every verb takes `&self`.
+pub trait Device: Send + Sync {
+    /// What it is.
+    fn info(&self) -> &DeviceInfo;
+    /// Takes memory, aligned to 64 bytes at least.
+    fn reserve(&self, bytes: usize) -> Result<Region>;
+    /// Gives memory back.
+    fn release(&self, region: Region);
+    /// Host to device.
+    fn upload(&self, region: &mut Region, offset: usize, bytes: &[u8]) -> Result<()>;
+    /// Device to host.
+    fn download(&self, region: &Region, offset: usize, bytes: &mut [u8]) -> Result<()>;
+    /// Makes a kernel's constants ready (`None` where an input is not constant). The result may be used with any problem that
+    /// differs only in its variable extents: rows, batch, image size.
+    fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared>;
+    /// Checks a command list and turns it into the device's own form.
+    fn record(&self, list: CommandList) -> Result<Recorded>;
+    /// Starts a recorded list.
+    fn submit(&self, recorded: &Recorded, bindings: Bindings) -> Result<Ticket>;
+    /// Waits for it.
+    fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>>;
+}

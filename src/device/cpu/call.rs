@@ -33,7 +33,9 @@ pub struct CpuKernel {
     /// Name of the row.
     pub name: &'static str,
     /// Rearranges constant inputs (`None` where an input is not constant). Gives the packed form and the indices of the
-    /// inputs that [`CpuKernel::run`] then no longer needs; `None` when there is nothing to pack.
+    /// inputs that [`CpuKernel::run`] then no longer needs; `None` when there is nothing to pack. The packed form is kept and
+    /// used with other problems of the same node that differ in their variable extents (rows, batch, image size), so it must
+    /// not depend on them. The tensors may lie misaligned in a mapped file: read them by [`Tensor::values`].
     pub pack: fn(&Problem, &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>>,
     /// Scratch bytes of one launch.
     pub scratch_bytes: fn(&Problem, &DeviceInfo) -> usize,

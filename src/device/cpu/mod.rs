@@ -1,6 +1,8 @@
 //! The CPU device and its kernels.
 
 pub mod call;
+pub mod device;
+pub mod evaluate;
 
 mod attend;
 mod conv;
@@ -13,6 +15,8 @@ mod scalar;
 mod select;
 
 pub use call::{Call, CpuKernel, Packed};
+pub use device::CpuDevice;
+pub use evaluate::evaluate;
 
 /// The code behind every CPU row of the kernel table.
 pub fn kernels() -> impl Iterator<Item = &'static CpuKernel> {
