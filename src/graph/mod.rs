@@ -1,6 +1,7 @@
 //! The graph, the operator table, and what each operator computes.
 
 pub mod attr;
+pub mod check;
 pub mod ir;
 pub mod op;
 pub mod ops;

@@ -1,1 +1,16 @@
-//! plan layer.
+//! From a graph and concrete input shapes to a command list.
+//!
+//! `walk` follows the graph with every shape known, evaluates what is known before running (constants, shape arithmetic),
+//! runs through the branches of If and the iterations of Loop, and gives a list of [`work::Work`]. `fuse` joins scalar work to
+//! what precedes it. `lower` chooses kernels, prepares weights and lays out the arena. `program` keeps the plans, one for
+//! each combination of input shapes, and runs them. See docs/plan.md.
+
+pub mod control;
+pub mod fold;
+pub mod fuse;
+pub mod lower;
+pub mod program;
+pub mod walk;
+pub mod work;
+
+pub use program::{Plan, Program, Run};

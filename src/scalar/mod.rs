@@ -1,5 +1,9 @@
 //! Formulas: each scalar operator written once, and turned into every backend's code.
 
+pub mod cpu;
 pub mod formula;
+pub mod steps;
+pub mod wgsl;
 
-pub use formula::{Formula, arg, constant};
+pub use formula::{Binary, Formula, Unary, arg, constant};
+pub use steps::{Domain, Steps};

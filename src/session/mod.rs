@@ -1,11 +1,16 @@
 //! Models and sessions.
 
+mod guard;
+mod inputs;
+mod ladder;
 mod model;
 mod options;
 mod outputs;
 mod report;
+mod rung;
 mod session;
 
+pub use inputs::describe;
 pub use model::Model;
 pub use options::{Options, Precision};
 pub use outputs::Outputs;

@@ -1,7 +1,10 @@
 //! What a session did and why.
 
+use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
+use crate::plan::Plan;
 use crate::session::Precision;
+use crate::session::rung::{Profile, Rung};
 
 /// One executed step.
 #[derive(Debug, Clone)]
@@ -19,7 +22,7 @@ pub struct NodeReport {
     pub flops: f64,
     /// Time predicted by the chooser, in microseconds.
     pub predicted_us: f64,
-    /// Mean measured time over all profiled runs, in microseconds.
+    /// Time measured in the last profiled run, in microseconds.
     pub measured_us: Option<f64>,
     /// Start of the last profiled launch since the run's start, in microseconds.
     pub started_us: Option<f64>,
@@ -51,4 +54,40 @@ pub struct Report {
     pub plans: usize,
     /// Runs so far.
     pub runs: u64,
+}
+
+/// The report of a rung's last run.
+pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item], notes: Vec<String>, runs: u64) -> Report {
+    let info = rung.program.device().info();
+    let constants = rung.program.graph().values.iter().filter_map(|v| v.constant.as_ref());
+    Report {
+        device: info.kind,
+        device_name: info.name.clone(),
+        precision: rung.precision,
+        threads: info.threads,
+        notes,
+        passes: rung.passes.clone(),
+        nodes: profile.iter().flat_map(|(plan, timings)| node_reports(plan, timings)).collect(),
+        weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
+        arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
+        plans: rung.program.plan_count(),
+        runs,
+    }
+}
+
+fn node_reports(plan: &Plan, timings: &[Timing]) -> Vec<NodeReport> {
+    let commands = plan.recorded().list.commands.iter().zip(&plan.labels).enumerate();
+    let output = |c: &Command| c.outputs.iter().flatten().next().map(|s| format!("{} {}", s.ty.dtype, s.ty.shape));
+    commands
+        .map(|(i, (command, (name, op)))| NodeReport {
+            name: name.clone(),
+            op: op.clone(),
+            kernel: command.kernel.name.to_string(),
+            output: output(command).unwrap_or_default(),
+            flops: command.problem.flops(),
+            predicted_us: command.cost_us,
+            measured_us: timings.get(i).map(|t| t.duration_us),
+            started_us: timings.get(i).map(|t| t.start_us),
+        })
+        .collect()
 }

@@ -1,0 +1,206 @@
+//! Chooses kernels, prepares weights, and lays out the arena.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use super::work::{FactId, Facts, Origin, Work};
+use crate::base::Tensor;
+use crate::base::tensor::size_bytes;
+use crate::device::Device;
+use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
+use crate::device::cpu;
+use crate::error::{Error, Result};
+use crate::graph::Type;
+use crate::hardware::DeviceKind;
+use crate::kernel::{Choice, choose};
+use crate::memory::plan::{Lifetime, place};
+
+/// Weights made ready, shared by all plans of a program.
+#[derive(Default)]
+pub struct Weights {
+    prepared: Mutex<HashMap<(String, &'static str, Vec<usize>), (Arc<Prepared>, Vec<Tensor>)>>,
+    aligned: Mutex<HashMap<usize, (Tensor, Tensor)>>,
+}
+
+impl Weights {
+    /// Bytes held beyond the model's own file.
+    pub fn bytes(&self) -> usize {
+        let parts = |p: &Prepared| p.packed.iter().flat_map(|p| &p.parts).map(|t| t.bytes().len()).sum::<usize>();
+        let packed: usize = lock(&self.prepared).values().map(|(p, _)| parts(p)).sum();
+        packed + lock(&self.aligned).values().map(|(_, t)| t.bytes().len()).sum::<usize>()
+    }
+
+    fn prepare(&self, device: &dyn Device, work: &Work, choice: &Choice, facts: &Facts) -> Result<Arc<Prepared>> {
+        let constants: Vec<Option<Tensor>> = work.inputs.iter().map(|f| f.and_then(|f| facts[f].value.clone())).collect();
+        let addresses = constants.iter().map(|t| t.as_ref().map_or(0, Tensor::address)).collect();
+        let key = (work.key.clone(), choice.kernel.name, addresses);
+        if let Some((found, _)) = lock(&self.prepared).get(&key) {
+            return Ok(found.clone());
+        }
+        let made = Arc::new(device.prepare(choice.kernel, &work.problem, &constants)?);
+        if made.packed.is_some() {
+            // The tensors stay alive so that no other constant can come to lie at the key's addresses.
+            lock(&self.prepared).insert(key, (made.clone(), constants.into_iter().flatten().collect()));
+        }
+        Ok(made)
+    }
+
+    fn aligned(&self, constant: &Tensor) -> Tensor {
+        let aligned = constant.aligned();
+        if aligned.address() == constant.address() {
+            return aligned;
+        }
+        let mut all = lock(&self.aligned);
+        all.entry(constant.address()).or_insert_with(|| (constant.clone(), aligned)).1.clone()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// Where an output of a plan comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Written by the commands into this output slot.
+    Written(usize),
+    /// Known at planning time.
+    Known(Tensor),
+    /// An input's bytes.
+    Input(usize),
+}
+
+/// A command list and where its outputs come from.
+pub struct Lowered {
+    /// The launches.
+    pub list: CommandList,
+    /// One for each fact asked for, with its type.
+    pub outputs: Vec<(Source, Type)>,
+    /// Types of the output slots.
+    pub slots: Vec<Type>,
+}
+
+/// Lowers `works`; `outputs` are the facts that the caller gets.
+pub fn lower(
+    device: &dyn Device,
+    weights: &Weights,
+    wanted: Option<&str>,
+    works: &[Work],
+    facts: &Facts,
+    outputs: &[FactId],
+) -> Result<Lowered> {
+    let mut layout = Layout::new(facts, outputs)?;
+    let mut chosen = Vec::with_capacity(works.len());
+    for (i, work) in works.iter().enumerate() {
+        let choice = choose(device.info(), &work.problem, wanted).map_err(|why| Error::Unsupported {
+            at: format!("node {} ({})", work.name, work.op),
+            why: format!("no kernel takes it: {why}"),
+        })?;
+        let prepared = weights.prepare(device, work, &choice, facts)?;
+        layout.touch(work, &prepared.dropped, i)?;
+        let scratch = match device.info().kind {
+            DeviceKind::Cpu => (cpu::device::find(choice.kernel.name)?.scratch_bytes)(&work.problem, device.info()),
+            _ => 0,
+        };
+        let scratch_life = layout.scratch(scratch, i);
+        chosen.push((work, choice, prepared, scratch_life));
+    }
+    let (offsets, arena_bytes) = place(&layout.lives);
+    let commands = chosen.into_iter().map(|(work, choice, prepared, scratch)| Command {
+        kernel: choice.kernel,
+        problem: Arc::new(work.problem.clone()),
+        inputs: slots(&work.inputs, &prepared.dropped, &layout, &offsets, weights),
+        outputs: slots(&work.outputs, &[], &layout, &offsets, weights),
+        scratch: scratch.map_or((0, 0), |life| (offsets[life], layout.lives[life].bytes)),
+        prepared: Some(prepared),
+        cost_us: choice.cost_us,
+    });
+    let list = CommandList { commands: commands.collect(), arena_bytes };
+    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types })
+}
+
+fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[usize], weights: &Weights) -> Vec<Option<Slot>> {
+    let slot = |f: FactId| {
+        let fact = &layout.facts[f];
+        let place = match (&fact.value, layout.home.get(&layout.facts.root(f))) {
+            (Some(t), _) => Place::Constant(weights.aligned(t)),
+            (None, Some(Home::Arena(life))) => Place::Arena(offsets[*life]),
+            (None, Some(Home::Output(o))) => Place::Output(*o),
+            (None, Some(Home::Input(i))) => Place::Input(*i),
+            (None, None) => unreachable!("every fact read was touched"),
+        };
+        Slot { place, ty: fact.ty.clone() }
+    };
+    of.iter().enumerate().map(|(i, f)| f.filter(|_| !dropped.contains(&i)).map(slot)).collect()
+}
+
+/// Where a root's bytes live.
+enum Home {
+    Arena(usize),
+    Output(usize),
+    Input(usize),
+}
+
+struct Layout<'a> {
+    facts: &'a Facts,
+    home: HashMap<FactId, Home>,
+    lives: Vec<Lifetime>,
+    sources: Vec<(Source, Type)>,
+    slot_types: Vec<Type>,
+}
+
+impl<'a> Layout<'a> {
+    fn new(facts: &'a Facts, outputs: &[FactId]) -> Result<Self> {
+        let mut layout = Layout { facts, home: HashMap::new(), lives: Vec::new(), sources: Vec::new(), slot_types: Vec::new() };
+        for &f in outputs {
+            let source = match (&facts[f].value, facts[facts.root(f)].origin) {
+                (Some(t), _) => Source::Known(t.clone()),
+                (None, Origin::Input(i)) => Source::Input(i),
+                _ => layout.output(facts.root(f)),
+            };
+            layout.sources.push((source, facts[f].ty.clone()));
+        }
+        Ok(layout)
+    }
+
+    fn output(&mut self, root: FactId) -> Source {
+        if let Some(Home::Output(o)) = self.home.get(&root) {
+            return Source::Written(*o);
+        }
+        self.slot_types.push(self.facts[root].ty.clone());
+        self.home.insert(root, Home::Output(self.slot_types.len() - 1));
+        Source::Written(self.slot_types.len() - 1)
+    }
+
+    /// Notes that step `at` reads and writes the work's facts.
+    fn touch(&mut self, work: &Work, dropped: &[usize], at: usize) -> Result<()> {
+        let read = work.inputs.iter().enumerate().filter(|(i, _)| !dropped.contains(i)).filter_map(|(_, f)| *f);
+        for f in read.chain(work.outputs.iter().flatten().copied()) {
+            let root = self.facts.root(f);
+            let fact = &self.facts[root];
+            if self.facts[f].value.is_some() {
+                continue;
+            }
+            match (self.home.get(&root), fact.origin) {
+                (Some(Home::Arena(life)), _) => self.lives[*life].last = at,
+                (Some(_), _) => {}
+                (None, Origin::Input(i)) => {
+                    self.home.insert(root, Home::Input(i));
+                }
+                (None, _) => {
+                    let bytes = size_bytes(fact.ty.dtype, &fact.ty.shape)?;
+                    self.lives.push(Lifetime { bytes, first: at, last: at });
+                    self.home.insert(root, Home::Arena(self.lives.len() - 1));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn scratch(&mut self, bytes: usize, at: usize) -> Option<usize> {
+        (bytes > 0).then(|| {
+            self.lives.push(Lifetime { bytes, first: at, last: at });
+            self.lives.len() - 1
+        })
+    }
+}

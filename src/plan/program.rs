@@ -1,0 +1,268 @@
+//! A graph's plans, one for each combination of input shapes, and their runs.
+
+use std::collections::HashMap;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex};
+
+use super::fuse::{drop_unused, fuse};
+use super::lower::{Lowered, Source, Weights, lower};
+use super::walk::{Stop, Walk};
+use super::work::{FactId, Origin, Work};
+use crate::base::{Tensor, TensorView};
+use crate::device::Device;
+use crate::device::api::{Bindings, Recorded, Region, Timing};
+use crate::error::{Error, Result};
+use crate::graph::{Graph, Type};
+use crate::hardware::{self, DeviceInfo};
+
+/// Plans kept at most; the one unused for longest goes first.
+const MAX_PLANS: usize = 64;
+
+/// A graph on a device, with its plans.
+pub struct Program {
+    graph: Graph,
+    device: Arc<dyn Device>,
+    host: DeviceInfo,
+    wanted: Option<String>,
+    no_fuse: bool,
+    weights: Weights,
+    plans: Mutex<Cache>,
+}
+
+#[derive(Default)]
+struct Cache {
+    plans: HashMap<Key, (Arc<Plan>, u64)>,
+    clock: u64,
+}
+
+/// What a plan depends on: which inputs are given, their types, and the elements read on the way.
+#[derive(Clone, PartialEq)]
+struct Key {
+    inputs: Vec<Option<Type>>,
+    observed: Vec<Tensor>,
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.inputs.hash(state);
+        for t in &self.observed {
+            t.bytes().hash(state);
+        }
+    }
+}
+
+/// A plan for one combination of input shapes.
+pub struct Plan {
+    recorded: Recorded,
+    outputs: Vec<(Source, Type)>,
+    slots: Vec<Type>,
+    /// Facts that enter as inputs after the run's own: carried over from the plan before.
+    carried_in: Vec<FactId>,
+    end: End,
+    /// What each command is, for reports: node name and operator.
+    pub labels: Vec<(String, String)>,
+    arenas: Mutex<Vec<Region>>,
+}
+
+enum End {
+    Return,
+    /// Output 0 is to be read, the others are kept for the next plan under these facts.
+    Observe(Vec<FactId>),
+}
+
+impl Plan {
+    /// The launches.
+    pub fn recorded(&self) -> &Recorded {
+        &self.recorded
+    }
+}
+
+/// A finished run.
+pub struct Run {
+    /// In the graph's order.
+    pub outputs: Vec<Tensor>,
+    /// The plans used, each with its timings when profiling.
+    pub plans: Vec<(Arc<Plan>, Vec<Timing>)>,
+}
+
+impl Program {
+    /// Takes a graph to a device. `wanted` prefers kernels whose name contains it; `no_fuse` runs every node by itself.
+    pub fn new(graph: Graph, device: Arc<dyn Device>, wanted: Option<String>, no_fuse: bool) -> Self {
+        let host = hardware::cpu::info(1);
+        Program { graph, device, host, wanted, no_fuse, weights: Weights::default(), plans: Mutex::default() }
+    }
+
+    /// The graph as it is run.
+    pub fn graph(&self) -> &Graph {
+        &self.graph
+    }
+
+    /// Where it runs.
+    pub fn device(&self) -> &dyn Device {
+        &*self.device
+    }
+
+    /// Bytes of prepared weights.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.bytes()
+    }
+
+    /// Plans in the cache.
+    pub fn plan_count(&self) -> usize {
+        self.cache().plans.len()
+    }
+
+    fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
+        self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Runs on inputs in the graph's order: the required ones, then the optional ones (`None` keeps the default).
+    pub fn run(&self, inputs: &[Option<TensorView>], profile: bool) -> Result<Run> {
+        let types = inputs.iter().map(|v| v.as_ref().map(|v| Type::new(v.dtype, v.shape.clone()))).collect();
+        let mut key = Key { inputs: types, observed: Vec::new() };
+        let mut carried: HashMap<FactId, Tensor> = HashMap::new();
+        let mut plans = Vec::new();
+        let given: Vec<TensorView> = inputs.iter().flatten().cloned().collect();
+        loop {
+            let plan = self.plan(&key)?;
+            let mut bound = given.clone();
+            for fact in &plan.carried_in {
+                let kept = carried.get(fact).map(Tensor::view);
+                bound.push(
+                    kept.ok_or_else(|| Error::Device { device: "planner".into(), why: format!("fact {fact} was not kept") })?,
+                );
+            }
+            let (mut outputs, timings) = self.execute(&plan, &bound, profile)?;
+            drop(bound);
+            plans.push((plan.clone(), timings));
+            match &plan.end {
+                End::Return => return Ok(Run { outputs, plans }),
+                End::Observe(facts) => {
+                    key.observed.push(outputs.remove(0));
+                    carried = facts.iter().copied().zip(outputs).collect();
+                }
+            }
+        }
+    }
+
+    fn plan(&self, key: &Key) -> Result<Arc<Plan>> {
+        {
+            let mut cache = self.cache();
+            cache.clock += 1;
+            let now = cache.clock;
+            if let Some((plan, used)) = cache.plans.get_mut(key) {
+                *used = now;
+                return Ok(plan.clone());
+            }
+        }
+        let plan = Arc::new(self.build(key)?);
+        let mut cache = self.cache();
+        if cache.plans.len() >= MAX_PLANS {
+            let oldest = cache.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone());
+            oldest.map(|k| cache.plans.remove(&k));
+        }
+        let now = cache.clock;
+        cache.plans.insert(key.clone(), (plan.clone(), now));
+        Ok(plan)
+    }
+
+    fn build(&self, key: &Key) -> Result<Plan> {
+        let mut walk = Walk::new(&self.host, &key.observed);
+        let mut scope = walk.scope(&self.graph);
+        let ports = self.graph.inputs.iter().chain(&self.graph.optional_inputs);
+        let given = ports.zip(&key.inputs).filter_map(|(p, t)| Some((p.value, t.clone()?)));
+        let mut input_count = 0;
+        for (i, (value, ty)) in given.enumerate() {
+            scope[value.0] = Some(walk.facts.add(ty, None, Origin::Input(i)));
+            input_count = i + 1;
+        }
+        let (outputs, end) = match walk.graph(&self.graph, &mut scope, "") {
+            Ok(()) => (self.output_facts(&scope)?, End::Return),
+            Err(Stop::Error(e)) => return Err(e),
+            Err(Stop::Observe { fact, live }) => observe_outputs(&walk, fact, live),
+        };
+        let works = walk.works.split_off(walk.cut);
+        let carried_in = carry(&mut walk, &works, &outputs, input_count);
+        self.finish(walk, works, outputs, carried_in, end)
+    }
+
+    fn finish(&self, walk: Walk, mut works: Vec<Work>, outputs: Vec<FactId>, carried_in: Vec<FactId>, end: End) -> Result<Plan> {
+        drop_unused(&mut works, &walk.facts, &outputs);
+        if !self.no_fuse {
+            fuse(&mut works, &walk.facts, &outputs);
+        }
+        let labels = works.iter().map(|w| (w.name.clone(), w.op.clone())).collect();
+        let wanted = self.wanted.as_deref();
+        let Lowered { list, outputs, slots } = lower(&*self.device, &self.weights, wanted, &works, &walk.facts, &outputs)?;
+        let recorded = self.device.record(list)?;
+        Ok(Plan { recorded, outputs, slots, carried_in, end, labels, arenas: Mutex::default() })
+    }
+
+    fn output_facts(&self, scope: &super::walk::Scope) -> Result<Vec<FactId>> {
+        let fact = |p: &crate::graph::Port| {
+            scope[p.value.0].ok_or_else(|| Error::BadModel {
+                at: format!("output {}", self.graph.values[p.value.0].name),
+                why: "nothing makes it".into(),
+            })
+        };
+        self.graph.outputs.iter().map(fact).collect()
+    }
+
+    fn execute(&self, plan: &Plan, inputs: &[TensorView], profile: bool) -> Result<(Vec<Tensor>, Vec<Timing>)> {
+        let mut written = plan.slots.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone())).collect::<Result<Vec<_>>>()?;
+        let mut arena = match lock(&plan.arenas).pop() {
+            Some(arena) => arena,
+            None => self.device.reserve(plan.recorded.list.arena_bytes)?,
+        };
+        let done = {
+            let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
+            let bindings = Bindings { arena: &mut arena, inputs, outputs: &mut views, profile };
+            self.device.submit(&plan.recorded, bindings).and_then(|ticket| self.device.wait(ticket))
+        };
+        lock(&plan.arenas).push(arena);
+        let timings = done?;
+        let output = |(source, ty): &(Source, Type)| match source {
+            Source::Written(slot) => written[*slot].reshaped(ty.shape.clone()),
+            Source::Known(t) => Ok(t.clone()),
+            Source::Input(i) => inputs[*i].to_tensor()?.reshaped(ty.shape.clone()),
+        };
+        Ok((plan.outputs.iter().map(output).collect::<Result<_>>()?, timings))
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // Host regions free themselves; devices with memory of their own are told by `Program`.
+        lock(&self.arenas).clear();
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// The facts that a plan gives when it ends at an observation: the one to read, then the roots of those still needed.
+fn observe_outputs(walk: &Walk, fact: FactId, live: Vec<FactId>) -> (Vec<FactId>, End) {
+    let mut kept: Vec<FactId> = live.into_iter().filter(|&f| walk.facts[f].value.is_none()).map(|f| walk.facts.root(f)).collect();
+    kept.retain(|&f| walk.facts[f].origin == Origin::Work);
+    kept.sort_unstable();
+    kept.dedup();
+    let outputs = std::iter::once(fact).chain(kept.iter().copied()).collect();
+    (outputs, End::Observe(kept))
+}
+
+/// Turns facts made by work of earlier plans into inputs of this one, after its own `input_count`.
+fn carry(walk: &mut Walk, works: &[Work], outputs: &[FactId], input_count: usize) -> Vec<FactId> {
+    let made: std::collections::HashSet<FactId> = works.iter().flat_map(|w| w.outputs.iter().flatten().copied()).collect();
+    let read = works.iter().flat_map(|w| w.inputs.iter().flatten()).chain(outputs);
+    let mut carried: Vec<FactId> = read.map(|&f| walk.facts.root(f)).collect();
+    carried.retain(|&f| walk.facts[f].value.is_none() && walk.facts[f].origin == Origin::Work && !made.contains(&f));
+    carried.sort_unstable();
+    carried.dedup();
+    for (i, &f) in carried.iter().enumerate() {
+        walk.facts[f].origin = Origin::Input(input_count + i);
+    }
+    carried
+}

@@ -1,0 +1,7 @@
+//! Formulas on the CPU: vector code for chunks of elements.
+
+pub mod math;
+mod number;
+mod program;
+
+pub use program::{Lane, Program};

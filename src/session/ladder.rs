@@ -1,0 +1,82 @@
+//! Steps down to the next way of running when one fails, and remembers for a while.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use crate::error::Error;
+
+/// How long a failed rung is left alone.
+const COOL_DOWN: Duration = Duration::from_secs(30);
+
+/// Which rungs failed lately, and every step down with its reason.
+#[derive(Default)]
+pub(crate) struct Ladder {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    failed: Vec<Option<Instant>>,
+    notes: Vec<String>,
+}
+
+impl Ladder {
+    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// The rungs to try, in order: those that did not fail lately first; all of them when all failed.
+    pub fn order(&self, rungs: usize) -> Vec<usize> {
+        let mut state = self.locked();
+        state.failed.resize(rungs, None);
+        let cold = |i: &usize| state.failed[*i].is_none_or(|at| at.elapsed() >= COOL_DOWN);
+        let ready: Vec<usize> = (0..rungs).filter(cold).collect();
+        if ready.is_empty() { (0..rungs).collect() } else { ready }
+    }
+
+    /// Whether another rung may do better than the one that gave this error.
+    pub fn may_help(error: &Error) -> bool {
+        matches!(error, Error::Device { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. })
+    }
+
+    /// Notes that `rung` failed.
+    pub fn failed(&self, rung: usize, name: &str, error: &Error) {
+        let mut state = self.locked();
+        if let Some(at) = state.failed.get_mut(rung) {
+            *at = Some(Instant::now());
+        }
+        let note = format!("stepped down from {name}: {error}");
+        if !state.notes.contains(&note) {
+            state.notes.push(note);
+        }
+    }
+
+    /// Every step down so far.
+    pub fn notes(&self) -> Vec<String> {
+        self.locked().notes.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_rung_is_skipped_and_the_reason_kept_once() {
+        let ladder = Ladder::default();
+        assert_eq!(ladder.order(2), [0, 1]);
+        let error = Error::NonFinite { output: "y".into() };
+        ladder.failed(0, "cpu f16", &error);
+        ladder.failed(0, "cpu f16", &error);
+        assert_eq!(ladder.order(2), [1]);
+        assert_eq!(ladder.notes(), ["stepped down from cpu f16: output y is not finite"]);
+        ladder.failed(1, "cpu f32", &error);
+        assert_eq!(ladder.order(2), [0, 1], "when all failed, all are tried again");
+    }
+
+    #[test]
+    fn wrong_input_is_the_callers_and_no_reason_to_step_down() {
+        assert!(!Ladder::may_help(&Error::BadInput("x".into())));
+        assert!(Ladder::may_help(&Error::OutOfMemory { device: "cuda".into(), needed_bytes: 2, available_bytes: 1 }));
+    }
+}

@@ -1,0 +1,56 @@
+//! One way of running a model: a device and a precision.
+
+use std::sync::Arc;
+
+use crate::base::TensorView;
+use crate::device::Device;
+use crate::device::api::Timing;
+use crate::error::Result;
+use crate::graph::Graph;
+use crate::hardware;
+use crate::pass::{self, PassOptions, WeightPrecision};
+use crate::plan::{Plan, Program, Run, fold};
+use crate::session::{Options, Precision};
+
+/// A device and a precision, with the program made for them.
+pub(crate) struct Rung {
+    /// Arithmetic of the heavy operators.
+    pub precision: Precision,
+    /// The optimised graph and its plans.
+    pub program: Program,
+    /// Passes that changed the graph, and how often.
+    pub passes: Vec<(String, usize)>,
+}
+
+impl Rung {
+    /// Optimises `graph` for `device` and `precision`.
+    pub fn new(graph: &Graph, device: Arc<dyn Device>, precision: Precision, options: &Options) -> Self {
+        let mut graph = graph.clone();
+        let mut passes = Vec::new();
+        if !options.no_optimize {
+            let host = hardware::cpu::info(1);
+            let folded = fold::fold(&mut graph, &host);
+            let weights = match precision {
+                Precision::F32 => None,
+                Precision::F16 => Some(WeightPrecision::F16),
+                Precision::Int8 => Some(WeightPrecision::Int8),
+            };
+            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights, ..PassOptions::default() });
+            graph = optimized;
+            let folded = folded + fold::fold(&mut graph, &host);
+            passes.push(("fold constants".to_string(), folded));
+            passes.extend(counts);
+        }
+        let wanted = options.kernel.clone().or_else(|| std::env::var("HALFBYTE_CPU").ok()).filter(|w| !w.is_empty());
+        let program = Program::new(graph, device, wanted, options.no_optimize);
+        Rung { precision, program, passes }
+    }
+
+    /// Runs on inputs in the graph's order.
+    pub fn run(&self, inputs: &[Option<TensorView>], profile: bool) -> Result<Run> {
+        self.program.run(inputs, profile)
+    }
+}
+
+/// The plans of a run with their timings.
+pub(crate) type Profile = Vec<(Arc<Plan>, Vec<Timing>)>;
