@@ -13,6 +13,7 @@ mod recurrent;
 mod reduce;
 mod scalar;
 mod select;
+mod widen;
 
 pub use call::{Call, CpuKernel, Packed};
 pub use device::CpuDevice;

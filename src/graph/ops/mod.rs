@@ -2,10 +2,12 @@
 
 use super::OpDef;
 
+mod attend;
 mod control;
 mod conv;
 mod gemm;
 mod movement;
+mod normalize;
 mod pool;
 mod recurrent;
 mod reduce;
@@ -15,12 +17,14 @@ mod structure;
 
 /// Every operator.
 pub fn all() -> impl Iterator<Item = &'static OpDef> {
-    let tables: [&[OpDef]; 10] = [
+    let tables: [&[OpDef]; 12] = [
         scalar::OPS,
         gemm::OPS,
         conv::OPS,
         pool::OPS,
         reduce::OPS,
+        normalize::OPS,
+        attend::OPS,
         movement::OPS,
         structure::OPS,
         select::OPS,
