@@ -1,1 +1,3 @@
-//! load layer.
+//! Files to graphs.
+
+pub mod onnx;

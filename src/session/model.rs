@@ -3,8 +3,11 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use crate::error::Result;
 use crate::graph::{Graph, Port};
+use crate::load::onnx;
 
 /// A model as its file says it, ready for any number of sessions. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -14,9 +17,23 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens an ONNX file. Weights stay in the mapped file.
-    pub fn open(_path: impl AsRef<Path>) -> Result<Self> {
-        Err(crate::Error::BadInput("the loader is not wired yet".into()))
+    /// Opens an ONNX file. Weights stay in the mapped file, which must not be changed while the model or a session of it lives.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Ok(Self::new(onnx::open(path.as_ref())?))
+    }
+
+    /// Reads an ONNX model from memory; one with external data must be opened from its path.
+    pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
+        Ok(Self::new(onnx::from_bytes(bytes.into())?))
+    }
+
+    /// A model made in memory.
+    pub fn from_graph(graph: Graph) -> Self {
+        Self::new(onnx::Loaded { graph, metadata: Vec::new() })
+    }
+
+    fn new(loaded: onnx::Loaded) -> Self {
+        Model { graph: Arc::new(loaded.graph), metadata: Arc::new(loaded.metadata) }
     }
 
     /// What the caller must give.

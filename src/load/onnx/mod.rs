@@ -1,0 +1,11 @@
+//! ONNX files.
+
+mod attribute;
+mod build;
+mod external;
+pub mod proto;
+mod reader;
+mod sort;
+mod tensor;
+
+pub use reader::{Loaded, from_bytes, open};

@@ -1,0 +1,58 @@
+//! Opens a file and checks that it is a model.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::build::{Builder, Context};
+use super::proto::ModelProto;
+use crate::error::{Error, Result};
+use crate::graph::Graph;
+
+/// A graph with the file's metadata.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The graph.
+    pub graph: Graph,
+    /// `metadata_props`.
+    pub metadata: Vec<(String, String)>,
+}
+
+/// Maps a file; weights stay in it.
+pub(super) fn map(path: &Path) -> Result<Bytes> {
+    let fail = |e: std::io::Error| Error::File { path: path.display().to_string(), why: e.to_string() };
+    let file = std::fs::File::open(path).map_err(fail)?;
+    if !file.metadata().map_err(fail)?.is_file() {
+        return Err(Error::File { path: path.display().to_string(), why: "not a file".into() });
+    }
+    // SAFETY: the mapping is private and read only. As with every mapped file, whoever truncates it while it is in use breaks
+    // the process; the documentation of `Model::open` says so.
+    let mapped = unsafe { memmap2::MmapOptions::new().map_copy_read_only(&file) }.map_err(fail)?;
+    Ok(Bytes::from_owner(mapped))
+}
+
+/// Reads the model at `path`. External data is looked for beside it.
+pub fn open(path: &Path) -> Result<Loaded> {
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    load(map(path)?, Some(folder.to_path_buf()), &path.display().to_string())
+}
+
+/// Reads a model from memory. External data is refused.
+pub fn from_bytes(bytes: Bytes) -> Result<Loaded> {
+    load(bytes, None, "bytes")
+}
+
+fn load(bytes: Bytes, folder: Option<PathBuf>, at: &str) -> Result<Loaded> {
+    let bad = |why: String| Error::BadModel { at: at.to_string(), why };
+    if bytes.is_empty() {
+        return Err(bad("the file is empty".into()));
+    }
+    let model = ModelProto::decode(bytes).map_err(|e| bad(format!("not an ONNX file, or a truncated one: {e}")))?;
+    let graph = model.graph.as_ref().ok_or_else(|| bad("the file holds no graph".into()))?;
+    let context = Context::new(&model, folder);
+    let graph = Builder::new(&context).graph(graph, None)?;
+    let text = |s: &Option<String>| s.clone().unwrap_or_default();
+    let metadata = model.metadata_props.iter().map(|p| (text(&p.key), text(&p.value))).collect();
+    Ok(Loaded { graph, metadata })
+}
