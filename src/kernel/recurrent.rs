@@ -1,5 +1,15 @@
 //! Kernels of the recurrent family.
 
-use super::KernelDef;
+use super::{KernelDef, Proof};
+use crate::graph::problem::Family;
+use crate::hardware::{Capabilities, DeviceKind};
 
-pub(super) static KERNELS: &[KernelDef] = &[];
+pub(super) static KERNELS: &[KernelDef] = &[KernelDef {
+    name: "cpu-any-recurrent",
+    device: DeviceKind::Cpu,
+    family: Family::Recurrent,
+    needs: Capabilities::empty(),
+    proof: Proof::Run,
+    accepts: |_| Ok(()),
+    cost_us: |p, _| 1.0 + p.flops() / 1000.0,
+}];
