@@ -15,18 +15,19 @@ pub mod select;
 pub use choose::{Candidate, Choice, NoKernel, candidates, choose};
 pub use def::{KernelDef, Proof};
 
+static TABLES: &[&[KernelDef]] = &[
+    scalar::KERNELS,
+    gemm::KERNELS,
+    conv::KERNELS,
+    pool::KERNELS,
+    reduce::KERNELS,
+    attend::KERNELS,
+    movement::KERNELS,
+    recurrent::KERNELS,
+    select::KERNELS,
+];
+
 /// Every kernel of every device.
 pub fn all() -> impl Iterator<Item = &'static KernelDef> {
-    let tables: [&[KernelDef]; 9] = [
-        scalar::KERNELS,
-        gemm::KERNELS,
-        conv::KERNELS,
-        pool::KERNELS,
-        reduce::KERNELS,
-        attend::KERNELS,
-        movement::KERNELS,
-        recurrent::KERNELS,
-        select::KERNELS,
-    ];
-    tables.into_iter().flatten()
+    TABLES.iter().copied().flatten()
 }

@@ -19,18 +19,19 @@ pub use call::{Call, CpuKernel, Packed};
 pub use device::CpuDevice;
 pub use evaluate::evaluate;
 
+static TABLES: &[&[CpuKernel]] = &[
+    scalar::KERNELS,
+    gemm::KERNELS,
+    conv::KERNELS,
+    pool::KERNELS,
+    reduce::KERNELS,
+    attend::KERNELS,
+    movement::KERNELS,
+    recurrent::KERNELS,
+    select::KERNELS,
+];
+
 /// The code behind every CPU row of the kernel table.
 pub fn kernels() -> impl Iterator<Item = &'static CpuKernel> {
-    let tables: [&[CpuKernel]; 9] = [
-        scalar::KERNELS,
-        gemm::KERNELS,
-        conv::KERNELS,
-        pool::KERNELS,
-        reduce::KERNELS,
-        attend::KERNELS,
-        movement::KERNELS,
-        recurrent::KERNELS,
-        select::KERNELS,
-    ];
-    tables.into_iter().flatten()
+    TABLES.iter().copied().flatten()
 }

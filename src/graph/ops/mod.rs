@@ -9,27 +9,30 @@ mod gemm;
 mod movement;
 mod normalize;
 mod pool;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod scalar;
 mod select;
 mod structure;
 
+static TABLES: &[&[OpDef]] = &[
+    scalar::OPS,
+    quantize::OPS,
+    gemm::OPS,
+    conv::OPS,
+    pool::OPS,
+    reduce::OPS,
+    normalize::OPS,
+    attend::OPS,
+    movement::OPS,
+    structure::OPS,
+    select::OPS,
+    recurrent::OPS,
+    control::OPS,
+];
+
 /// Every operator.
 pub fn all() -> impl Iterator<Item = &'static OpDef> {
-    let tables: [&[OpDef]; 12] = [
-        scalar::OPS,
-        gemm::OPS,
-        conv::OPS,
-        pool::OPS,
-        reduce::OPS,
-        normalize::OPS,
-        attend::OPS,
-        movement::OPS,
-        structure::OPS,
-        select::OPS,
-        recurrent::OPS,
-        control::OPS,
-    ];
-    tables.into_iter().flatten()
+    TABLES.iter().copied().flatten()
 }

@@ -1,5 +1,10 @@
 //! CPU kernels of the scalar family.
 
-use super::CpuKernel;
+pub mod broadcast;
+mod elementwise;
 
-pub(super) static KERNELS: &[CpuKernel] = &[];
+use super::CpuKernel;
+use super::call::{no_scratch, pack_nothing};
+
+pub(super) static KERNELS: &[CpuKernel] =
+    &[CpuKernel { name: "cpu-any-scalar", pack: pack_nothing, scratch_bytes: no_scratch, run: elementwise::run }];
