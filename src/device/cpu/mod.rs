@@ -7,6 +7,7 @@ pub mod evaluate;
 mod attend;
 mod conv;
 mod gemm;
+mod isa;
 mod movement;
 mod pool;
 mod recurrent;

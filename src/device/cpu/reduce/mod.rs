@@ -2,10 +2,22 @@
 
 use super::CpuKernel;
 use super::call::{no_scratch, pack_nothing};
+use super::isa::Isa;
 
 mod fold;
 mod normalize;
 mod reference;
+#[cfg(test)]
+mod tests;
+mod vector;
 
-pub(super) static KERNELS: &[CpuKernel] =
-    &[CpuKernel { name: "cpu-any-reduce", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run }];
+pub(super) static KERNELS: &[CpuKernel] = &[
+    CpuKernel { name: "cpu-any-reduce", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
+    CpuKernel { name: "cpu-avx2-float-rows", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Avx2) },
+    CpuKernel {
+        name: "cpu-avx512-float-rows",
+        pack: pack_nothing,
+        scratch_bytes: no_scratch,
+        run: |c| vector::run(c, Isa::Avx512),
+    },
+];

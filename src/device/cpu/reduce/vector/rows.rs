@@ -1,0 +1,57 @@
+//! Groups of rows shared between threads, converted at the edges where they are stored in 16 bits.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::base::{DType, TensorView, TensorViewMut};
+use crate::device::cpu::widen::to_f32;
+
+/// Elements below which sharing costs more than it saves, and that one piece of work has at least.
+const PIECE: usize = 16 << 10;
+
+/// Calls `f(first row, x, y)` for pieces of whole rows, of `x_len` elements of x and `y_len` of y each.
+pub(super) fn each(
+    x: &TensorView,
+    y: &mut TensorViewMut,
+    [x_len, y_len]: [usize; 2],
+    f: impl Fn(usize, &[f32], &mut [f32]) + Sync,
+) {
+    let rows = y.numel() / y_len.max(1);
+    if rows == 0 || y_len == 0 {
+        return;
+    }
+    let (dtype, size) = (y.dtype, y.dtype.size_bytes());
+    let piece_rows = if rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1 {
+        (4 * PIECE / (x_len + y_len)).clamp(1, rows)
+    } else {
+        (PIECE / (x_len + y_len)).clamp(1, rows.div_ceil(2 * rayon::current_num_threads()))
+    };
+    let piece = |(i, out): (usize, &mut [u8])| {
+        let (first, count) = (i * piece_rows, out.len() / (y_len * size));
+        store(dtype, out, |y| f(first, &to_f32(x, first * x_len, count * x_len), y));
+    };
+    let pieces = piece_rows * y_len * size;
+    if rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1 {
+        y.bytes.chunks_mut(pieces).enumerate().for_each(piece);
+    } else {
+        y.bytes.par_chunks_mut(pieces).enumerate().for_each(piece);
+    }
+}
+
+/// Lets `f` write f32, and converts what it wrote where the elements have 16 bits.
+fn store(dtype: DType, out: &mut [u8], f: impl FnOnce(&mut [f32])) {
+    match dtype {
+        DType::F16 => {
+            let mut wide = vec![0.0; out.len() / 2];
+            f(&mut wide);
+            bytemuck::cast_slice_mut::<u8, f16>(out).convert_from_f32_slice(&wide);
+        }
+        DType::BF16 => {
+            let mut wide = vec![0.0; out.len() / 2];
+            f(&mut wide);
+            bytemuck::cast_slice_mut::<u8, bf16>(out).convert_from_f32_slice(&wide);
+        }
+        _ => f(bytemuck::cast_slice_mut(out)),
+    }
+}
