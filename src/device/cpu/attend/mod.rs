@@ -2,9 +2,23 @@
 
 use super::CpuKernel;
 use super::call::{no_scratch, pack_nothing};
+use super::isa::Isa;
 
+mod head;
 mod mask;
+mod product;
 mod reference;
+#[cfg(test)]
+mod tests;
+mod vector;
 
-pub(super) static KERNELS: &[CpuKernel] =
-    &[CpuKernel { name: "cpu-any-attend", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run }];
+pub(super) static KERNELS: &[CpuKernel] = &[
+    CpuKernel { name: "cpu-any-attend", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
+    CpuKernel { name: "cpu-avx2-float-heads", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Avx2) },
+    CpuKernel {
+        name: "cpu-avx512-float-heads",
+        pack: pack_nothing,
+        scratch_bytes: no_scratch,
+        run: |c| vector::run(c, Isa::Avx512),
+    },
+];
