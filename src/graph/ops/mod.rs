@@ -12,6 +12,7 @@ mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod resize;
 mod scalar;
 mod select;
 mod structure;
@@ -26,6 +27,7 @@ static TABLES: &[&[OpDef]] = &[
     normalize::OPS,
     attend::OPS,
     movement::OPS,
+    resize::OPS,
     structure::OPS,
     select::OPS,
     recurrent::OPS,

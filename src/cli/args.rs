@@ -1,0 +1,153 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::base::DType;
+use crate::hardware::DeviceKind;
+use crate::session::{Options, Precision};
+
+/// Runs, inspects and measures ONNX models.
+#[derive(Parser)]
+#[command(
+    name = "halfbyte",
+    version,
+    about,
+    after_help = "Exit codes: 0 done, 1 error, 77 the model needs something unsupported."
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run a model once and say what was done.
+    #[command(
+        after_help = "Example:\n  halfbyte run models/digits-cnn.onnx --inputs models/digits-cnn.in.npz --check-outputs models/digits-cnn.out.npz --compare-precisions"
+    )]
+    Run(super::run::RunArgs),
+    /// Run a list of models in one process: a TSV of name, model, in.npz, out.npz.
+    Suite(super::suite::SuiteArgs),
+}
+
+/// How to run.
+#[derive(Args, Clone)]
+pub struct Running {
+    /// Run on this kind of device only.
+    #[arg(long, value_enum)]
+    pub device: Option<DeviceName>,
+    /// Arithmetic of matrix products.
+    #[arg(long, value_enum, default_value = "f32")]
+    pub precision: PrecisionName,
+    /// Threads of CPU kernels; all cores when left out.
+    #[arg(long)]
+    pub threads: Option<usize>,
+    /// Prefer kernels whose name contains this (also HALFBYTE_CPU).
+    #[arg(long)]
+    pub kernel: Option<String>,
+    /// Turn every step down into an error.
+    #[arg(long)]
+    pub strict: bool,
+    /// Run the graph as it stands in the file.
+    #[arg(long)]
+    pub no_optimize: bool,
+}
+
+impl Running {
+    /// As session options.
+    pub fn options(&self, profile: bool) -> Options {
+        Options {
+            device: self.device.map(|d| d.kind()),
+            precision: self.precision.precision(),
+            strict: self.strict,
+            threads: self.threads,
+            kernel: self.kernel.clone(),
+            profile,
+            check_finite: false,
+            no_optimize: self.no_optimize,
+        }
+    }
+}
+
+/// Devices by name.
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum DeviceName {
+    Cpu,
+    Cuda,
+    Wgpu,
+}
+
+impl DeviceName {
+    fn kind(self) -> DeviceKind {
+        match self {
+            DeviceName::Cpu => DeviceKind::Cpu,
+            DeviceName::Cuda => DeviceKind::Cuda,
+            DeviceName::Wgpu => DeviceKind::Wgpu,
+        }
+    }
+}
+
+/// Precisions by name.
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum PrecisionName {
+    #[value(alias = "fp32")]
+    F32,
+    #[value(alias = "fp16")]
+    F16,
+    Int8,
+}
+
+impl PrecisionName {
+    /// The session's name for it.
+    pub fn precision(self) -> Precision {
+        match self {
+            PrecisionName::F32 => Precision::F32,
+            PrecisionName::F16 => Precision::F16,
+            PrecisionName::Int8 => Precision::Int8,
+        }
+    }
+}
+
+/// Where inputs come from.
+#[derive(Args, Clone)]
+pub struct Inputs {
+    /// Inputs by name; random ones of the declared shapes when left out.
+    #[arg(long)]
+    pub inputs: Option<PathBuf>,
+    /// Size of a named or numbered variable axis of random inputs, e.g. `--dim batch=8` or `--dim 0=8`; 1 when left out.
+    #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dim)]
+    pub dims: Vec<(String, usize)>,
+    /// Seed of random inputs.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+}
+
+fn dim(text: &str) -> Result<(String, usize), String> {
+    let (name, size) = text.split_once('=').ok_or("expected NAME=SIZE")?;
+    Ok((name.to_string(), size.parse().map_err(|_| format!("{size:?} is no size"))?))
+}
+
+/// `MxNxK`.
+pub fn shape(text: &str) -> Result<[usize; 3], String> {
+    let sizes: Vec<usize> =
+        text.split('x').map(|s| s.parse().map_err(|_| format!("{text:?} is not MxNxK"))).collect::<Result<_, _>>()?;
+    sizes.try_into().map_err(|_| format!("{text:?} is not MxNxK"))
+}
+
+/// Types of a matrix product's operands by the name that `bench gemm` uses.
+pub fn gemm_dtypes(name: &str) -> Option<(DType, DType)> {
+    Some(match name {
+        "f32" => (DType::F32, DType::F32),
+        "f16" => (DType::F16, DType::F16),
+        "bf16" => (DType::BF16, DType::BF16),
+        "u8s8" => (DType::U8, DType::I8),
+        "s8s8" => (DType::I8, DType::I8),
+        _ => return None,
+    })
+}

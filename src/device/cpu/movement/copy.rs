@@ -1,0 +1,151 @@
+//! Strided copies.
+
+use rayon::prelude::*;
+use smallvec::SmallVec;
+
+use super::run::error;
+use crate::base::layout::Layout;
+use crate::base::{TensorView, TensorViewMut};
+use crate::error::Result;
+use crate::graph::problem::movement::Piece;
+
+/// Bytes below which one thread copies faster than two.
+const PARALLEL_BYTES: usize = 256 << 10;
+
+pub(super) fn pieces(
+    pieces: &[Piece],
+    fill: Option<Option<usize>>,
+    inputs: &[Option<TensorView>],
+    outputs: &mut [Option<TensorViewMut>],
+) -> Result<()> {
+    if let Some(value) = fill {
+        let value = value.and_then(|i| inputs.get(i)).and_then(|v| v.as_ref());
+        for out in outputs.iter_mut().flatten() {
+            fill_with(out, value);
+        }
+    }
+    for piece in pieces {
+        let Some(Some(out)) = outputs.get_mut(piece.output) else { continue };
+        let input = inputs.get(piece.input).and_then(|v| v.as_ref());
+        one(piece, input.ok_or_else(|| error(format!("input {} is missing", piece.input)))?, out)?;
+    }
+    Ok(())
+}
+
+fn fill_with(out: &mut TensorViewMut, value: Option<&TensorView>) {
+    let size = out.dtype.size_bytes();
+    match value {
+        Some(v) if v.bytes.len() >= size => out.bytes.chunks_exact_mut(size).for_each(|e| e.copy_from_slice(&v.bytes[..size])),
+        _ => out.bytes.fill(0),
+    }
+}
+
+/// An axis with its steps in bytes.
+#[derive(Clone, Copy, PartialEq)]
+struct Axis {
+    dim: usize,
+    from: isize,
+    to: isize,
+}
+
+fn one(piece: &Piece, input: &TensorView, out: &mut TensorViewMut) -> Result<()> {
+    let size = input.dtype.size_bytes();
+    if piece.from.shape.numel() == 0 {
+        return Ok(());
+    }
+    if !(inside(&piece.from, input.bytes.len() / size) && inside(&piece.to, out.bytes.len() / size))
+        || size != out.dtype.size_bytes()
+    {
+        return Err(error("a copy would leave its tensor"));
+    }
+    let axes = joined(&piece.from, &piece.to, size);
+    let (from, to) = (piece.from.offset * size, piece.to.offset * size);
+    let whole = piece.to.is_contiguous() && piece.to.offset == 0 && piece.to.shape.numel() * size == out.bytes.len();
+    let parallel = whole && out.bytes.len() >= PARALLEL_BYTES && axes.len() > 1 && rayon::current_num_threads() > 1;
+    if parallel {
+        let first = axes[0];
+        out.bytes.par_chunks_mut(first.to as usize).enumerate().for_each(|(i, part)| {
+            let from = from as isize + i as isize * first.from;
+            walk(&axes[1..], input.bytes, from, part, 0, size);
+        });
+    } else {
+        walk(&axes, input.bytes, from as isize, out.bytes, to as isize, size);
+    }
+    Ok(())
+}
+
+/// Whether every element of the layout lies among `len`.
+fn inside(layout: &Layout, len: usize) -> bool {
+    let reach = |sign: isize| -> Option<isize> {
+        layout
+            .shape
+            .iter()
+            .zip(&layout.strides)
+            .filter(|(_, s)| s.signum() == sign)
+            .try_fold(layout.offset as isize, |at, (&d, &s)| at.checked_add(s.checked_mul(d as isize - 1)?))
+    };
+    matches!((reach(-1), reach(1)), (Some(lo), Some(hi)) if lo >= 0 && (hi as usize) < len)
+}
+
+/// The axes, outermost first, those that can be walked as one joined.
+fn joined(from: &Layout, to: &Layout, size: usize) -> SmallVec<[Axis; 6]> {
+    let mut axes: SmallVec<[Axis; 6]> = SmallVec::new();
+    for i in 0..from.shape.rank() {
+        let axis = Axis { dim: from.shape[i], from: from.strides[i] * size as isize, to: to.strides[i] * size as isize };
+        if axis.dim == 1 {
+            continue;
+        }
+        match axes.last_mut() {
+            Some(outer) if outer.from == axis.from * axis.dim as isize && outer.to == axis.to * axis.dim as isize => {
+                *outer = Axis { dim: outer.dim * axis.dim, ..axis };
+            }
+            _ => axes.push(axis),
+        }
+    }
+    axes
+}
+
+/// `one` has seen that every step stays inside both slices; slicing checks it again.
+fn walk(axes: &[Axis], from: &[u8], at: isize, to: &mut [u8], into: isize, size: usize) {
+    match axes {
+        [] => to[into as usize..into as usize + size].copy_from_slice(&from[at as usize..at as usize + size]),
+        [a] if a.from == size as isize && a.to == size as isize => {
+            let n = a.dim * size;
+            to[into as usize..into as usize + n].copy_from_slice(&from[at as usize..at as usize + n]);
+        }
+        [a] => match size {
+            1 => line::<1>(*a, from, at, to, into),
+            2 => line::<2>(*a, from, at, to, into),
+            4 => line::<4>(*a, from, at, to, into),
+            _ => line::<8>(*a, from, at, to, into),
+        },
+        [a, b] if b.from != size as isize && a.from == size as isize => transposed(*a, *b, from, at, to, into, size),
+        [a, rest @ ..] => {
+            for i in 0..a.dim as isize {
+                walk(rest, from, at + i * a.from, to, into + i * a.to, size);
+            }
+        }
+    }
+}
+
+/// Two axes of which the outer is contiguous in the source: in blocks, so that both sides stay in cache.
+fn transposed(a: Axis, b: Axis, from: &[u8], at: isize, to: &mut [u8], into: isize, size: usize) {
+    const BLOCK: usize = 16;
+    for i in (0..a.dim).step_by(BLOCK) {
+        for j in (0..b.dim).step_by(BLOCK) {
+            for k in i..(i + BLOCK).min(a.dim) {
+                let part = Axis { dim: BLOCK.min(b.dim - j), ..b };
+                let (at, into) = (at + k as isize * a.from + j as isize * b.from, into + k as isize * a.to + j as isize * b.to);
+                walk(&[part], from, at, to, into, size);
+            }
+        }
+    }
+}
+
+fn line<const SIZE: usize>(a: Axis, from: &[u8], at: isize, to: &mut [u8], into: isize) {
+    for i in 0..a.dim as isize {
+        let (f, t) = ((at + i * a.from) as usize, (into + i * a.to) as usize);
+        let element: [u8; SIZE] = from[f..f + SIZE].try_into().expect("invariant: the range is SIZE long");
+        to[t..t + SIZE].copy_from_slice(&element);
+    }
+}
