@@ -2,9 +2,28 @@
 
 use super::CpuKernel;
 use super::call::{no_scratch, pack_nothing};
+use super::isa::Isa;
 
 mod cell;
+mod lstm;
+mod panels;
 mod reference;
+#[cfg(test)]
+mod tests;
+mod vector;
 
-pub(super) static KERNELS: &[CpuKernel] =
-    &[CpuKernel { name: "cpu-any-recurrent", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run }];
+pub(super) static KERNELS: &[CpuKernel] = &[
+    CpuKernel { name: "cpu-any-recurrent", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
+    CpuKernel {
+        name: "cpu-avx2-f32-lstm",
+        pack: vector::pack_weights,
+        scratch_bytes: no_scratch,
+        run: |c| vector::run(c, Isa::Avx2),
+    },
+    CpuKernel {
+        name: "cpu-avx512-f32-lstm",
+        pack: vector::pack_weights,
+        scratch_bytes: no_scratch,
+        run: |c| vector::run(c, Isa::Avx512),
+    },
+];
