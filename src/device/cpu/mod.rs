@@ -6,6 +6,7 @@ pub mod evaluate;
 
 mod attend;
 mod conv;
+mod exponent;
 mod gemm;
 mod isa;
 mod movement;

@@ -2,9 +2,10 @@
 
 use super::mask::Mask;
 use super::product::{Matrix, product};
+use crate::device::cpu::exponent::{exp_sum, larger};
 use crate::device::cpu::isa::{Work, fold_lanes};
 use crate::graph::problem::attend::Attention;
-use crate::scalar::cpu::math::{exp, tanh};
+use crate::scalar::cpu::math::tanh;
 
 /// Queries worked on together.
 const BLOCK: usize = 32;
@@ -114,9 +115,8 @@ fn shares(p: &Attention, row: &mut [f32], mask: Option<(&[f32], usize)>) -> f32 
         Some((mask, _)) => row.iter_mut().zip(mask).for_each(|(s, &m)| *s = add(*s, m)),
         None => {}
     }
-    let max = fold_lanes(row, f32::NEG_INFINITY, |v| v, f32::max);
+    let max = fold_lanes(row, f32::NEG_INFINITY, |v| v, larger);
     let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
-    row.iter_mut().for_each(|s| *s = exp(*s - shift));
-    let sum = fold_lanes(row, 0.0, |v| v, |a, b| a + b);
+    let sum = exp_sum(row, shift);
     if sum == 0.0 { 0.0 } else { 1.0 / sum }
 }

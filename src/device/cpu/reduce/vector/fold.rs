@@ -1,5 +1,6 @@
 //! Folds along rows and down columns, ranges.
 
+use crate::device::cpu::exponent::larger;
 use crate::device::cpu::isa::{Work, fold_lanes};
 use crate::graph::problem::reduce::Fold;
 
@@ -72,7 +73,7 @@ impl Work for Range<'_> {
 
     #[inline(always)]
     fn run(self) -> (f32, f32) {
-        (fold_lanes(self.0, 0.0, |v| v, f32::min), fold_lanes(self.0, 0.0, |v| v, f32::max))
+        (-fold_lanes(self.0, 0.0, |v: f32| -v, larger), fold_lanes(self.0, 0.0, |v| v, larger))
     }
 }
 

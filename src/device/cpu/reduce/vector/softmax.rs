@@ -1,7 +1,8 @@
 //! Softmax and its logarithm, along contiguous rows or down columns.
 
+use crate::device::cpu::exponent::{exp_below_zero, exp_sum, larger};
 use crate::device::cpu::isa::{Work, fold_lanes};
-use crate::scalar::cpu::math::{exp, log};
+use crate::scalar::cpu::math::log;
 
 /// Softmax of `[outer, len, inner]` along `len`, y as large as x.
 pub(in crate::device::cpu) struct Softmax<'a> {
@@ -33,18 +34,16 @@ impl Work for Softmax<'_> {
 
 #[inline(always)]
 fn softmax_row(x: &[f32], y: &mut [f32]) {
-    let max = fold_lanes(x, f32::NEG_INFINITY, |v| v, f32::max);
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y = exp(x - max);
-    }
-    let factor = 1.0 / fold_lanes(y, 0.0, |v| v, |a, b| a + b);
+    let max = fold_lanes(x, f32::NEG_INFINITY, |v| v, larger);
+    y.copy_from_slice(x);
+    let factor = 1.0 / exp_sum(y, max);
     y.iter_mut().for_each(|y| *y *= factor);
 }
 
 #[inline(always)]
 fn log_softmax_row(x: &[f32], y: &mut [f32]) {
-    let max = fold_lanes(x, f32::NEG_INFINITY, |v| v, f32::max);
-    let sum = fold_lanes(x, 0.0, |v| exp(v - max), |a, b| a + b);
+    let max = fold_lanes(x, f32::NEG_INFINITY, |v| v, larger);
+    let sum = fold_lanes(x, 0.0, |v| exp_below_zero(v - max), |a, b| a + b);
     let less = log(sum);
     y.iter_mut().zip(x).for_each(|(y, &x)| *y = x - max - less);
 }
@@ -56,11 +55,11 @@ fn columns(x: &[f32], y: &mut [f32], inner: usize, log_of: bool) {
         let n = 64.min(inner - from);
         let (mut max, mut sum) = ([f32::NEG_INFINITY; 64], [0f32; 64]);
         for row in x.chunks_exact(inner) {
-            max.iter_mut().zip(&row[from..from + n]).for_each(|(m, &v)| *m = m.max(v));
+            max.iter_mut().zip(&row[from..from + n]).for_each(|(m, &v)| *m = larger(*m, v));
         }
         for (row, out) in x.chunks_exact(inner).zip(y.chunks_exact_mut(inner)) {
             for (((o, &v), m), s) in out[from..from + n].iter_mut().zip(&row[from..from + n]).zip(&max).zip(&mut sum) {
-                let e = exp(v - m);
+                let e = exp_below_zero(v - m);
                 *s += e;
                 *o = if log_of { v - m } else { e };
             }
