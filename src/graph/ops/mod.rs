@@ -5,6 +5,7 @@ use super::OpDef;
 mod attend;
 mod control;
 mod conv;
+mod einsum;
 mod gemm;
 mod movement;
 mod normalize;
