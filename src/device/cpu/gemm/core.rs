@@ -1,0 +1,399 @@
+//! The float product: B in panels of two vectors, A in panels of up to `rows` rows, blocks that stay in the caches, and
+//! finished row segments handed to a closure while they are hot.
+//!
+//! B may be stored as f32, f16 or bf16; arithmetic is f32. One sum's order of additions depends on K and the height of its row
+//! panel only.
+
+use std::cell::RefCell;
+use std::sync::OnceLock;
+
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use super::simd::{Avx2, Avx512};
+use super::tile::{self, RealTile};
+use crate::base::{AlignedBytes, DType};
+use crate::hardware::{Caches, Capabilities};
+
+/// Multiplications and additions below which threads cost more than they give.
+pub(super) const PARALLEL_FLOPS: f64 = 1.5e6;
+/// Columns finished together.
+pub(super) const SEGMENT: usize = 256;
+
+/// The tiles of one instruction set.
+#[derive(Debug)]
+pub struct Isa {
+    needs: Capabilities,
+    /// Columns of a panel of B.
+    pub columns: usize,
+    /// For each storage of B, tiles of 1, 2, ... rows.
+    tiles: [&'static [RealTile]; 3],
+}
+
+/// Plain Rust.
+pub static PORTABLE: Isa = Isa {
+    needs: Capabilities::empty(),
+    columns: 16,
+    tiles: [&portable::<{ tile::F32 }>(), &portable::<{ tile::F16 }>(), &portable::<{ tile::BF16 }>()],
+};
+/// AVX2, 6x16.
+#[cfg(target_arch = "x86_64")]
+pub static AVX2: Isa = Isa {
+    needs: Capabilities::AVX2,
+    columns: 16,
+    tiles: [&avx2::<{ tile::F32 }>(), &avx2::<{ tile::F16 }>(), &avx2::<{ tile::BF16 }>()],
+};
+/// AVX-512, 14x32.
+#[cfg(target_arch = "x86_64")]
+pub static AVX512: Isa = Isa {
+    needs: Capabilities::AVX512,
+    columns: 32,
+    tiles: [&avx512::<{ tile::F32 }>(), &avx512::<{ tile::F16 }>(), &avx512::<{ tile::BF16 }>()],
+};
+
+const fn portable<const S: u8>() -> [RealTile; 4] {
+    [
+        tile::real::<Portable, 1, S, 1>,
+        tile::real::<Portable, 2, S, 1>,
+        tile::real::<Portable, 3, S, 1>,
+        tile::real::<Portable, 4, S, 1>,
+    ]
+}
+
+/// # Safety
+/// As for [`tile::real`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn avx2_tile<const R: usize, const S: u8, const N: usize>(
+    k: usize,
+    a: *const f32,
+    b: *const u8,
+    b_step: usize,
+    c: *mut f32,
+    c_step: usize,
+    accumulate: bool,
+) {
+    // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
+    unsafe { tile::real::<Avx2, R, S, N>(k, a, b, b_step, c, c_step, accumulate) }
+}
+
+/// # Safety
+/// As for [`tile::real`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn avx512_tile<const R: usize, const S: u8, const N: usize>(
+    k: usize,
+    a: *const f32,
+    b: *const u8,
+    b_step: usize,
+    c: *mut f32,
+    c_step: usize,
+    accumulate: bool,
+) {
+    // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
+    unsafe { tile::real::<Avx512, R, S, N>(k, a, b, b_step, c, c_step, accumulate) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn avx2<const S: u8>() -> [RealTile; 6] {
+    [avx2_tile::<1, S, 4>, avx2_tile::<2, S, 2>, avx2_tile::<3, S, 2>, avx2_tile::<4, S, 1>, avx2_tile::<5, S, 1>, avx2_tile::<6, S, 1>]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn avx512<const S: u8>() -> [RealTile; 14] {
+    [avx512_tile::<1, S, 4>, avx512_tile::<2, S, 4>, avx512_tile::<3, S, 4>, avx512_tile::<4, S, 2>, avx512_tile::<5, S, 2>,
+     avx512_tile::<6, S, 2>, avx512_tile::<7, S, 1>, avx512_tile::<8, S, 1>, avx512_tile::<9, S, 1>, avx512_tile::<10, S, 1>,
+     avx512_tile::<11, S, 1>, avx512_tile::<12, S, 1>, avx512_tile::<13, S, 1>, avx512_tile::<14, S, 1>]
+}
+
+impl Isa {
+    /// The widest one that this processor has.
+    pub fn best() -> &'static Isa {
+        #[cfg(target_arch = "x86_64")]
+        for isa in [&AVX512, &AVX2] {
+            if isa.present() {
+                return isa;
+            }
+        }
+        &PORTABLE
+    }
+
+    /// Whether this processor has it.
+    pub fn present(&self) -> bool {
+        static FOUND: OnceLock<Capabilities> = OnceLock::new();
+        FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(self.needs)
+    }
+}
+
+/// The caches that blocks are made for.
+pub(super) fn caches() -> Caches {
+    static CACHES: OnceLock<Caches> = OnceLock::new();
+    *CACHES.get_or_init(|| {
+        let found = crate::hardware::cpu::info(1).caches;
+        Caches { l1d_bytes: found.l1d_bytes.max(16 << 10), l2_bytes: found.l2_bytes.max(256 << 10), ..found }
+    })
+}
+
+/// B as the tiles read it.
+#[derive(Debug, Clone, Copy)]
+pub struct Weights<'a> {
+    /// Rows.
+    pub k: usize,
+    /// Columns.
+    pub n: usize,
+    /// f32, f16 or bf16.
+    pub dtype: DType,
+    /// Whole panels; each row of a panel holds as many columns as the panel is wide.
+    panels: &'a [u8],
+    /// Elements from row to row of a panel, and from panel to panel.
+    steps: (usize, usize),
+    /// A last panel, packed, where `panels` cannot be read beyond the last column.
+    tail: Option<&'a [u8]>,
+}
+
+/// Elements that [`pack_b`] writes.
+pub fn packed_len(isa: &Isa, k: usize, n: usize) -> usize {
+    n.div_ceil(isa.columns) * isa.columns * k
+}
+
+/// Lays B (element `(i, j)` at `b[i * row + j * col]`) out in panels, zeros beyond the last column.
+pub fn pack_b<S: Copy, T: bytemuck::Pod + Send>(
+    isa: &Isa,
+    b: &[S],
+    (row, col): (usize, usize),
+    (k, n): (usize, usize),
+    out: &mut [T],
+    convert: impl Fn(S) -> T + Sync,
+) where
+    S: Sync,
+{
+    let width = isa.columns;
+    if k == 0 || n == 0 {
+        return;
+    }
+    let fill = |(j, panel): (usize, &mut [T])| {
+        let first = j * width;
+        let columns = width.min(n - first);
+        for (i, line) in panel.chunks_exact_mut(width).enumerate() {
+            for (c, to) in line[..columns].iter_mut().enumerate() {
+                *to = convert(b[i * row + (first + c) * col]);
+            }
+            line[columns..].fill(T::zeroed());
+        }
+    };
+    let panels = &mut out[..packed_len(isa, k, n)];
+    if k * n > 1 << 16 && rayon::current_num_threads() > 1 {
+        panels.par_chunks_exact_mut(k * width).enumerate().for_each(fill);
+    } else {
+        panels.chunks_exact_mut(k * width).enumerate().for_each(fill);
+    }
+}
+
+impl<'a> Weights<'a> {
+    /// What [`pack_b`] wrote.
+    pub fn packed(isa: &Isa, k: usize, n: usize, dtype: DType, panels: &'a [u8]) -> Self {
+        assert!(panels.len() >= packed_len(isa, k, n) * dtype.size_bytes(), "packed weights are too short");
+        Weights { k, n, dtype, panels, steps: (isa.columns, isa.columns * k), tail: None }
+    }
+
+    /// Row-major B read where it lies; `tail` is room for the last panel when it is not whole ([`packed_len`] of its columns).
+    pub fn in_place(isa: &Isa, (k, n): (usize, usize), b: &'a [f32], row: usize, tail: &'a mut [f32]) -> Self {
+        assert!(k == 0 || n == 0 || b.len() >= (k - 1) * row + n, "B is too short");
+        let whole = n / isa.columns * isa.columns;
+        let tail = (whole < n && k > 0).then(|| {
+            pack_b(isa, &b[whole..], (row, 1), (k, n - whole), tail, |x| x);
+            bytemuck::cast_slice(&*tail)
+        });
+        Weights { k, n, dtype: DType::F32, panels: bytemuck::cast_slice(b), steps: (row, isa.columns), tail }
+    }
+
+    fn store(&self) -> u8 {
+        match self.dtype {
+            DType::F16 => tile::F16,
+            DType::BF16 => tile::BF16,
+            _ => tile::F32,
+        }
+    }
+
+    /// Row `k` of panel `j`, and the step between its rows.
+    fn panel(&self, isa: &Isa, j: usize, k: usize) -> (*const u8, usize) {
+        let size = self.dtype.size_bytes();
+        match self.tail {
+            Some(tail) if (j + 1) * isa.columns > self.n => (tail[k * isa.columns * size..].as_ptr(), isa.columns),
+            _ => (self.panels[(j * self.steps.1 + k * self.steps.0) * size..].as_ptr(), self.steps.0),
+        }
+    }
+}
+
+/// A, row by row.
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// Element `(i, k)` at `a[i * row + k * col]`.
+    Strided {
+        /// The elements.
+        a: &'a [f32],
+        /// Step from row to row.
+        row: usize,
+        /// Step from column to column.
+        col: usize,
+    },
+    /// Writes all K elements of a row.
+    Each(&'a (dyn Fn(usize, &mut [f32]) + Sync)),
+}
+
+impl Rows<'_> {
+    /// Rows `first..first + height` as `[k][height]`.
+    fn pack(&self, first: usize, height: usize, k: usize, out: &mut [f32]) {
+        match *self {
+            _ if k == 0 => {}
+            Rows::Strided { a, row, col: 1 } if height == 1 => out.copy_from_slice(&a[first * row..first * row + k]),
+            Rows::Strided { a, row, col } => {
+                for r in 0..height {
+                    let line = a[(first + r) * row..].iter().step_by(col.max(1)).take(k);
+                    if col == 0 {
+                        out[r..].iter_mut().step_by(height).for_each(|to| *to = a[(first + r) * row]);
+                        continue;
+                    }
+                    for (to, &x) in out[r..].iter_mut().step_by(height).zip(line) {
+                        *to = x;
+                    }
+                }
+            }
+            Rows::Each(fill) => with_buffer(&ROW, k * 4, |line| {
+                let line: &mut [f32] = bytemuck::cast_slice_mut(line);
+                for r in 0..height {
+                    fill(first + r, line);
+                    for (to, &x) in out[r..].iter_mut().step_by(height).zip(&*line) {
+                        *to = x;
+                    }
+                }
+            }),
+        }
+    }
+}
+
+thread_local! {
+    static BLOCK: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+    pub(super) static ROW: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+}
+
+/// Runs `f` on `bytes` bytes kept for this thread. `f` may come back here; it then gets new memory.
+pub(super) fn with_buffer<R>(
+    cell: &'static std::thread::LocalKey<RefCell<AlignedBytes>>,
+    bytes: usize,
+    f: impl FnOnce(&mut [u8]) -> R,
+) -> R {
+    let mut buffer = cell.replace(AlignedBytes::zeroed(0));
+    if buffer.len() < bytes {
+        buffer = AlignedBytes::zeroed(bytes);
+    }
+    let result = f(&mut buffer[..bytes]);
+    cell.replace(buffer);
+    result
+}
+
+/// How a product is cut: rows of a block, panels of B of a part.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cut {
+    pub rows: usize,
+    pub panels: usize,
+}
+
+/// Cuts `m` rows and `panels` panels among threads. `row_bytes` of A are kept in the second cache.
+pub(super) fn cut(m: usize, panels: usize, tile_rows: usize, row_bytes: usize, flops: f64) -> Cut {
+    let threads = if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() };
+    let fit = (caches().l2_bytes * 5 / 8 / row_bytes.max(1)).clamp(2 * tile_rows, 12 * tile_rows) / tile_rows * tile_rows;
+    if m >= 4 * threads * tile_rows {
+        // Every thread gets as many blocks, of about the same height.
+        let blocks = m.div_ceil(fit).next_multiple_of(threads);
+        return Cut { rows: m.div_ceil(blocks).next_multiple_of(tile_rows), panels: panels.max(1) };
+    }
+    Cut { rows: fit.min(m.max(1)), panels: panels.div_ceil(threads).max(1) }
+}
+
+/// The heights of the row panels that `rows` rows are cut into: as even as can be.
+pub(super) fn heights(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+    let count = rows.div_ceil(most).max(1);
+    let (base, more) = (rows / count, rows % count);
+    (0..count).map(move |i| (i * base + i.min(more), base + usize::from(i < more))).filter(|&(_, h)| h > 0)
+}
+
+/// Runs `task(block of rows, part of panels)` over the cut, on all threads when there are several tasks.
+pub(super) fn each_task(m: usize, panels: usize, cut: Cut, task: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync) {
+    let (blocks, parts) = (m.div_ceil(cut.rows), panels.div_ceil(cut.panels));
+    let run = |i: usize| {
+        let (r, p) = (i / parts * cut.rows, i % parts * cut.panels);
+        task(r..(r + cut.rows).min(m), p..(p + cut.panels).min(panels));
+    };
+    if blocks * parts > 1 && rayon::current_num_threads() > 1 {
+        (0..blocks * parts).into_par_iter().with_max_len(1).for_each(run);
+    } else {
+        (0..blocks * parts).for_each(run);
+    }
+}
+
+/// Computes `m` rows of `A x B` and calls `done(row, first column, sums)` once for each segment of at most 256 columns, from
+/// several threads.
+pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
+    assert!(isa.present(), "the processor lacks {}", isa.needs);
+    let most = isa.tiles[0].len();
+    let panels = b.n.div_ceil(isa.columns);
+    let cut = cut(m, panels, most, b.k * 4, 2.0 * m as f64 * b.n as f64 * b.k as f64);
+    each_task(m, panels, cut, |rows, part| {
+        let (a_len, c_len) = (rows.len() * b.k, rows.len() * SEGMENT);
+        with_buffer(&BLOCK, (a_len.next_multiple_of(16) + c_len) * 4, |buffer| {
+            let (packed, sums) = bytemuck::cast_slice_mut::<u8, f32>(buffer).split_at_mut(a_len.next_multiple_of(16));
+            for (first, height) in heights(rows.len(), most) {
+                a.pack(rows.start + first, height, b.k, &mut packed[first * b.k..(first + height) * b.k]);
+            }
+            let group = SEGMENT / isa.columns;
+            for start in part.clone().step_by(group) {
+                let columns = start..(start + group).min(part.end);
+                block(isa, rows.len(), packed, b, columns.clone(), sums);
+                let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
+                for (r, line) in sums.chunks_exact_mut(SEGMENT).enumerate() {
+                    done(rows.start + r, from, &mut line[..to - from]);
+                }
+            }
+        });
+    });
+}
+
+/// Sums of a block of rows times some panels, [`SEGMENT`] apart.
+fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: std::ops::Range<usize>, sums: &mut [f32]) {
+    if b.k == 0 {
+        return sums.fill(0.0);
+    }
+    let tiles = isa.tiles[b.store() as usize];
+    assert!(a.len() >= rows * b.k && sums.len() >= rows * SEGMENT && panels.len() * isa.columns <= SEGMENT);
+    let l1 = caches().l1d_bytes;
+    let depth = if rows > tiles.len() { l1 * 3 / 4 / (4 * isa.columns) } else { (l1 / 2 / (4 * rows)).max(256) };
+    let depth = b.k.div_ceil(b.k.div_ceil(depth));
+    for k in (0..b.k).step_by(depth) {
+        let deep = depth.min(b.k - k);
+        for j in panels.clone() {
+            let (panel, step) = b.panel(isa, j, k);
+            for (first, height) in heights(rows, tiles.len()) {
+                let a = a[first * b.k + k * height..].as_ptr();
+                let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
+                // SAFETY: `product` saw that the instruction set is there; the asserts here and where `Weights` is made bound
+                // A, B and the sums.
+                unsafe { tiles[height - 1](deep, a, panel, step, c, SEGMENT, k > 0) };
+            }
+        }
+    }
+}
+
+/// One element's conversion for [`pack_b`].
+pub fn to_f16(x: f32) -> f16 {
+    f16::from_f32(x)
+}
+
+/// One element's conversion for [`pack_b`].
+pub fn to_bf16(x: f32) -> bf16 {
+    bf16::from_f32(x)
+}

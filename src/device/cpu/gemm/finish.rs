@@ -1,0 +1,303 @@
+//! What happens to a finished row segment: scaling, addend, epilogue, store.
+
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+use smallvec::SmallVec;
+
+use crate::base::quant::quantize;
+use crate::base::{DType, TensorView, TensorViewMut};
+use crate::device::cpu::Call;
+use crate::error::{Error, Result};
+use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
+use crate::graph::{Problem, Type};
+use crate::scalar::cpu::{Lane, Program};
+use crate::scalar::{Steps, arg, constant};
+
+/// The problem of a call to this family.
+pub fn problem<'a>(problem: &'a Problem) -> Result<&'a GemmProblem> {
+    match problem {
+        Problem::Gemm(p) => Ok(p),
+        _ => Err(Error::BadInput("a matrix product's kernel was given another family's problem".into())),
+    }
+}
+
+/// Element `i` as f64.
+pub fn real_at(view: &TensorView, i: usize) -> f64 {
+    match view.dtype {
+        DType::F32 => view.slice::<f32>()[i].into(),
+        DType::F64 => view.slice::<f64>()[i],
+        DType::F16 => view.slice::<f16>()[i].to_f64(),
+        DType::BF16 => view.slice::<bf16>()[i].to_f64(),
+        _ => int_at(view, i) as f64,
+    }
+}
+
+/// Integer element `i`, wrapped to i64.
+pub fn int_at(view: &TensorView, i: usize) -> i64 {
+    match view.dtype {
+        DType::I8 => view.slice::<i8>()[i].into(),
+        DType::U8 | DType::Bool => view.slice::<u8>()[i].into(),
+        DType::I16 => view.slice::<i16>()[i].into(),
+        DType::U16 => view.slice::<u16>()[i].into(),
+        DType::I32 => view.slice::<i32>()[i].into(),
+        DType::U32 => view.slice::<u32>()[i].into(),
+        DType::I64 => view.slice::<i64>()[i],
+        DType::U64 => view.slice::<u64>()[i] as i64,
+        _ => real_at(view, i) as i64,
+    }
+}
+
+/// Bytes that several threads write disjoint parts of.
+struct Shared(*mut u8, usize);
+// SAFETY: `Finish::write` hands out ranges that the callers keep disjoint: each row segment is finished once.
+unsafe impl Sync for Shared {}
+// SAFETY: a pointer into the call's output, which outlives the work.
+unsafe impl Send for Shared {}
+
+/// Epilogues with a loop of their own.
+enum Direct {
+    None,
+    Relu,
+    /// Adds operand 0.
+    Bias,
+    BiasRelu,
+}
+
+struct Operand<'a> {
+    view: &'a TensorView<'a>,
+    steps: SmallVec<[usize; 6]>,
+}
+
+/// Finishes row segments of one call.
+pub struct Finish<'a> {
+    p: &'a GemmProblem,
+    inputs: &'a [Option<TensorView<'a>>],
+    out: Shared,
+    c: Option<(&'a Matrix, &'a TensorView<'a>)>,
+    program: Option<Program>,
+    direct: Direct,
+    operands: Vec<Operand<'a>>,
+}
+
+/// Input `i` of a call.
+pub fn input<'a>(inputs: &'a [Option<TensorView<'a>>], i: usize) -> Result<&'a TensorView<'a>> {
+    inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| Error::BadInput(format!("a matrix product lacks its input {i}")))
+}
+
+impl<'a> Finish<'a> {
+    /// Finishes into output 0 of the call.
+    pub fn new<'c>(call: &'c mut Call<'a>) -> Result<Finish<'c>>
+    where
+        'a: 'c,
+    {
+        let p = problem(call.problem)?;
+        let out: &mut TensorViewMut = match call.outputs.first_mut() {
+            Some(Some(out)) => out,
+            _ => return Err(Error::BadInput("a matrix product lacks its output".into())),
+        };
+        let out = Shared(out.bytes.as_mut_ptr(), out.bytes.len());
+        let inputs = call.inputs;
+        let c = p.c.as_ref().map(|c| Ok::<_, Error>((c, input(inputs, c.input)?))).transpose()?;
+        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands: Vec::new() };
+        let Some(e) = &p.epilogue else { return Ok(finish) };
+        let sum = || arg(0) + arg(1);
+        finish.direct = match &e.formula {
+            _ if e.out != DType::F32 => Direct::None,
+            f if *f == arg(0).max(constant(0.0)) => Direct::Relu,
+            f if *f == sum() && e.operands[0].dtype == DType::F32 => Direct::Bias,
+            f if *f == sum().max(constant(0.0)) && e.operands[0].dtype == DType::F32 => Direct::BiasRelu,
+            _ => Direct::None,
+        };
+        let types: Vec<DType> = [DType::F32].into_iter().chain(e.operands.iter().map(|t: &Type| t.dtype)).collect();
+        finish.program = Some(Program::new(&Steps::compile(&e.formula, &types, e.out)?));
+        for (i, ty) in e.operands.iter().enumerate() {
+            let steps = ty.shape.broadcast_strides(&p.shape);
+            let steps =
+                steps.ok_or_else(|| Error::BadInput(format!("operand {} does not broadcast to {}", ty.shape, p.shape)))?;
+            finish.operands.push(Operand { view: input(inputs, p.inputs + i)?, steps });
+        }
+        Ok(finish)
+    }
+
+    /// First output element of a row segment.
+    fn flat(&self, batch: usize, row: usize, col: usize) -> usize {
+        (batch * self.p.m + row) * self.p.n + col
+    }
+
+    /// Where `len` elements from `flat` on are stored.
+    #[allow(clippy::mut_from_ref)]
+    fn write(&self, flat: usize, len: usize, dtype: DType) -> &mut [u8] {
+        let size = dtype.size_bytes();
+        assert!((flat + len) * size <= self.out.1, "segment lies outside the output");
+        // SAFETY: in bounds, and each segment is written by one thread once.
+        unsafe { std::slice::from_raw_parts_mut(self.out.0.add(flat * size), len * size) }
+    }
+
+    /// Takes `x = A x B` of a row segment through alpha, addend, epilogue and store.
+    pub fn row(&self, batch: usize, row: usize, col: usize, x: &mut [f32]) {
+        if self.p.alpha != 1.0 {
+            x.iter_mut().for_each(|v| *v *= self.p.alpha);
+        }
+        self.scaled_row(batch, row, col, x);
+    }
+
+    /// The same after alpha.
+    fn scaled_row(&self, batch: usize, row: usize, col: usize, x: &mut [f32]) {
+        if let Some((c, view)) = self.c.filter(|(c, _)| c.dtype != DType::I32) {
+            self.add(c, view, self.p.offset(&c.batch, batch) + row * c.row + col * c.col, x);
+        }
+        let flat = self.flat(batch, row, col);
+        self.epilogue(flat, x);
+    }
+
+    fn add(&self, c: &Matrix, view: &TensorView, at: usize, x: &mut [f32]) {
+        let beta = self.p.beta;
+        match (c.dtype, c.col) {
+            (DType::F32, 1) if beta == 1.0 => {
+                let add = &view.slice::<f32>()[at..at + x.len()];
+                x.iter_mut().zip(add).for_each(|(v, &a)| *v += a);
+            }
+            _ => x.iter_mut().enumerate().for_each(|(j, v)| *v += beta * real_at(view, at + j * c.col) as f32),
+        }
+    }
+
+    fn epilogue(&self, flat: usize, x: &mut [f32]) {
+        match self.direct {
+            Direct::Relu => x.iter_mut().for_each(|v| *v = relu(*v)),
+            Direct::Bias => self.bias(flat, x, |v| v),
+            Direct::BiasRelu => self.bias(flat, x, relu),
+            Direct::None => {
+                if let Some(program) = &self.program {
+                    return self.run(program, flat, x);
+                }
+            }
+        }
+        let out = self.write(flat, x.len(), self.p.stored());
+        match self.p.stored() {
+            DType::F16 => bytemuck::cast_slice_mut::<u8, f16>(out).convert_from_f32_slice(x),
+            DType::BF16 => bytemuck::cast_slice_mut::<u8, bf16>(out).convert_from_f32_slice(x),
+            DType::F64 => bytemuck::cast_slice_mut::<u8, f64>(out).iter_mut().zip(x).for_each(|(o, v)| *o = f64::from(*v)),
+            _ => bytemuck::cast_slice_mut::<u8, f32>(out).copy_from_slice(x),
+        }
+    }
+
+    /// First element and step of an operand along a row segment.
+    fn place(&self, operand: &Operand, flat: usize) -> (usize, usize) {
+        let shape = &self.p.shape;
+        let (mut rest, mut at) = (flat, 0);
+        for (&dim, &step) in shape.iter().zip(&operand.steps).rev() {
+            at += rest % dim * step;
+            rest /= dim;
+        }
+        let step = if shape.last() == Some(&self.p.n) { operand.steps.last().copied().unwrap_or(0) } else { 0 };
+        (at, step)
+    }
+
+    fn bias(&self, flat: usize, x: &mut [f32], then: impl Fn(f32) -> f32) {
+        let (at, step) = self.place(&self.operands[0], flat);
+        let bias = self.operands[0].view.slice::<f32>();
+        if step == 1 {
+            x.iter_mut().zip(&bias[at..]).for_each(|(v, &b)| *v = then(*v + b));
+        } else {
+            x.iter_mut().for_each(|v| *v = then(*v + bias[at]));
+        }
+    }
+
+    fn run(&self, program: &Program, flat: usize, x: &[f32]) {
+        let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
+        lanes.push(Lane::Slice(bytemuck::cast_slice(x)));
+        for operand in &self.operands {
+            let (at, step) = self.place(operand, flat);
+            let size = operand.view.dtype.size_bytes();
+            let bytes = &operand.view.bytes[at * size..];
+            lanes.push(if step == 0 { Lane::Splat(&bytes[..size]) } else { Lane::Slice(&bytes[..x.len() * size]) });
+        }
+        program.run(&lanes, self.write(flat, x.len(), self.p.stored()));
+    }
+
+    /// Takes exact integer sums of a row segment to the output. `b_scales` are those of B rounded while packing.
+    pub fn int_row(&self, batch: usize, row: usize, col: usize, sums: &mut [i32], a_scale: f32, b_scales: Option<&[f32]>) {
+        if let Some((c, view)) = self.c.filter(|(c, _)| c.dtype == DType::I32) {
+            let at = self.p.offset(&c.batch, batch) + row * c.row + col * c.col;
+            let c_step = c.col;
+            let add = view.slice::<i32>();
+            sums.iter_mut().enumerate().for_each(|(j, s)| *s = s.wrapping_add(add[at + j * c_step]));
+        }
+        let Some(q) = self.p.quant.as_ref().filter(|_| self.p.out != DType::I32) else {
+            return self.store_sums(batch, row, col, sums);
+        };
+        let a_scale = a_scale * self.scale(&q.a_scale, batch, row) * self.p.alpha;
+        let mut x = [0f32; super::core::SEGMENT];
+        let x = &mut x[..sums.len()];
+        let out_scale = self.scale(&q.out_scale, batch, 0);
+        let factor = |j: usize| match b_scales {
+            Some(b) => a_scale * b[col + j],
+            None => a_scale * self.scale(&q.b_scale, batch, col + j),
+        };
+        if q.b_scale.as_ref().is_none_or(|s| s.step == 0) && b_scales.is_none() {
+            let factor = factor(0) / out_scale;
+            x.iter_mut().zip(&*sums).for_each(|(v, &s)| *v = s as f32 * factor);
+        } else {
+            x.iter_mut().zip(&*sums).enumerate().for_each(|(j, (v, &s))| *v = s as f32 * (factor(j) / out_scale));
+        }
+        match self.p.out.int_range() {
+            None => self.scaled_row(batch, row, col, x),
+            Some((lo, hi)) => {
+                let zero = self.zero(&q.out_zero, batch, 0);
+                for (s, &v) in sums.iter_mut().zip(&*x) {
+                    *s = quantize(v, 1.0, zero, lo as i32, hi as i32);
+                }
+                self.store_sums(batch, row, col, sums);
+            }
+        }
+    }
+
+    fn store_sums(&self, batch: usize, row: usize, col: usize, sums: &[i32]) {
+        let flat = self.flat(batch, row, col);
+        if self.p.epilogue.is_some() {
+            let x: Vec<f32> = sums.iter().map(|&s| s as f32).collect();
+            return self.epilogue(flat, &mut { x });
+        }
+        let out = self.write(flat, sums.len(), self.p.out);
+        match self.p.out {
+            DType::I32 => bytemuck::cast_slice_mut::<u8, i32>(out).copy_from_slice(sums),
+            _ => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = s as u8),
+        }
+    }
+
+    /// A scale, 1 when left out.
+    pub fn scale(&self, param: &Option<Param>, batch: usize, i: usize) -> f32 {
+        self.param(param, batch, i).map_or(1.0, |(view, at)| real_at(view, at) as f32)
+    }
+
+    /// A zero point, 0 when left out.
+    pub fn zero(&self, param: &Option<Param>, batch: usize, i: usize) -> i32 {
+        self.param(param, batch, i).map_or(0, |(view, at)| int_at(view, at) as i32)
+    }
+
+    fn param(&self, param: &Option<Param>, batch: usize, i: usize) -> Option<(&TensorView<'a>, usize)> {
+        let p = param.as_ref()?;
+        let view = self.inputs.get(p.input)?.as_ref()?;
+        Some((view, self.p.offset(&p.batch, batch) + i * p.step))
+    }
+
+    /// The stored bytes of a row segment, for results that are not f32.
+    #[allow(clippy::mut_from_ref)]
+    pub fn raw(&self, flat: usize, len: usize) -> &mut [u8] {
+        self.write(flat, len, self.p.out)
+    }
+
+    /// Input `i` of the call.
+    pub fn view(&self, i: usize) -> Option<&'a TensorView<'a>> {
+        self.inputs.get(i).and_then(|v| v.as_ref())
+    }
+
+    /// Takes finished elements through the epilogue, from output element `flat` on.
+    pub fn floats(&self, flat: usize, x: &mut [f32]) {
+        self.epilogue(flat, x);
+    }
+}
+
+fn relu(x: f32) -> f32 {
+    if x < 0.0 { 0.0 } else { x }
+}

@@ -1,0 +1,192 @@
+//! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
+
+use super::bytes::{self, Isa, Weights, packed_len};
+use super::finish::{Finish, input, problem};
+use super::real::{matrices, matrix_of, over_batch};
+use super::reference::column_scales;
+use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
+use crate::base::{DType, Tensor, TensorView};
+use crate::device::cpu::{Call, CpuKernel, Packed};
+use crate::error::Result;
+use crate::graph::Problem;
+use crate::graph::problem::gemm::{Dynamic, GemmProblem, Quant};
+use crate::hardware::DeviceInfo;
+
+pub(super) const PORTABLE: CpuKernel = CpuKernel {
+    name: "cpu-portable-int8-2x16",
+    pack: |p, c| pack(&bytes::PORTABLE, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&bytes::PORTABLE, p, i),
+    run: |call| run(&bytes::PORTABLE, call),
+};
+#[cfg(target_arch = "x86_64")]
+pub(super) const AVX2: CpuKernel = CpuKernel {
+    name: "cpu-avx2-int8-6x16",
+    pack: |p, c| pack(&bytes::AVX2, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX2, p, i),
+    run: |call| run(&bytes::AVX2, call),
+};
+#[cfg(target_arch = "x86_64")]
+pub(super) const AVX512: CpuKernel = CpuKernel {
+    name: "cpu-avx512-int8-12x32",
+    pack: |p, c| pack(&bytes::AVX512, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX512, p, i),
+    run: |call| run(&bytes::AVX512, call),
+};
+#[cfg(target_arch = "x86_64")]
+pub(super) const AVX512_VNNI: CpuKernel = CpuKernel {
+    name: "cpu-avx512vnni-int8-14x32",
+    pack: |p, c| pack(&bytes::AVX512_VNNI, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX512_VNNI, p, i),
+    run: |call| run(&bytes::AVX512_VNNI, call),
+};
+
+/// Bytes of one packed matrix: panels, column sums, and column scales; each on a 64-byte boundary.
+fn layout(isa: &Isa, p: &GemmProblem) -> [usize; 3] {
+    let panels = packed_len(isa, p.k, p.n).next_multiple_of(64);
+    let sums = panels + (p.n * 4).next_multiple_of(64);
+    [panels, sums, sums + (p.n * 4).next_multiple_of(64)]
+}
+
+fn pack_all(isa: &Isa, p: &GemmProblem, b: &TensorView, out: &mut [u8]) {
+    let [panels, sums, total] = layout(isa, p);
+    for (i, out) in out.chunks_exact_mut(total.max(1)).take(matrices(p)).enumerate() {
+        let at = i * p.k * p.n;
+        let (to, rest) = out.split_at_mut(panels);
+        let (column_sums, scales) = rest.split_at_mut(sums - panels);
+        let (to, column_sums) = (bytemuck::cast_slice_mut::<u8, i8>(to), bytemuck::cast_slice_mut::<u8, i32>(column_sums));
+        let place = |k: usize, j: usize| at + k * p.b.row + j * p.b.col;
+        match b.dtype {
+            DType::F32 => {
+                let b = b.slice::<f32>();
+                let found = column_scales(p, b, at);
+                bytemuck::cast_slice_mut::<u8, f32>(scales)[..p.n].copy_from_slice(&found);
+                let round = |k: usize, j: usize| quantize(b[place(k, j)], found[j], 0, -127, 127) as i8;
+                bytes::pack_b(isa, (p.k, p.n), to, column_sums, round);
+            }
+            DType::I8 => bytes::pack_b(isa, (p.k, p.n), to, column_sums, |k, j| b.bytes[place(k, j)] as i8),
+            _ => bytes::pack_b(isa, (p.k, p.n), to, column_sums, |k, j| (b.bytes[place(k, j)] ^ 0x80) as i8),
+        }
+    }
+}
+
+fn pack(isa: &Isa, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
+    let p = problem(problem_)?;
+    let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
+    let mut out = Tensor::zeros(DType::U8, [matrices(p) * layout(isa, p)[2]])?;
+    pack_all(isa, p, &b.aligned().view(), out.view_mut().bytes);
+    Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
+}
+
+fn scratch_bytes(isa: &Isa, problem_: &Problem, _: &DeviceInfo) -> usize {
+    problem(problem_).map_or(0, |p| matrices(p) * layout(isa, p)[2] + p.m * p.batch.numel() * 4)
+}
+
+fn run(isa: &Isa, call: &mut Call) -> Result<()> {
+    let p = problem(call.problem)?;
+    let (inputs, packed) = (call.inputs, call.packed);
+    let scratch = std::mem::take(&mut call.scratch);
+    let finish = Finish::new(call)?;
+    let a = input(inputs, p.a.input)?;
+    if p.m == 0 || p.n == 0 {
+        return Ok(());
+    }
+    let [panels, sums, total] = layout(isa, p);
+    let weights: &[u8] = match packed.and_then(|p| p.parts.first()) {
+        Some(part) => part.bytes(),
+        None => {
+            pack_all(isa, p, input(inputs, p.b.input)?, &mut *scratch);
+            scratch
+        }
+    };
+    let quant = p.quant.clone().unwrap_or_default();
+    let tensor = match quant.dynamic {
+        Some(Dynamic::TensorU8) => {
+            let all = a.slice::<f32>();
+            Some(all.iter().fold((0f32, 0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)))).map(|(lo, hi)| dynamic_u8(lo, hi))
+        }
+        _ => None,
+    };
+    over_batch(p, |batch| {
+        let part = &weights[matrix_of(p, batch) * total..][..total];
+        let column_sums: &[i32] = bytemuck::cast_slice(&part[panels..sums]);
+        let made = Weights::packed(isa, p.k, p.n, bytemuck::cast_slice(&part[..panels]), column_sums);
+        let b_scales = (p.b.dtype == DType::F32).then(|| bytemuck::cast_slice(&part[sums..total]));
+        product(isa, p, &quant, a, tensor, batch, &made, b_scales, &finish);
+    });
+    Ok(())
+}
+
+#[allow(clippy::too_many_arguments)]
+fn product(
+    isa: &Isa,
+    p: &GemmProblem,
+    q: &Quant,
+    a: &TensorView,
+    tensor: Option<(f32, u8)>,
+    batch: usize,
+    weights: &Weights,
+    b_scales: Option<&[f32]>,
+    finish: &Finish,
+) {
+    let at = p.offset(&p.a.batch, batch);
+    let scale_of = |row: usize| symmetric_scale(largest(p, a.slice::<f32>(), at + row * p.a.row));
+    let fill = |row: usize, out: &mut [u8]| {
+        let place = at + row * p.a.row;
+        match (q.dynamic, tensor) {
+            (Some(Dynamic::RowI8), _) => round_row(p, a, place, scale_of(row), (0, -127, 127), 0x80, out),
+            (Some(_), Some((scale, zero))) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
+            _ => {
+                let flip = if a.dtype == DType::I8 { 0x80 } else { 0 };
+                let from = a.bytes[place..].iter().step_by(p.a.col.max(1));
+                if p.a.col == 0 {
+                    out.fill(a.bytes[place] ^ flip);
+                } else {
+                    out.iter_mut().zip(from).for_each(|(to, &x)| *to = x ^ flip);
+                }
+            }
+        }
+    };
+    let signed_a = a.dtype == DType::I8 || q.dynamic == Some(Dynamic::RowI8);
+    let (a_shift, b_shift) = (if signed_a { 128 } else { 0 }, if p.b.dtype == DType::U8 { -128 } else { 0 });
+    let done = |mut segment: bytes::Segment| {
+        let (row, column) = (segment.row, segment.column);
+        let a_zero = a_shift + tensor.map_or(0, |(_, z)| i32::from(z)) + finish.zero(&q.a_zero, batch, row);
+        if q.b_zero.as_ref().is_none_or(|z| z.step == 0) {
+            let zero = b_shift + finish.zero(&q.b_zero, batch, 0);
+            segment.correct(weights, a_zero, |_| zero);
+        } else {
+            segment.correct(weights, a_zero, |j| b_shift + finish.zero(&q.b_zero, batch, j));
+        }
+        let a_scale = match (q.dynamic, tensor) {
+            (Some(Dynamic::RowI8), _) => scale_of(row),
+            (_, Some((scale, _))) => scale,
+            _ => 1.0,
+        };
+        finish.int_row(batch, row, column, segment.sums, a_scale, b_scales);
+    };
+    bytes::product(isa, p.m, &fill, weights, &done);
+}
+
+/// Largest magnitude of a row of A.
+fn largest(p: &GemmProblem, a: &[f32], at: usize) -> f32 {
+    let mut lanes = [0f32; 16];
+    if p.a.col == 1 {
+        let chunks = a[at..at + p.k].chunks_exact(16);
+        let rest = chunks.remainder();
+        chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(m, x)| *m = m.max(x.abs())));
+        lanes.iter_mut().zip(rest).for_each(|(m, x)| *m = m.max(x.abs()));
+    } else {
+        (0..p.k).for_each(|k| lanes[0] = lanes[0].max(a[at + k * p.a.col].abs()));
+    }
+    lanes.into_iter().fold(0.0, f32::max)
+}
+
+/// Rounds a row of a float A to bytes; `flip` moves s8 to u8.
+fn round_row(p: &GemmProblem, a: &TensorView, at: usize, scale: f32, (zero, lo, hi): (i32, i32, i32), flip: u8, out: &mut [u8]) {
+    let a = a.slice::<f32>();
+    if p.a.col == 1 {
+        out.iter_mut().zip(&a[at..at + p.k]).for_each(|(to, &x)| *to = quantize(x, scale, zero, lo, hi) as u8 ^ flip);
+    } else {
+        out.iter_mut().enumerate().for_each(|(k, to)| *to = quantize(a[at + k * p.a.col], scale, zero, lo, hi) as u8 ^ flip);
+    }
+}

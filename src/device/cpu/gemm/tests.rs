@@ -1,0 +1,351 @@
+//! Every kernel that this machine can run against the reference.
+
+use half::{bf16, f16};
+
+use crate::base::{AlignedBytes, DType, Shape, Tensor, TensorViewMut};
+use crate::device::cpu::{Call, kernels};
+use crate::graph::op::{Lower, Operand};
+use crate::graph::problem::{EpilogueSpec, Family};
+use crate::graph::{Attr, Node, Problem, Site, Type, find};
+use crate::hardware::cpu::info;
+use crate::kernel::{KernelDef, all};
+use crate::scalar::{arg, constant};
+
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, n: usize) -> usize {
+        (self.next() >> 20) as usize % n
+    }
+
+    fn real(&mut self) -> f32 {
+        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
+    }
+
+    /// Values of a tensor; one in eight bytes is an extreme one.
+    fn tensor(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
+        let shape = Shape::from(shape);
+        let n = shape.numel();
+        let mut byte = || if self.below(8) == 0 { [0u8, 127, 128, 255][self.below(4)] } else { self.next() as u8 };
+        match dtype {
+            DType::I8 => Tensor::new(shape, &(0..n).map(|_| byte() as i8).collect::<Vec<_>>()),
+            DType::U8 => Tensor::new(shape, &(0..n).map(|_| byte()).collect::<Vec<_>>()),
+            DType::I32 => Tensor::new(shape, &(0..n).map(|_| self.below(2001) as i32 - 1000).collect::<Vec<_>>()),
+            DType::I64 => Tensor::new(shape, &(0..n).map(|_| self.below(2001) as i64 - 1000).collect::<Vec<_>>()),
+            DType::F16 => Tensor::new(shape, &(0..n).map(|_| f16::from_f32(self.real())).collect::<Vec<_>>()),
+            DType::BF16 => Tensor::new(shape, &(0..n).map(|_| bf16::from_f32(self.real())).collect::<Vec<_>>()),
+            DType::F64 => Tensor::new(shape, &(0..n).map(|_| self.real() as f64).collect::<Vec<_>>()),
+            _ => Tensor::new(shape, &(0..n).map(|_| self.real()).collect::<Vec<_>>()),
+        }
+        .unwrap()
+    }
+}
+
+fn lower(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> crate::Result<Problem> {
+    let mut node = Node::new(domain, op, 17, vec![None; inputs.len()], vec![None]);
+    node.attrs = attrs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+    let operands: Vec<Option<Operand>> =
+        inputs.iter().map(|t| t.as_ref().map(|t| Operand { ty: Type::new(t.dtype(), t.shape().clone()), value: None })).collect();
+    let site = Site { node: &node, inputs: &operands };
+    let Lower::Family(lower) = find(domain, op).unwrap().lower else { panic!("no family") };
+    lower(&site, &[])
+}
+
+fn gemm(problem: &Problem) -> &crate::graph::problem::GemmProblem {
+    let Problem::Gemm(p) = problem else { panic!("no gemm") };
+    p
+}
+
+/// Runs a kernel, with B packed ahead or not.
+fn run(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool) -> Tensor {
+    let code = kernels().find(|k| k.name == name).unwrap();
+    let p = gemm(problem);
+    let mut given = inputs.to_vec();
+    let mut packed = None;
+    if ahead {
+        let mut constants = vec![None; inputs.len()];
+        constants[p.b.input] = inputs[p.b.input].clone();
+        if let Some((made, dropped)) = (code.pack)(problem, &constants).unwrap() {
+            dropped.into_iter().for_each(|i| given[i] = None);
+            packed = Some(made);
+        }
+    }
+    let mut out = Tensor::zeros(p.stored(), p.shape.clone()).unwrap();
+    let mut scratch = AlignedBytes::zeroed((code.scratch_bytes)(problem, &info(2)));
+    scratch.fill(0xa5);
+    let views: Vec<_> = given.iter().map(|t| t.as_ref().map(|t| t.view())).collect();
+    {
+        let view: TensorViewMut = out.view_mut();
+        let mut outputs = [Some(view)];
+        let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
+        (code.run)(&mut call).unwrap();
+    }
+    out
+}
+
+fn usable(problem: &Problem) -> Vec<&'static KernelDef> {
+    let here = info(2).capabilities;
+    all()
+        .filter(|k| k.family == Family::Gemm && here.contains(k.needs) && k.name != "cpu-any-gemm-reference")
+        .filter(|k| k.device == crate::hardware::DeviceKind::Cpu && (k.accepts)(problem).is_ok())
+        .collect()
+}
+
+/// Compares every kernel with the reference; `bound` is absolute, 0 for exact equality. Gives the number of kernels.
+fn compare(problem: &Problem, inputs: &[Option<Tensor>], bound: f64) -> usize {
+    let want = run("cpu-any-gemm-reference", problem, inputs, false);
+    let found = usable(problem);
+    for kernel in &found {
+        for ahead in [false, true] {
+            let got = run(kernel.name, problem, inputs, ahead);
+            for (i, (g, w)) in got.to_f64().into_iter().zip(want.to_f64()).enumerate() {
+                assert!((g - w).abs() <= bound, "{} ahead {ahead} element {i}: {g} against {w}: {problem:?}", kernel.name);
+            }
+        }
+    }
+    found.len()
+}
+
+/// Bound of a float sum of `k` products of values up to 1, then stored as `out`.
+fn bound(k: usize, out: DType) -> f64 {
+    let store = match out {
+        DType::F16 => 2f64.powi(-11),
+        DType::BF16 => 2f64.powi(-8),
+        _ => 0.0,
+    };
+    let k = k as f64;
+    (k + 4.0) * k.max(1.0) * 2f64.powi(-24) + 1e-6 + store * (k + 1.0)
+}
+
+const EXTENTS: [usize; 14] = [0, 1, 2, 3, 7, 8, 13, 16, 29, 33, 65, 130, 257, 300];
+
+#[test]
+fn float_products_of_ragged_shapes() {
+    let mut random = Random(7);
+    for round in 0..60 {
+        let [m, n, k] = std::array::from_fn(|_| EXTENTS[random.below(EXTENTS.len())]);
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            let inputs = [Some(random.tensor(dtype, &[m, k])), Some(random.tensor(dtype, &[k, n]))];
+            let problem = lower("", "MatMul", &[], &inputs).unwrap();
+            assert!(compare(&problem, &inputs, bound(k, dtype)) >= 1, "round {round}");
+        }
+    }
+}
+
+#[test]
+fn float_products_of_deep_sums_and_threads() {
+    let mut random = Random(8);
+    for (m, n, k) in [(1, 40, 8192), (5, 33, 4096), (64, 64, 2500), (200, 300, 700)] {
+        let inputs = [Some(random.tensor(DType::F32, &[m, k])), Some(random.tensor(DType::F32, &[k, n]))];
+        let problem = lower("", "MatMul", &[], &inputs).unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        pool.install(|| compare(&problem, &inputs, 1e-2 * (k as f64).sqrt() / 64.0));
+    }
+}
+
+#[test]
+fn batches_broadcast_and_vectors_lose_their_axes() {
+    let mut random = Random(9);
+    let cases: [(&[usize], &[usize], &[usize]); 9] = [
+        (&[2, 3, 4, 5], &[3, 5, 6], &[2, 3, 4, 6]),
+        (&[2, 1, 4, 5], &[3, 5, 6], &[2, 3, 4, 6]),
+        (&[4, 5], &[2, 3, 5, 6], &[2, 3, 4, 6]),
+        (&[3, 1, 4, 5], &[3, 2, 5, 1], &[3, 2, 4, 1]),
+        (&[5], &[5, 6], &[6]),
+        (&[2, 4, 5], &[5], &[2, 4]),
+        (&[5], &[5], &[]),
+        (&[5], &[7, 5, 6], &[7, 6]),
+        (&[0, 4, 5], &[5, 6], &[0, 4, 6]),
+    ];
+    for (a, b, out) in cases {
+        for dtype in [DType::F32, DType::I64, DType::F64] {
+            let inputs = [Some(random.tensor(dtype, a)), Some(random.tensor(dtype, b))];
+            let problem = lower("", "MatMul", &[], &inputs).unwrap();
+            assert_eq!(&gemm(&problem).shape[..], out);
+            compare(&problem, &inputs, 1e-5);
+        }
+    }
+    let inputs = [Some(random.tensor(DType::F32, &[2, 3])), Some(random.tensor(DType::F32, &[4, 2]))];
+    assert!(lower("", "MatMul", &[], &inputs).is_err());
+}
+
+#[test]
+fn the_reference_knows_a_small_product() {
+    let inputs =
+        [Some(Tensor::new([2, 2], &[1f32, 2.0, 3.0, 4.0]).unwrap()), Some(Tensor::new([2, 2], &[5f32, 6.0, 7.0, 8.0]).unwrap())];
+    let problem = lower("", "MatMul", &[], &inputs).unwrap();
+    let out = run("cpu-any-gemm-reference", &problem, &inputs, false);
+    assert_eq!(out.to_f64(), [19.0, 22.0, 43.0, 50.0]);
+    let ints = [Some(Tensor::new([1, 2], &[255u8, 255]).unwrap()), Some(Tensor::new([2, 1], &[-128i8, -128]).unwrap())];
+    let problem = lower("", "MatMulInteger", &[], &ints).unwrap();
+    assert_eq!(run("cpu-any-gemm-reference", &problem, &ints, false).to_i64(), Some(vec![-65280]));
+}
+
+#[test]
+fn gemm_transposes_scales_and_adds() {
+    let mut random = Random(10);
+    for i in 0..32 {
+        let (ta, tb) = (i & 1, i >> 1 & 1);
+        let [m, n, k] = std::array::from_fn(|_| 1 + random.below(40));
+        let a = if ta == 1 { [k, m] } else { [m, k] };
+        let b = if tb == 1 { [n, k] } else { [k, n] };
+        let c = &[vec![m, n], vec![n], vec![m, 1], vec![]][i % 4];
+        let inputs =
+            [Some(random.tensor(DType::F32, &a)), Some(random.tensor(DType::F32, &b)), Some(random.tensor(DType::F32, c))];
+        let attrs = [
+            ("transA", Attr::Int(ta as i64)),
+            ("transB", Attr::Int(tb as i64)),
+            ("alpha", Attr::Float(0.5)),
+            ("beta", Attr::Float(if i < 16 { 1.0 } else { -2.0 })),
+        ];
+        let problem = lower("", "Gemm", &attrs, &inputs).unwrap();
+        compare(&problem, &inputs, bound(k, DType::F32));
+    }
+}
+
+#[test]
+fn epilogues_see_their_operands() {
+    let mut random = Random(11);
+    let sum = || arg(0) + arg(1);
+    let formulas =
+        [arg(0).max(constant(0.0)), sum(), sum().max(constant(0.0)), (arg(0) * constant(2.0) - arg(1)).tanh(), sum().sigmoid()];
+    for (i, formula) in formulas.iter().cycle().take(30).enumerate() {
+        let [m, n, k] = std::array::from_fn(|_| 1 + random.below(300));
+        let operand = &[vec![n], vec![2, m, n], vec![m, 1], vec![1]][i % 4];
+        let mut inputs = vec![Some(random.tensor(DType::F32, &[2, m, k])), Some(random.tensor(DType::F32, &[k, n]))];
+        let mut problem = lower("", "MatMul", &[], &inputs).unwrap();
+        let operands = if formula.arity() > 1 { vec![Type::new(DType::F32, Shape::from(&operand[..]))] } else { vec![] };
+        if formula.arity() > 1 {
+            inputs.push(Some(random.tensor(DType::F32, operand)));
+        }
+        problem.with_epilogue(EpilogueSpec { formula: formula.clone(), operands, out: DType::F32 }).unwrap();
+        compare(&problem, &inputs, 2.0 * bound(k, DType::F32));
+    }
+}
+
+#[test]
+fn integer_products_are_exact() {
+    let mut random = Random(12);
+    for i in 0..48 {
+        let [m, n] = std::array::from_fn(|_| EXTENTS[random.below(EXTENTS.len())]);
+        let k = if i % 12 == 0 { 8192 } else { EXTENTS[random.below(EXTENTS.len())] };
+        let (m, n) = if k == 8192 { (m.min(17), n.min(40)) } else { (m, n) };
+        let (ta, tb) = ([DType::U8, DType::I8][i & 1], [DType::U8, DType::I8][i >> 1 & 1]);
+        let per = i >> 2 & 1 == 1;
+        let (rows, columns) = if per { (vec![m], vec![n]) } else { (vec![], vec![1]) };
+        let inputs = [
+            Some(random.tensor(ta, &[m, k])),
+            Some(random.tensor(tb, &[k, n])),
+            (i % 3 > 0).then(|| random.tensor(ta, &rows)),
+            (i % 5 > 0).then(|| random.tensor(tb, &columns)),
+        ];
+        let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
+        assert!(compare(&problem, &inputs, 0.0) >= 1);
+    }
+}
+
+#[test]
+fn extreme_bytes_do_not_saturate() {
+    for (a, b) in [(255u8, -128i8), (255, 127), (0, -128)] {
+        let inputs = [Some(Tensor::new([15, 1000], &[a; 15000]).unwrap()), Some(Tensor::new([1000, 33], &[b; 33000]).unwrap())];
+        let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
+        compare(&problem, &inputs, 0.0);
+        for kernel in usable(&problem) {
+            let out = run(kernel.name, &problem, &inputs, true).to_i64().unwrap();
+            assert!(out.iter().all(|&x| x == i64::from(a) * i64::from(b) * 1000), "{}", kernel.name);
+        }
+    }
+}
+
+fn scale(x: f32) -> Option<Tensor> {
+    Some(Tensor::scalar(x))
+}
+
+#[test]
+fn quantised_operators_agree_bit_for_bit() {
+    let mut random = Random(13);
+    for i in 0..24 {
+        let [m, n, k] = std::array::from_fn(|_| 1 + random.below(70));
+        let (ta, tb) = ([DType::U8, DType::I8][i & 1], [DType::U8, DType::I8][i >> 1 & 1]);
+        let scales: Vec<f32> = (0..n).map(|_| random.real().abs() * 0.01 + 1e-3).collect();
+        let a = Some(random.tensor(ta, &[m, k]));
+        let b = Some(random.tensor(tb, &[k, n]));
+        let b_scale = if i % 4 < 2 { scale(0.02) } else { Some(Tensor::vector(&scales)) };
+        let (za, zb) = (Some(random.tensor(ta, &[])), Some(random.tensor(tb, &[])));
+        let f = Some(random.tensor(DType::F32, &[2, m, k]));
+        let bias = Some(random.tensor(DType::F32, &[n]));
+        let sum = Some(random.tensor(DType::I32, &[n]));
+        let inputs = [a.clone(), scale(0.03), za.clone(), b.clone(), b_scale.clone(), zb.clone(), scale(0.9), za.clone()];
+        compare(&lower("", "QLinearMatMul", &[], &inputs).unwrap(), &inputs, 0.0);
+        let inputs = [a.clone(), scale(0.03), za.clone(), b.clone(), b_scale.clone(), zb.clone(), sum, scale(0.9), za.clone()];
+        compare(&lower("com.microsoft", "QGemm", &[("alpha", Attr::Float(1.5))], &inputs).unwrap(), &inputs, 0.0);
+        let inputs = [f.clone(), b.clone(), b_scale.clone(), zb.clone(), bias.clone()];
+        compare(&lower("com.microsoft", "DynamicQuantizeMatMul", &[], &inputs).unwrap(), &inputs, 0.0);
+        let inputs = [a, b, scale(0.03), b_scale, za, zb, bias.clone()];
+        compare(&lower("com.microsoft", "MatMulIntegerToFloat", &[], &inputs).unwrap(), &inputs, 0.0);
+        let inputs = [f, Some(random.tensor(DType::F32, &[n, k])), bias];
+        let int8 = [("weight_precision", Attr::Str("int8".into())), ("transB", Attr::Int(1))];
+        compare(&lower("halfbyte", "Linear", &int8, &inputs).unwrap(), &inputs, 0.0);
+        let half = [("weight_precision", Attr::Str("f16".into())), ("transB", Attr::Int(1))];
+        compare(&lower("halfbyte", "Linear", &half, &inputs).unwrap(), &inputs, bound(k, DType::F32));
+    }
+}
+
+#[test]
+fn a_rows_answer_does_not_depend_on_its_neighbours() {
+    let mut random = Random(14);
+    let (a, w) = (random.tensor(DType::F32, &[9, 64]), random.tensor(DType::F32, &[64, 40]));
+    let attrs = [("weight_precision", Attr::Str("int8".into()))];
+    let all = [Some(a.clone()), Some(w.clone())];
+    let problem = lower("halfbyte", "Linear", &attrs, &all).unwrap();
+    let one = [Some(Tensor::new([1, 64], &a.values::<f32>().unwrap()[64..128]).unwrap()), Some(w)];
+    let alone = lower("halfbyte", "Linear", &attrs, &one).unwrap();
+    for kernel in usable(&problem) {
+        let (many, single) = (run(kernel.name, &problem, &all, true), run(kernel.name, &alone, &one, true));
+        assert_eq!(many.values::<f32>().unwrap()[40..80], single.values::<f32>().unwrap()[..], "{}", kernel.name);
+    }
+}
+
+#[test]
+fn einsum_equations() {
+    let mut random = Random(15);
+    let t = |r: &mut Random, s: &[usize]| Some(r.tensor(DType::F32, s));
+    let x = t(&mut random, &[2, 3, 4]);
+    let y = t(&mut random, &[2, 4, 5]);
+    let s = t(&mut random, &[3, 3]);
+    let cases: Vec<(&str, Vec<Option<Tensor>>, &[usize], bool)> = vec![
+        ("bij,bjk->bik", vec![x.clone(), y.clone()], &[2, 3, 5], true),
+        ("...ij, ...jk", vec![x.clone(), y.clone()], &[2, 3, 5], true),
+        ("bij,bjk->bki", vec![x.clone(), y.clone()], &[2, 5, 3], true),
+        ("bij,bjk->ik", vec![x.clone(), y.clone()], &[3, 5], false),
+        ("bij->bji", vec![x.clone()], &[2, 4, 3], false),
+        ("ii->i", vec![s.clone()], &[3], false),
+        ("ii", vec![s.clone()], &[], false),
+        ("ij,jk,kl->il", vec![s.clone(), s.clone(), s.clone()], &[3, 3], false),
+        ("ij,kl->ijkl", vec![s.clone(), s.clone()], &[3, 3, 3, 3], false),
+    ];
+    for (equation, inputs, out, fast) in cases {
+        let problem = lower("", "Einsum", &[("equation", Attr::Str(equation.into()))], &inputs).unwrap();
+        assert_eq!(&gemm(&problem).shape[..], out, "{equation}");
+        assert_eq!(gemm(&problem).contraction.is_none(), fast, "{equation}");
+        compare(&problem, &inputs, 1e-4);
+    }
+    let diagonal = run(
+        "cpu-any-gemm-reference",
+        &lower("", "Einsum", &[("equation", Attr::Str("ii->i".into()))], &[s.clone()]).unwrap(),
+        &[s.clone()],
+        false,
+    );
+    let s = s.unwrap().to_f64();
+    assert_eq!(diagonal.to_f64(), [s[0], s[4], s[8]]);
+    assert!(
+        lower("", "Einsum", &[("equation", Attr::Str("ijk->i".into()))], &[Some(random.tensor(DType::F32, &[2, 2]))]).is_err()
+    );
+}

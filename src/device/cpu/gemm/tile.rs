@@ -1,0 +1,154 @@
+//! Register tiles: `ROWS` rows by two vectors of columns, over the whole of a K block.
+//!
+//! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (any step between rows of B), C has any step between rows. Tiles of few rows
+//! keep several sets of sums, so that the adder's latency does not bound them.
+
+use super::simd::{Dot, Real};
+
+/// One tile: `(k, a, b, b_step, c, c_step, accumulate)`; steps in elements, `b` is f32 or 16-bit storage as `STORE` says.
+pub type RealTile = unsafe fn(usize, *const f32, *const u8, usize, *mut f32, usize, bool);
+
+/// One tile of bytes: `(groups, a, b, c, c_step)`.
+pub type DotTile = unsafe fn(usize, *const u8, *const i8, *mut i32, usize);
+
+/// B stored as f32.
+pub const F32: u8 = 0;
+/// B stored as f16.
+pub const F16: u8 = 1;
+/// B stored as bf16.
+pub const BF16: u8 = 2;
+
+/// # Safety
+/// The caller has enabled `V`'s instruction set. `b` holds vectors from `at` on.
+#[inline(always)]
+unsafe fn load<V: Real, const STORE: u8>(b: *const u8, at: usize) -> V {
+    // SAFETY: the caller's contract.
+    unsafe {
+        match STORE {
+            F16 => V::load_f16(b.cast::<u16>().add(at)),
+            BF16 => V::load_bf16(b.cast::<u16>().add(at)),
+            _ => V::load(b.cast::<f32>().add(at)),
+        }
+    }
+}
+
+/// # Safety
+/// The caller has enabled `V`'s instruction set; `a` holds `k * ROWS` elements, `b` `k` rows of two vectors `b_step` apart,
+/// `c` `ROWS` rows of two vectors `c_step` apart.
+#[inline(always)]
+pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usize>(
+    k: usize,
+    a: *const f32,
+    b: *const u8,
+    b_step: usize,
+    c: *mut f32,
+    c_step: usize,
+    accumulate: bool,
+) {
+    // SAFETY: the caller's contract covers each access below.
+    unsafe {
+        let mut sums = [[[V::zero(); 2]; ROWS]; SETS];
+        let mut at = 0;
+        while at + SETS <= k {
+            for (set, sums) in sums.iter_mut().enumerate() {
+                real_step::<V, ROWS, STORE>(sums, a.add((at + set) * ROWS), b, (at + set) * b_step);
+            }
+            at += SETS;
+        }
+        while at < k {
+            real_step::<V, ROWS, STORE>(&mut sums[0], a.add(at * ROWS), b, at * b_step);
+            at += 1;
+        }
+        let (first, rest) = sums.split_at_mut(1);
+        for set in rest.iter() {
+            for (sum, more) in first[0].iter_mut().zip(set) {
+                *sum = [sum[0].add(more[0]), sum[1].add(more[1])];
+            }
+        }
+        for (r, sum) in first[0].iter().enumerate() {
+            for (v, sum) in sum.iter().enumerate() {
+                let p = c.add(r * c_step + v * V::LANES);
+                if accumulate { V::load(p).add(*sum).store(p) } else { sum.store(p) }
+            }
+        }
+    }
+}
+
+/// One step of K.
+///
+/// # Safety
+/// As for [`real`].
+#[inline(always)]
+unsafe fn real_step<V: Real, const ROWS: usize, const STORE: u8>(
+    sums: &mut [[V; 2]; ROWS],
+    a: *const f32,
+    b: *const u8,
+    at: usize,
+) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let (b0, b1) = (load::<V, STORE>(b, at), load::<V, STORE>(b, at + V::LANES));
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let x = V::splat(*a.add(r));
+            sum[0] = x.mul_add(b0, sum[0]);
+            sum[1] = x.mul_add(b1, sum[1]);
+        }
+    }
+}
+
+/// # Safety
+/// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups * 2 * LANES` of B, `c`
+/// `ROWS` rows of two vectors `c_step` apart.
+#[inline(always)]
+pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize>(
+    groups: usize,
+    a: *const u8,
+    b: *const i8,
+    c: *mut i32,
+    c_step: usize,
+) {
+    // SAFETY: the caller's contract covers each access below.
+    unsafe {
+        let mut sums = [[[V::zero(); 2]; ROWS]; SETS];
+        let mut at = 0;
+        while at + SETS <= groups {
+            for (set, sums) in sums.iter_mut().enumerate() {
+                dot_step::<V, ROWS>(sums, a, b, at + set);
+            }
+            at += SETS;
+        }
+        while at < groups {
+            dot_step::<V, ROWS>(&mut sums[0], a, b, at);
+            at += 1;
+        }
+        let (first, rest) = sums.split_at_mut(1);
+        for set in rest.iter() {
+            for (sum, more) in first[0].iter_mut().zip(set) {
+                *sum = [sum[0].add(more[0]), sum[1].add(more[1])];
+            }
+        }
+        for (r, sum) in first[0].iter().enumerate() {
+            sum[0].store(c.add(r * c_step));
+            sum[1].store(c.add(r * c_step + V::LANES));
+        }
+    }
+}
+
+/// One group of K.
+///
+/// # Safety
+/// As for [`dot`].
+#[inline(always)]
+unsafe fn dot_step<V: Dot, const ROWS: usize>(sums: &mut [[V; 2]; ROWS], a: *const u8, b: *const i8, at: usize) {
+    // SAFETY: the caller's contract.
+    unsafe {
+        let b = b.add(at * 2 * V::LANES * V::GROUP);
+        let (b0, b1) = (V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP)));
+        let a = a.add(at * ROWS * V::GROUP * V::A_BYTES);
+        for (r, sum) in sums.iter_mut().enumerate() {
+            let x = V::splat_a(a.add(r * V::GROUP * V::A_BYTES));
+            sum[0] = sum[0].dot(x, b0);
+            sum[1] = sum[1].dot(x, b1);
+        }
+    }
+}
