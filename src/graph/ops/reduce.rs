@@ -220,3 +220,54 @@ fn lower_quantized_softmax(site: &Site, out: &[Type]) -> Result<Problem> {
     }
     problem(site, out, ReduceKind::QuantizedSoftmax { rows: softmax_rows(site, site.int("opset", 13))? })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Tensor;
+    use crate::graph::{Attr, Node, Operand, ValueId};
+
+    fn node(op: &str, opset: i64, attrs: &[(&str, Attr)], inputs: &[Operand]) -> (Node, Vec<Option<Operand>>) {
+        let ids = (0..inputs.len()).map(|i| Some(ValueId(i))).collect();
+        let mut node = Node::new("", op, opset, ids, vec![Some(ValueId(9))]);
+        node.attrs = attrs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+        (node, inputs.iter().cloned().map(Some).collect())
+    }
+
+    fn floats<const N: usize>(dims: [usize; N]) -> Operand {
+        Operand { ty: Type::new(DType::F32, dims), value: None }
+    }
+
+    fn ints(values: &[i64]) -> Operand {
+        Operand { ty: Type::new(DType::I64, [values.len()]), value: Some(Tensor::vector(values)) }
+    }
+
+    #[test]
+    fn softmax_flattens_before_operator_set_13_only() {
+        for (opset, attrs, want) in [
+            (12, vec![], Rows { outer: 2, len: 12, inner: 1 }),
+            (13, vec![], Rows { outer: 6, len: 4, inner: 1 }),
+            (13, vec![("axis", Attr::Int(1))], Rows { outer: 2, len: 3, inner: 4 }),
+            (11, vec![("axis", Attr::Int(-1))], Rows { outer: 6, len: 4, inner: 1 }),
+        ] {
+            let (node, inputs) = node("Softmax", opset, &attrs, &[floats([2, 3, 4])]);
+            assert_eq!(softmax_rows(&Site { node: &node, inputs: &inputs }, opset).unwrap(), want);
+        }
+    }
+
+    #[test]
+    fn reduced_shapes_follow_axes_and_keepdims() {
+        let shape = |attrs: &[(&str, Attr)], axes: Option<Operand>| {
+            let inputs: Vec<Operand> = std::iter::once(floats([2, 3, 4])).chain(axes).collect();
+            let (node, inputs) = node("ReduceSum", 18, attrs, &inputs);
+            infer_fold(&Site { node: &node, inputs: &inputs }).map(|t| t[0].shape.to_vec())
+        };
+        assert_eq!(shape(&[], None).unwrap(), [1, 1, 1]);
+        assert_eq!(shape(&[("keepdims", Attr::Int(0))], Some(ints(&[-1, 0]))).unwrap(), [3]);
+        assert_eq!(shape(&[("noop_with_empty_axes", Attr::Int(1))], Some(ints(&[]))).unwrap(), [2, 3, 4]);
+        assert!(matches!(shape(&[], Some(ints(&[0, -3]))), Err(Refusal::Error(_))));
+        assert!(matches!(shape(&[], Some(ints(&[3]))), Err(Refusal::Error(_))));
+        let unknown = Operand { value: None, ..ints(&[1]) };
+        assert!(matches!(shape(&[], Some(unknown)), Err(Refusal::NeedsValue(1))));
+    }
+}

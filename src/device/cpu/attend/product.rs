@@ -31,12 +31,11 @@ pub(super) fn product<const N: usize>(a: Matrix, b: Matrix, c: &mut [f32], [m, n
 fn block<const M: usize, const N: usize>(a: Matrix, b: Matrix, row: usize, column: usize, k: usize) -> [[f32; N]; M] {
     let mut sums = [[0f32; N]; M];
     let rows: [&[f32]; M] = std::array::from_fn(|r| &a.values[(row + r) * a.step..][..k]);
-    for i in 0..k {
-        let b: &[f32; N] = b.values[i * b.step + column..].first_chunk().expect("invariant: n is a multiple of N");
-        for r in 0..M {
-            let a = rows[r][i];
+    for (i, b) in b.values.chunks(b.step.max(1)).take(k).enumerate() {
+        let b: &[f32; N] = b[column..].first_chunk().expect("invariant: n is a multiple of N");
+        for (row, sums) in rows.iter().zip(&mut sums) {
             for j in 0..N {
-                sums[r][j] = a.mul_add(b[j], sums[r][j]);
+                sums[j] = row[i].mul_add(b[j], sums[j]);
             }
         }
     }

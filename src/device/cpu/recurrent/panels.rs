@@ -65,7 +65,7 @@ impl<W: Weight, const N: usize> Work for Product<'_, W, N> {
 
     #[inline(always)]
     fn run(self) {
-        let m = if self.n == 0 { 0 } else { self.out.len() / self.n };
+        let m = self.out.len().checked_div(self.n).unwrap_or(0);
         let (k, n) = (self.k, self.n);
         for column in (0..n).step_by(N) {
             // N divides the panel's width: a block of columns lies within one panel.
@@ -95,9 +95,9 @@ fn block<W: Weight, const M: usize, const N: usize>(rows: &[W::Left], panel: &[W
     let rows: [&[W::Left]; M] = std::array::from_fn(|r| &rows[r * k..][..k]);
     for (i, weights) in panel.chunks_exact(WIDTH).take(k).enumerate() {
         let weights: &[W; N] = weights[start..].first_chunk().expect("invariant: N divides the panel's width");
-        for r in 0..M {
+        for (row, sums) in rows.iter().zip(&mut sums) {
             for j in 0..N {
-                sums[r][j] = weights[j].add(rows[r][i], sums[r][j]);
+                sums[j] = weights[j].add(row[i], sums[j]);
             }
         }
     }

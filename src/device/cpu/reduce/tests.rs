@@ -230,3 +230,50 @@ fn arg_and_running_sums() {
     assert_eq!(sums(false, false), [1, 4, 7, 7, 5, 10, 12, 14]);
     assert_eq!(sums(true, true), [6, 3, 0, 0, 9, 4, 2, 0]);
 }
+
+#[test]
+fn a_skip_connection_is_normalised_with_the_input() {
+    let mut random = Random(17);
+    let (rows, len) = (3, 8);
+    let shape = Shape::from([rows, len]);
+    let [x, skip] = [0; 2].map(|_| random.floats(rows * len));
+    let [scale, bias, own] = [0; 3].map(|_| random.floats(len));
+    let norm = |skip| {
+        let factor = Some(Type::new(DType::F32, [len]));
+        let affine = Affine { period: 1, per_row: len, inner: 1, shape: Shape::from([len]) };
+        ReduceKind::Normalize(Normalize {
+            rows,
+            len,
+            center: true,
+            epsilon: 1e-5,
+            scale: factor.clone(),
+            bias: factor,
+            affine,
+            skip,
+        })
+    };
+    let sum: Vec<f32> = (0..rows * len).map(|i| x[i] + skip[i] + own[i % len]).collect();
+    let out = vec![Type::new(DType::F32, shape.clone()); 4];
+    let full = |v: &[f32]| tensor(DType::F32, &shape, v);
+    let inputs = [full(&x), full(&skip), Tensor::vector(&scale), Tensor::vector(&bias), Tensor::vector(&own)];
+    let stats = Type::new(DType::F32, [rows]);
+    let outputs = [out[0].clone(), stats.clone(), stats, out[3].clone()];
+    let got = run("cpu-any-reduce", &problem(&inputs[0], norm(true), &outputs), &inputs, &outputs);
+    let plain = [full(&sum), Tensor::vector(&scale), Tensor::vector(&bias)];
+    let want = run("cpu-any-reduce", &problem(&plain[0], norm(false), &out[..1]), &plain, &out[..1]);
+    for (g, w) in got[0].to_f64().iter().zip(want[0].to_f64()) {
+        assert!((g - w).abs() < 1e-5, "{g} for {w}");
+    }
+    for (g, w) in got[3].to_f64().iter().zip(&sum) {
+        assert!((g - f64::from(*w)).abs() < 1e-6, "{g} for {w}");
+    }
+}
+
+#[test]
+fn quantised_softmax_rounds_shares() {
+    let x = Tensor::new([1, 4], &[10u8, 10, 10, 10]).unwrap();
+    let inputs = [x, Tensor::scalar(0.1f32), Tensor::scalar(3u8), Tensor::scalar(1.0f32 / 256.0), Tensor::scalar(5u8)];
+    let out = [Type::new(DType::U8, [1, 4])];
+    let kind = ReduceKind::QuantizedSoftmax { rows: Rows { outer: 1, len: 4, inner: 1 } };
+    assert_eq!(run("cpu-any-reduce", &problem(&inputs[0], kind, &out), &inputs, &out)[0].to_i64().unwrap(), [69; 4]);
+}
