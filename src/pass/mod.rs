@@ -1,5 +1,15 @@
 //! Rewrites of a graph that need no shapes.
 
+mod attention;
+mod fold;
+mod fuse;
+mod index;
+mod pattern;
 pub mod pipeline;
+mod precision;
+mod share;
+mod simplify;
+#[cfg(test)]
+mod tests;
 
 pub use pipeline::{PassOptions, WeightPrecision, optimize};

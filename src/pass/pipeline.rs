@@ -1,6 +1,7 @@
 //! The order of the passes.
 
-use crate::graph::Graph;
+use super::{attention, fold, fuse, precision, share, simplify};
+use crate::graph::{Attr, Graph};
 
 /// How weights of matrix products are stored, when not as the model says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,7 +19,47 @@ pub struct PassOptions {
     pub weights: Option<WeightPrecision>,
 }
 
-/// Runs all passes; gives how often each changed the graph.
-pub fn optimize(graph: Graph, _options: &PassOptions) -> (Graph, Vec<(String, usize)>) {
-    (graph, Vec::new())
+/// A rewrite of one graph; gives how often it changed something.
+type Pass = fn(&mut Graph) -> usize;
+
+/// In order: each may count on what those before it left.
+const PASSES: [(&str, Pass); 7] = [
+    ("remove no-ops", simplify::remove),
+    ("share constants", share::constants),
+    ("share nodes", share::nodes),
+    ("fold into convolutions", fold::fold),
+    ("fuse activations and normalisations", fuse::fuse),
+    ("fuse attention", attention::fuse),
+    ("drop unused nodes", simplify::drop_unused),
+];
+
+/// Runs all passes, on subgraphs too; gives how often each changed the graph.
+pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String, usize)>) {
+    let mut counts = Vec::new();
+    for (name, pass) in PASSES {
+        counts.push((name.to_string(), everywhere(&mut graph, &mut |g| pass(g))));
+    }
+    if let Some(weights) = options.weights {
+        let mut kept = 0;
+        let lowered = everywhere(&mut graph, &mut |g| {
+            let done = precision::lower(g, weights);
+            kept += done.kept;
+            done.lowered
+        });
+        counts.push(("lower weight precision".to_string(), lowered));
+        counts.push(("weights outside the lower precision's range".to_string(), kept));
+    }
+    counts.retain(|(_, n)| *n > 0);
+    (graph, counts)
+}
+
+/// Subgraphs first: what they stop capturing may become unused outside.
+fn everywhere(graph: &mut Graph, pass: &mut dyn FnMut(&mut Graph) -> usize) -> usize {
+    let mut count = 0;
+    for attr in graph.nodes.iter_mut().flat_map(|n| n.attrs.values_mut()) {
+        if let Attr::Graph(inner) = attr {
+            count += everywhere(inner, pass);
+        }
+    }
+    count + pass(graph)
 }

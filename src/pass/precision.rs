@@ -1,0 +1,67 @@
+//! Matrix products with constant weights become products with weights of lower precision.
+
+use super::index::Index;
+use super::pattern::{float, int};
+use super::pipeline::WeightPrecision;
+use crate::base::DType;
+use crate::graph::{Attr, Graph, Node, ValueId};
+
+/// The largest finite f16.
+const F16_MAX: f32 = 65504.0;
+
+/// What became of the products with constant weights.
+#[derive(Debug, Default, PartialEq)]
+pub(super) struct Lowered {
+    /// Those with weights of lower precision now.
+    pub lowered: usize,
+    /// Those with weights that the lower precision cannot hold.
+    pub kept: usize,
+}
+
+/// Lowers the weights of MatMul and Gemm to `precision`.
+pub(super) fn lower(graph: &mut Graph, precision: WeightPrecision) -> Lowered {
+    let index = Index::new(graph);
+    let mut done = Lowered::default();
+    for at in 0..graph.nodes.len() {
+        let Some(node) = linear(graph, &index, &graph.nodes[at], precision) else { continue };
+        let fits = node.inputs[1].is_some_and(|w| holds(graph, w, precision));
+        if fits {
+            graph.nodes[at] = node;
+            done.lowered += 1;
+        } else {
+            done.kept += 1;
+        }
+    }
+    done
+}
+
+/// Whether every weight is finite, and in range of f16 where it is asked for.
+fn holds(graph: &Graph, weight: ValueId, precision: WeightPrecision) -> bool {
+    let limit = if precision == WeightPrecision::F16 { F16_MAX } else { f32::MAX };
+    let values = graph.constant(weight).and_then(|t| t.values::<f32>().ok());
+    values.is_some_and(|v| v.iter().all(|w| w.abs() <= limit))
+}
+
+/// The node as halfbyte:Linear, if it is a product of f32 with a constant matrix.
+fn linear(graph: &Graph, index: &Index, node: &Node, precision: WeightPrecision) -> Option<Node> {
+    let plain = |n: &Node| float(n, "alpha", 1.0) == 1.0 && float(n, "beta", 1.0) == 1.0 && int(n, "transA", 0) == 0;
+    match (node.domain.as_str(), node.op.as_str()) {
+        ("", "MatMul") => {}
+        ("", "Gemm") if plain(node) => {}
+        _ => return None,
+    }
+    let weight = index.constant(graph, node.inputs.get(1).copied()??)?;
+    if weight.dtype() != DType::F32 || weight.shape().rank() != 2 || weight.numel() == 0 {
+        return None;
+    }
+    let mut new = Node::new("halfbyte", "Linear", 1, node.inputs.clone(), node.outputs.clone());
+    new.def?;
+    new.name = node.name.clone();
+    new.epilogue = node.epilogue.clone();
+    let name = if precision == WeightPrecision::F16 { "f16" } else { "int8" };
+    new.attrs.insert("weight_precision".into(), Attr::Str(name.into()));
+    if int(node, "transB", 0) != 0 {
+        new.attrs.insert("transB".into(), Attr::Int(1));
+    }
+    Some(new)
+}
