@@ -17,6 +17,7 @@ mod resize;
 mod scalar;
 mod select;
 mod structure;
+mod window;
 
 static TABLES: &[&[OpDef]] = &[
     scalar::OPS,

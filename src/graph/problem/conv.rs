@@ -1,10 +1,71 @@
-//! A convolution.
+//! Convolutions.
 
 use super::EpilogueSpec;
+use crate::base::DType;
 
-/// A convolution.
+/// Which inputs hold the quantisation of an integer convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConvQuant {
+    /// Zero point of the image: one element.
+    pub x_zero: Option<usize>,
+    /// Zero points of the weights: one element, or one for each output channel.
+    pub w_zero: Option<usize>,
+    /// Scales, when the result is quantised again; else it is the i32 sum.
+    pub requantize: Option<Requantize>,
+}
+
+/// Inputs that hold the scales of a result quantised again.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs)]
+pub struct Requantize {
+    pub x_scale: usize,
+    /// One element, or one for each output channel.
+    pub w_scale: usize,
+    pub y_scale: usize,
+    pub y_zero: Option<usize>,
+}
+
+/// `y[n, m, ..] = sum over c, taps of x[n, c, ..] * w[m, c, taps] + b[m]`; transposed: its adjoint, with `w[c, m, taps]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConvProblem {
+    /// Images.
+    pub n: usize,
+    /// Input channels.
+    pub c: usize,
+    /// Output channels.
+    pub m: usize,
+    /// Channels are split into this many independent convolutions.
+    pub groups: usize,
+    /// Input sizes, outermost axis first.
+    pub input: Vec<usize>,
+    /// Output sizes.
+    pub output: Vec<usize>,
+    /// Weights' sizes.
+    pub kernel: Vec<usize>,
+    /// Steps of the window.
+    pub strides: Vec<usize>,
+    /// Distances between taps.
+    pub dilations: Vec<usize>,
+    /// Padding before each axis.
+    pub pads: Vec<i64>,
+    /// The adjoint of a convolution.
+    pub transposed: bool,
+    /// Type of the image.
+    pub x: DType,
+    /// Type of the weights.
+    pub w: DType,
+    /// Type of the result before the epilogue.
+    pub y: DType,
+    /// Which input is the image.
+    pub x_at: usize,
+    /// Which input holds the weights.
+    pub w_at: usize,
+    /// Which input is the bias.
+    pub b_at: Option<usize>,
+    /// Inputs of the operator itself; the epilogue's operands follow.
+    pub own_inputs: usize,
+    /// Of integer convolutions.
+    pub quant: Option<ConvQuant>,
     /// Scalar work on each result before it is stored.
     pub epilogue: Option<EpilogueSpec>,
 }
@@ -12,6 +73,8 @@ pub struct ConvProblem {
 impl ConvProblem {
     /// Multiplications and additions.
     pub fn flops(&self) -> f64 {
-        0.0
+        let taps: usize = self.kernel.iter().product();
+        let places: usize = if self.transposed { self.input.iter().product() } else { self.output.iter().product() };
+        2.0 * (self.n * self.c * self.m / self.groups.max(1)) as f64 * taps as f64 * places as f64
     }
 }

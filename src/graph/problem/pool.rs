@@ -1,12 +1,55 @@
-//! A pooling.
+//! Pooling.
 
-/// A pooling.
+use crate::base::DType;
+
+/// What a window becomes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Pooling {
+    /// Largest element, and where it is when output 1 is wanted (`column_major` counts columns first).
+    Max {
+        /// Of the indices.
+        column_major: bool,
+    },
+    /// Mean over the elements inside the image, or over the whole window.
+    Average {
+        /// Count padding as zeros.
+        include_pad: bool,
+    },
+    /// `(sum |x|^p)^(1/p)`.
+    Lp {
+        /// The norm's order.
+        p: i64,
+    },
+}
+
+/// A window moved over each channel of each image.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PoolProblem {}
+pub struct PoolProblem {
+    /// What a window becomes.
+    pub pooling: Pooling,
+    /// Images times channels.
+    pub planes: usize,
+    /// Input sizes, outermost axis first.
+    pub input: Vec<usize>,
+    /// Output sizes.
+    pub output: Vec<usize>,
+    /// Window sizes.
+    pub kernel: Vec<usize>,
+    /// Steps of the window.
+    pub strides: Vec<usize>,
+    /// Distances between taps.
+    pub dilations: Vec<usize>,
+    /// Padding before each axis.
+    pub pads: Vec<i64>,
+    /// Padding after each axis, as the operator says.
+    pub pads_end: Vec<i64>,
+    /// Element type.
+    pub dtype: DType,
+}
 
 impl PoolProblem {
-    /// Multiplications and additions.
+    /// One operation for each tap of each window.
     pub fn flops(&self) -> f64 {
-        0.0
+        (self.planes * self.output.iter().product::<usize>() * self.kernel.iter().product::<usize>()) as f64
     }
 }
