@@ -1,7 +1,7 @@
 //! Convolutions.
 
 use super::EpilogueSpec;
-use crate::base::DType;
+use crate::base::{DType, Shape};
 
 /// Which inputs hold the quantisation of an integer convolution.
 #[derive(Debug, Clone, PartialEq)]
@@ -71,6 +71,20 @@ pub struct ConvProblem {
 }
 
 impl ConvProblem {
+    /// Shape of the output.
+    pub fn out_shape(&self) -> Shape {
+        [self.n, self.m].into_iter().chain(self.output.iter().copied()).collect()
+    }
+
+    /// Whether a float convolution without an epilogue can take this one: each operand is one number for a whole channel, or
+    /// as large as the output, so that rows of pixels can be finished one by one.
+    pub fn takes(&self, epilogue: &EpilogueSpec) -> bool {
+        let (shape, spatial) = (self.out_shape(), self.output.len());
+        let by_channel = |s: &Shape| s.iter().rev().take(spatial).all(|&d| d == 1);
+        let fits = |s: &Shape| *s == shape || (by_channel(s) && s.broadcast_strides(&shape).is_some());
+        self.epilogue.is_none() && self.quant.is_none() && epilogue.operands.iter().all(|t| fits(&t.shape))
+    }
+
     /// Multiplications and additions.
     pub fn flops(&self) -> f64 {
         let taps: usize = self.kernel.iter().product();

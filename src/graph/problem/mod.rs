@@ -102,7 +102,7 @@ impl Problem {
     pub fn with_epilogue(&mut self, epilogue: EpilogueSpec) -> Result<(), EpilogueSpec> {
         match self {
             Problem::Gemm(p) if p.epilogue.is_none() => p.epilogue = Some(epilogue),
-            Problem::Conv(p) if p.epilogue.is_none() => p.epilogue = Some(epilogue),
+            Problem::Conv(p) if p.takes(&epilogue) => p.epilogue = Some(epilogue),
             _ => return Err(epilogue),
         }
         Ok(())

@@ -1,0 +1,113 @@
+//! What happens to sums before they are the output: bias, epilogue, quantisation.
+
+use crate::base::{DType, TensorView};
+use crate::device::cpu::Call;
+use crate::error::{Error, Result};
+use crate::graph::problem::ConvProblem;
+use crate::scalar::cpu::{Lane, Program};
+use crate::scalar::{Steps, arg, constant};
+
+/// An error of this family.
+pub(super) fn error(why: impl Into<String>) -> Error {
+    Error::Device { device: "cpu".into(), why: why.into() }
+}
+
+/// An epilogue with its operands, for rows of pixels of one channel.
+pub(super) struct Epilogue<'a> {
+    program: Program,
+    relu: bool,
+    operands: Vec<Operand<'a>>,
+}
+
+struct Operand<'a> {
+    bytes: &'a [u8],
+    size: usize,
+    image: usize,
+    channel: usize,
+    splat: bool,
+}
+
+impl<'a> Epilogue<'a> {
+    /// The problem's, if it has one.
+    pub fn new(p: &ConvProblem, inputs: &'a [Option<TensorView<'a>>]) -> Result<Option<Self>> {
+        let Some(spec) = &p.epilogue else { return Ok(None) };
+        let types: Vec<DType> = std::iter::once(DType::F32).chain(spec.operands.iter().map(|t| t.dtype)).collect();
+        let program = Program::new(&Steps::compile(&spec.formula, &types, spec.out)?);
+        let shape = p.out_shape();
+        let operand = |(i, t): (usize, &crate::graph::Type)| {
+            let view =
+                inputs.get(p.own_inputs + i).and_then(|v| v.as_ref()).ok_or_else(|| error("an epilogue's operand is missing"))?;
+            let strides = t.shape.broadcast_strides(&shape).ok_or_else(|| error("an epilogue's operand does not broadcast"))?;
+            let splat = strides[2..].iter().all(|&s| s == 0);
+            Ok(Operand { bytes: view.bytes, size: t.dtype.size_bytes(), image: strides[0], channel: strides[1], splat })
+        };
+        let operands = spec.operands.iter().enumerate().map(operand).collect::<Result<_>>()?;
+        let relu = spec.formula == arg(0).max(constant(0.0));
+        Ok(Some(Epilogue { program, relu, operands }))
+    }
+
+    /// Finishes pixels from `pixel` on of channel `m` of image `n`, in place. `copy` is as long as the row.
+    pub fn row(&self, n: usize, m: usize, pixel: usize, row: &mut [f32], copy: &mut [f32]) {
+        if self.relu {
+            return row.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+        }
+        copy.copy_from_slice(row);
+        let lane = |o: &Operand<'a>| {
+            let start = n * o.image + m * o.channel + if o.splat { 0 } else { pixel };
+            let len = if o.splat { 1 } else { row.len() };
+            let bytes = &o.bytes[start * o.size..(start + len) * o.size];
+            if o.splat { Lane::Splat(bytes) } else { Lane::Slice(bytes) }
+        };
+        let mut lanes = Vec::with_capacity(1 + self.operands.len());
+        lanes.push(Lane::Slice(bytemuck::cast_slice(copy)));
+        lanes.extend(self.operands.iter().map(lane));
+        self.program.run(&lanes, bytemuck::cast_slice_mut(row));
+    }
+}
+
+/// The zero points and scales of an integer convolution.
+pub(super) struct Quant {
+    /// Of the image.
+    pub x_zero: i32,
+    /// One, or one for each output channel.
+    pub w_zero: Vec<i32>,
+    /// `x_scale * w_scale / y_scale`, one or one for each output channel, and the output's zero point.
+    pub requantize: Option<(Vec<f32>, i32)>,
+}
+
+impl Quant {
+    /// Read from the problem's inputs.
+    pub fn new(p: &ConvProblem, call: &Call) -> Result<Option<Quant>> {
+        let Some(q) = &p.quant else { return Ok(None) };
+        let view = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
+        let ints = |i: Option<usize>| -> Result<Vec<i32>> {
+            let Some(i) = i else { return Ok(vec![0]) };
+            let all = view(i)?.to_tensor()?.to_i64().ok_or_else(|| error("a zero point must be an integer"))?;
+            Ok(if all.is_empty() { vec![0] } else { all.into_iter().map(|v| v as i32).collect() })
+        };
+        let floats =
+            |i: usize| -> Result<Vec<f32>> { Ok(view(i)?.to_tensor()?.to_f64().into_iter().map(|v| v as f32).collect()) };
+        let requantize = match &q.requantize {
+            None => None,
+            Some(r) => {
+                let (x, w, y) = (floats(r.x_scale)?, floats(r.w_scale)?, floats(r.y_scale)?);
+                let (Some(&x), Some(&y)) = (x.first(), y.first()) else { return Err(error("a scale is empty")) };
+                Some((w.iter().map(|w| x * w / y).collect(), ints(r.y_zero)?[0]))
+            }
+        };
+        Ok(Some(Quant { x_zero: ints(q.x_zero)?[0], w_zero: ints(q.w_zero)?, requantize }))
+    }
+
+    /// Of output channel `m`.
+    pub fn w_zero_of(&self, m: usize) -> i32 {
+        self.w_zero[if self.w_zero.len() == 1 { 0 } else { m }]
+    }
+
+    /// The output element of an exact sum (bias included) of channel `m`.
+    pub fn value(&self, m: usize, sum: i32, y: DType) -> i32 {
+        let Some((scales, zero)) = &self.requantize else { return sum };
+        let scale = scales[if scales.len() == 1 { 0 } else { m }];
+        let (lo, hi) = if y == DType::I8 { (-128, 127) } else { (0, 255) };
+        ((sum as f32 * scale).round_ties_even() as i64 + i64::from(*zero)).clamp(lo, hi) as i32
+    }
+}

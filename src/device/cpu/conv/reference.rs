@@ -1,0 +1,114 @@
+//! The plain definition, in f64: integers up to 2^53 are exact in it.
+
+use super::finish::{Quant, error};
+use crate::base::DType;
+use crate::device::cpu::Call;
+use crate::error::Result;
+use crate::graph::Problem;
+use crate::graph::problem::ConvProblem;
+use crate::scalar::Steps;
+
+/// Row-major index of every position in `dims`, one after the other.
+fn positions(dims: &[usize]) -> impl Iterator<Item = Vec<usize>> + '_ {
+    (0..dims.iter().product()).map(move |mut i: usize| {
+        let mut index = vec![0; dims.len()];
+        for (at, &d) in index.iter_mut().zip(dims).rev() {
+            *at = i % d;
+            i /= d;
+        }
+        index
+    })
+}
+
+fn ravel(index: &[usize], dims: &[usize]) -> usize {
+    index.iter().zip(dims).fold(0, |sum, (i, d)| sum * d + i)
+}
+
+pub(super) fn run(call: &mut Call) -> Result<()> {
+    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+    let values = |i: usize| -> Result<Vec<f64>> {
+        let view = call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")))?;
+        Ok(view.to_tensor()?.to_f64())
+    };
+    let quant = Quant::new(p, call)?;
+    let (mut x, mut w) = (values(p.x_at)?, values(p.w_at)?);
+    if let Some(q) = &quant {
+        let each = w.len() / p.m.max(1);
+        x.iter_mut().for_each(|v| *v -= f64::from(q.x_zero));
+        w.iter_mut().enumerate().for_each(|(i, v)| *v -= f64::from(q.w_zero_of(i / each.max(1))));
+    }
+    let bias = match p.b_at {
+        Some(i) => values(i)?,
+        None => vec![0.0; p.m],
+    };
+    let mut sums = sums(p, &x, &w);
+    let pixels: usize = p.output.iter().product();
+    for (row, i) in sums.chunks_exact_mut(pixels.max(1)).zip(0..) {
+        row.iter_mut().for_each(|s| *s += bias[i % p.m]);
+    }
+    if let Some(q) = &quant {
+        sums.iter_mut().enumerate().for_each(|(i, s)| *s = q.value(i / pixels % p.m, *s as i32, p.y).into());
+    }
+    epilogue(p, call, &mut sums)?;
+    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+    let identity = Steps::compile(&crate::scalar::arg(0), &[DType::F64], out.dtype)?;
+    let lane = crate::scalar::cpu::Lane::Slice(bytemuck::cast_slice(&sums));
+    crate::scalar::cpu::Program::new(&identity).run(&[lane], out.bytes);
+    Ok(())
+}
+
+fn epilogue(p: &ConvProblem, call: &Call, sums: &mut [f64]) -> Result<()> {
+    let Some(spec) = &p.epilogue else { return Ok(()) };
+    let shape = p.out_shape();
+    let types: Vec<DType> = std::iter::once(DType::F32).chain(spec.operands.iter().map(|t| t.dtype)).collect();
+    let steps = Steps::compile(&spec.formula, &types, spec.out)?;
+    let mut operands = Vec::new();
+    for (i, t) in spec.operands.iter().enumerate() {
+        let view = call.inputs.get(p.own_inputs + i).and_then(|v| v.as_ref()).ok_or_else(|| error("an operand is missing"))?;
+        let strides = t.shape.broadcast_strides(&shape).ok_or_else(|| error("an operand does not broadcast"))?;
+        operands.push((view.to_tensor()?.to_f64(), strides));
+    }
+    for (index, s) in positions(&shape).zip(sums.iter_mut()) {
+        let read = |(v, strides): &(Vec<f64>, _)| {
+            v[index.iter().zip::<&smallvec::SmallVec<[usize; 6]>>(strides).map(|(i, s)| i * s).sum::<usize>()]
+        };
+        let args: Vec<f64> = std::iter::once(*s).chain(operands.iter().map(read)).collect();
+        *s = steps.eval(&args);
+    }
+    Ok(())
+}
+
+/// Sums over channels and taps, without bias.
+fn sums(p: &ConvProblem, x: &[f64], w: &[f64]) -> Vec<f64> {
+    let (pixels, plane): (usize, usize) = (p.output.iter().product(), p.input.iter().product());
+    let taps: usize = p.kernel.iter().product();
+    let (cg, mg) = (p.c / p.groups, p.m / p.groups);
+    let mut sums = vec![0.0; p.n * p.m * pixels];
+    // Pairs of positions that a tap joins: in a transposed convolution input and output change places.
+    let (small, large) = if p.transposed { (&p.input, &p.output) } else { (&p.output, &p.input) };
+    for at in positions(small) {
+        for tap in positions(&p.kernel) {
+            let there: Option<Vec<usize>> = (0..at.len())
+                .map(|i| {
+                    usize::try_from((at[i] * p.strides[i] + tap[i] * p.dilations[i]) as i64 - p.pads[i])
+                        .ok()
+                        .filter(|&v| v < large[i])
+                })
+                .collect();
+            let Some(there) = there else { continue };
+            let (here, there, tap) = (ravel(&at, small), ravel(&there, large), ravel(&tap, &p.kernel));
+            let (from, to) = if p.transposed { (here, there) } else { (there, here) };
+            for n in 0..p.n {
+                for m in 0..p.m {
+                    let g = m / mg;
+                    let sum = (0..cg).map(|c| {
+                        let weight = if p.transposed { ((g * cg + c) * mg + m % mg) * taps } else { (m * cg + c) * taps };
+                        x[(n * p.c + g * cg + c) * plane + from] * w[weight + tap]
+                    });
+                    sums[(n * p.m + m) * pixels + to] += sum.sum::<f64>();
+                }
+            }
+        }
+    }
+    sums
+}
