@@ -208,6 +208,13 @@ fn param(site: &Site, i: usize, p: &GemmProblem, count: usize, columns: bool) ->
 
 fn bytes_only(site: &Site, p: &GemmProblem) -> Result<()> {
     let byte = |d| matches!(d, DType::I8 | DType::U8);
+    let zeros = p.quant.iter().flat_map(|q| [&q.a_zero, &q.b_zero, &q.out_zero]).flatten();
+    if let Some(zero) = zeros.into_iter().find(|z| !byte(z.dtype)) {
+        return Err(site.error(format!("zero point (input {}) is {}, not an 8-bit integer", zero.input, zero.dtype)));
+    }
+    if !byte(p.out) && !matches!(p.out, DType::I32 | DType::F32) {
+        return Err(site.error(format!("output cannot be {}", p.out)));
+    }
     if byte(p.b.dtype) && (byte(p.a.dtype) || p.quant.as_ref().is_some_and(|q| q.dynamic.is_some())) {
         return Ok(());
     }

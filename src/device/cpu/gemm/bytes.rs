@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use super::core::{Cut, SEGMENT, cut, each_task, heights, with_buffer};
+use super::core::{Cut, SEGMENT, cut, each_task, heights, wide, with_buffer};
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni};
@@ -157,11 +157,13 @@ impl Segment<'_> {
     pub fn correct(&mut self, weights: &Weights, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
         let k = weights.k as i32;
         let columns = &weights.sums[self.column..];
-        for (j, (sum, &column)) in self.sums.iter_mut().zip(columns).enumerate() {
-            let b_zero = b_zero(self.column + j);
-            let fix = b_zero.wrapping_mul(k.wrapping_mul(a_zero).wrapping_sub(self.row_sum));
-            *sum = sum.wrapping_sub(a_zero.wrapping_mul(column)).wrapping_add(fix);
-        }
+        let by_row = k.wrapping_mul(a_zero).wrapping_sub(self.row_sum);
+        wide(|| {
+            for (j, (sum, &column)) in self.sums.iter_mut().zip(columns).enumerate() {
+                let fix = b_zero(self.column + j).wrapping_mul(by_row);
+                *sum = sum.wrapping_sub(a_zero.wrapping_mul(column)).wrapping_add(fix);
+            }
+        });
     }
 }
 
@@ -173,17 +175,24 @@ thread_local! {
 /// Writes `height` rows as `[group][height]`, and their sums. `row` writes all K elements of a row.
 fn pack_rows(isa: &Isa, first: usize, k: usize, out: &mut [u8], sums: &mut [i32], row: &(dyn Fn(usize, &mut [u8]) + Sync)) {
     let height = sums.len();
+    if k == 0 {
+        return sums.fill(0);
+    }
     let deep = k.next_multiple_of(isa.group);
     with_buffer(&LINE, deep, |line| {
         line[k..].fill(0);
         for (r, sum) in sums.iter_mut().enumerate() {
             row(first + r, &mut line[..k]);
-            *sum = line[..k].iter().map(|&x| i32::from(x)).sum();
-            let groups = line.chunks_exact(isa.group).enumerate();
+            *sum = wide(|| line[..k].iter().map(|&x| i32::from(x)).sum());
+            let each_four = |out: &mut [u8], group: usize, four: fn(&[u8]) -> [u8; 4]| {
+                let places = out.as_chunks_mut::<4>().0[r..].iter_mut().step_by(height);
+                places.zip(line.chunks_exact(group)).for_each(|(to, x)| *to = four(x));
+            };
             match (isa.group, isa.a_bytes) {
-                (4, 1) => groups.for_each(|(g, x)| out[(g * height + r) * 4..][..4].copy_from_slice(x)),
-                (2, 2) => groups.for_each(|(g, x)| out[(g * height + r) * 4..][..4].copy_from_slice(&[x[0], 0, x[1], 0])),
-                _ => groups.for_each(|(g, x)| out[g * height + r] = x[0]),
+                (4, 1) if height == 1 => out.copy_from_slice(line),
+                (4, 1) => each_four(out, 4, |x| [x[0], x[1], x[2], x[3]]),
+                (2, 2) => each_four(out, 2, |x| [x[0], 0, x[1], 0]),
+                _ => out[r..].iter_mut().step_by(height).zip(&*line).for_each(|(to, &x)| *to = x),
             }
         }
     });

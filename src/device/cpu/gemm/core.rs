@@ -296,6 +296,38 @@ pub(super) fn with_buffer<R>(
     result
 }
 
+/// # Safety
+/// The processor must have the instruction sets named.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
+unsafe fn wide_avx512<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// # Safety
+/// The processor must have the instruction sets named.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma,f16c")]
+unsafe fn wide_avx2<R>(f: impl FnOnce() -> R) -> R {
+    f()
+}
+
+/// Runs plain loops compiled for the widest vectors of this processor.
+pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if AVX512.present() {
+            // SAFETY: just seen.
+            return unsafe { wide_avx512(f) };
+        }
+        if AVX2.present() {
+            // SAFETY: just seen.
+            return unsafe { wide_avx2(f) };
+        }
+    }
+    f()
+}
+
 /// How a product is cut: rows of a block, panels of B of a part.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cut {

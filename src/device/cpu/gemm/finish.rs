@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
-use crate::base::quant::quantize;
+use super::core::wide;
 use crate::base::{DType, TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::error::{Error, Result};
@@ -155,7 +155,7 @@ impl<'a> Finish<'a> {
         match (c.dtype, c.col) {
             (DType::F32, 1) if beta == 1.0 => {
                 let add = &view.slice::<f32>()[at..at + x.len()];
-                x.iter_mut().zip(add).for_each(|(v, &a)| *v += a);
+                wide(|| x.iter_mut().zip(add).for_each(|(v, &a)| *v += a));
             }
             _ => x.iter_mut().enumerate().for_each(|(j, v)| *v += beta * real_at(view, at + j * c.col) as f32),
         }
@@ -163,7 +163,7 @@ impl<'a> Finish<'a> {
 
     fn epilogue(&self, flat: usize, x: &mut [f32]) {
         match self.direct {
-            Direct::Relu => x.iter_mut().for_each(|v| *v = relu(*v)),
+            Direct::Relu => wide(|| x.iter_mut().for_each(|v| *v = relu(*v))),
             Direct::Bias => self.bias(flat, x, |v| v),
             Direct::BiasRelu => self.bias(flat, x, relu),
             Direct::None => {
@@ -197,7 +197,7 @@ impl<'a> Finish<'a> {
         let (at, step) = self.place(&self.operands[0], flat);
         let bias = self.operands[0].view.slice::<f32>();
         if step == 1 {
-            x.iter_mut().zip(&bias[at..]).for_each(|(v, &b)| *v = then(*v + b));
+            wide(|| x.iter_mut().zip(&bias[at..]).for_each(|(v, &b)| *v = then(*v + b)));
         } else {
             x.iter_mut().for_each(|v| *v = then(*v + bias[at]));
         }
@@ -236,7 +236,10 @@ impl<'a> Finish<'a> {
         };
         if q.b_scale.as_ref().is_none_or(|s| s.step == 0) && b_scales.is_none() {
             let factor = factor(0) / out_scale;
-            x.iter_mut().zip(&*sums).for_each(|(v, &s)| *v = s as f32 * factor);
+            wide(|| x.iter_mut().zip(&*sums).for_each(|(v, &s)| *v = s as f32 * factor));
+        } else if let Some(b) = b_scales {
+            let b = &b[col..];
+            wide(|| x.iter_mut().zip(&*sums).zip(b).for_each(|((v, &s), &b)| *v = s as f32 * (a_scale * b)));
         } else {
             x.iter_mut().zip(&*sums).enumerate().for_each(|(j, (v, &s))| *v = s as f32 * (factor(j) / out_scale));
         }
@@ -244,9 +247,7 @@ impl<'a> Finish<'a> {
             None => self.scaled_row(batch, row, col, x),
             Some((lo, hi)) => {
                 let zero = self.zero(&q.out_zero, batch, 0);
-                for (s, &v) in sums.iter_mut().zip(&*x) {
-                    *s = quantize(v, 1.0, zero, lo as i32, hi as i32);
-                }
+                round_to(x, 1.0, (zero, lo as i32, hi as i32), |j, q| sums[j] = q);
                 self.store_sums(batch, row, col, sums);
             }
         }
@@ -296,6 +297,12 @@ impl<'a> Finish<'a> {
     pub fn floats(&self, flat: usize, x: &mut [f32]) {
         self.epilogue(flat, x);
     }
+}
+
+/// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition.
+pub fn round_to(x: &[f32], scale: f32, (zero, lo, hi): (i32, i32, i32), mut put: impl FnMut(usize, i32)) {
+    let (low, high) = ((lo - zero) as f32, (hi - zero) as f32);
+    wide(|| x.iter().enumerate().for_each(|(i, &x)| put(i, (x / scale).round_ties_even().clamp(low, high) as i32 + zero)));
 }
 
 fn relu(x: f32) -> f32 {

@@ -1,7 +1,8 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
 use super::bytes::{self, Isa, Weights, packed_len};
-use super::finish::{Finish, input, problem};
+use super::core::wide;
+use super::finish::{Finish, input, problem, round_to};
 use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
@@ -78,7 +79,7 @@ fn pack(isa: &Isa, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<O
 }
 
 fn scratch_bytes(isa: &Isa, problem_: &Problem, _: &DeviceInfo) -> usize {
-    problem(problem_).map_or(0, |p| matrices(p) * layout(isa, p)[2] + p.m * p.batch.numel() * 4)
+    problem(problem_).map_or(0, |p| matrices(p) * layout(isa, p)[2])
 }
 
 fn run(isa: &Isa, call: &mut Call) -> Result<()> {
@@ -129,11 +130,13 @@ fn product(
     finish: &Finish,
 ) {
     let at = p.offset(&p.a.batch, batch);
+    let dynamic_rows = if q.dynamic == Some(Dynamic::RowI8) { p.m } else { 0 };
     let scale_of = |row: usize| symmetric_scale(largest(p, a.slice::<f32>(), at + row * p.a.row));
+    let scales: Vec<f32> = wide(|| (0..dynamic_rows).map(scale_of).collect());
     let fill = |row: usize, out: &mut [u8]| {
         let place = at + row * p.a.row;
         match (q.dynamic, tensor) {
-            (Some(Dynamic::RowI8), _) => round_row(p, a, place, scale_of(row), (0, -127, 127), 0x80, out),
+            (Some(Dynamic::RowI8), _) => round_row(p, a, place, scales[row], (0, -127, 127), 0x80, out),
             (Some(_), Some((scale, zero))) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
             _ => {
                 let flip = if a.dtype == DType::I8 { 0x80 } else { 0 };
@@ -158,7 +161,7 @@ fn product(
             segment.correct(weights, a_zero, |j| b_shift + finish.zero(&q.b_zero, batch, j));
         }
         let a_scale = match (q.dynamic, tensor) {
-            (Some(Dynamic::RowI8), _) => scale_of(row),
+            (Some(Dynamic::RowI8), _) => scales[row],
             (_, Some((scale, _))) => scale,
             _ => 1.0,
         };
@@ -185,7 +188,7 @@ fn largest(p: &GemmProblem, a: &[f32], at: usize) -> f32 {
 fn round_row(p: &GemmProblem, a: &TensorView, at: usize, scale: f32, (zero, lo, hi): (i32, i32, i32), flip: u8, out: &mut [u8]) {
     let a = a.slice::<f32>();
     if p.a.col == 1 {
-        out.iter_mut().zip(&a[at..at + p.k]).for_each(|(to, &x)| *to = quantize(x, scale, zero, lo, hi) as u8 ^ flip);
+        round_to(&a[at..at + out.len()], scale, (zero, lo, hi), |k, q| out[k] = q as u8 ^ flip);
     } else {
         out.iter_mut().enumerate().for_each(|(k, to)| *to = quantize(a[at + k * p.a.col], scale, zero, lo, hi) as u8 ^ flip);
     }
