@@ -1,6 +1,9 @@
 //! What a graph asks for that the operator table does not have: all of it at once.
 
-use super::{Attr, Graph};
+use super::{Attr, Graph, Node};
+
+/// The attribute in which the loader says why a node without a definition cannot run.
+pub const UNSUPPORTED: &str = "unsupported";
 
 /// A node without a definition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +28,7 @@ pub fn unsupported(graph: &Graph) -> Vec<Missing> {
     let mut all = Vec::new();
     for node in &graph.nodes {
         if node.def.is_none() {
-            all.push(Missing { node: node.name.clone(), op: node.full_op(), why: "no such operator in the table".into() });
+            all.push(Missing { node: node.name.clone(), op: node.full_op(), why: why(node) });
         }
         for attr in node.attrs.values() {
             if let Attr::Graph(g) = attr {
@@ -34,4 +37,11 @@ pub fn unsupported(graph: &Graph) -> Vec<Missing> {
         }
     }
     all
+}
+
+fn why(node: &Node) -> String {
+    match node.attrs.get(UNSUPPORTED) {
+        Some(Attr::Str(why)) => why.clone(),
+        _ => "no such operator in the table".into(),
+    }
 }

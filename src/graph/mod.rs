@@ -2,6 +2,7 @@
 
 pub mod attr;
 pub mod check;
+pub mod dump;
 pub mod ir;
 pub mod op;
 pub mod ops;

@@ -1,16 +1,22 @@
 //! GraphProto to [`Graph`].
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::proto::{FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto};
+use super::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
+};
 use super::sort::sort;
 use super::tensor::{dtype, tensor};
+use crate::base::Tensor;
 use crate::error::{Error, Result};
+use crate::graph::check::UNSUPPORTED;
 use crate::graph::{Attr, Attrs, Dim, Graph, Node, Port, ValueId};
 
 /// Functions may call functions to this depth.
 const MAX_FUNCTION_DEPTH: usize = 16;
+/// Nodes that calls of functions become at most: a small file can ask for any number of them.
+const MAX_INLINED_NODES: usize = 1 << 18;
 
 /// What holds for the whole file.
 pub(super) struct Context<'a> {
@@ -47,32 +53,34 @@ pub(super) struct Builder<'a> {
     /// Graphs from the outermost to the one being built.
     scopes: Vec<Scope>,
     depth: usize,
+    inlined: usize,
 }
 
 #[derive(Default)]
 struct Scope {
     graph: Graph,
     names: HashMap<String, ValueId>,
-    made: std::collections::HashSet<ValueId>,
+    made: HashSet<ValueId>,
 }
 
 impl<'a> Builder<'a> {
     pub fn new(context: &'a Context<'a>) -> Self {
-        Builder { context, scopes: Vec::new(), depth: 0 }
+        Builder { context, scopes: Vec::new(), depth: 0, inlined: 0 }
     }
 
     /// The graph inside an attribute of the graph being built.
     pub fn subgraph(&mut self, proto: &GraphProto) -> Result<Graph> {
-        self.graph(proto, Some(()))
+        self.graph(proto)
     }
 
     /// Builds `proto`; `inner` graphs see the values of those around them.
-    pub fn graph(&mut self, proto: &GraphProto, inner: Option<()>) -> Result<Graph> {
+    pub fn graph(&mut self, proto: &GraphProto) -> Result<Graph> {
         self.scopes.push(Scope::default());
-        let done = self.fill(proto, inner.is_some());
+        let done = self.fill(proto);
         let scope = self.scopes.pop();
         done?;
         let mut graph = scope.map(|s| s.graph).unwrap_or_default();
+        all_made(&graph)?;
         sort(&mut graph)?;
         Ok(graph)
     }
@@ -81,16 +89,19 @@ impl<'a> Builder<'a> {
         self.scopes.last_mut().expect("invariant: a graph is being built")
     }
 
-    fn fill(&mut self, proto: &GraphProto, inner: bool) -> Result<()> {
+    fn fill(&mut self, proto: &GraphProto) -> Result<()> {
         self.scope().graph.name = proto.name.clone().unwrap_or_default();
-        if !proto.sparse_initializer.is_empty() {
-            return Err(Error::Unsupported { at: "graph".into(), why: "sparse initialisers".into() });
-        }
         for t in &proto.initializer {
-            let name = t.name.clone().unwrap_or_default();
-            let value = tensor(t, self.context.folder.as_deref())?;
-            let id = self.define(&name)?;
-            self.scope().graph.values[id.0].constant = Some(value);
+            let id = self.define(t.name.as_deref().unwrap_or(""))?;
+            match tensor(t, self.context.folder.as_deref()) {
+                Ok(value) => self.scope().graph.values[id.0].constant = Some(value),
+                Err(Error::Unsupported { why, .. }) => self.missing(id, why),
+                Err(e) => return Err(e),
+            }
+        }
+        for values in proto.sparse_initializer.iter().filter_map(|s| s.values.as_ref()) {
+            let id = self.define(values.name.as_deref().unwrap_or(""))?;
+            self.missing(id, "sparse initialisers".into());
         }
         for info in &proto.input {
             self.input(info)?;
@@ -105,11 +116,20 @@ impl<'a> Builder<'a> {
             self.node(node, &self.context.opsets, &format!("{i}"))?;
         }
         for info in &proto.output {
-            let value = self.resolve(info.name.as_deref().unwrap_or(""), || "graph outputs".into(), inner)?;
+            let value = self.resolve(info.name.as_deref().unwrap_or(""), || "graph outputs".into())?;
             let port = port(value, info)?;
             self.scope().graph.outputs.push(port);
         }
         Ok(())
+    }
+
+    /// A constant that cannot be held, in the place of a node that cannot run: the model can be looked at all the same.
+    fn missing(&mut self, id: ValueId, why: String) {
+        let graph = &mut self.scope().graph;
+        let name = graph.values[id.0].name.clone();
+        let attrs = Attrs::from([(UNSUPPORTED.to_string(), Attr::Str(why))]);
+        let node = Node { name, attrs, def: None, ..Node::new("", "Constant", 1, Vec::new(), vec![Some(id)]) };
+        graph.nodes.push(node);
     }
 
     fn input(&mut self, info: &ValueInfoProto) -> Result<()> {
@@ -139,7 +159,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The value that `name` stands for here; one of an enclosing graph is captured.
-    fn resolve(&mut self, name: &str, at: impl Fn() -> String, _inner: bool) -> Result<ValueId> {
+    fn resolve(&mut self, name: &str, at: impl Fn() -> String) -> Result<ValueId> {
         let level = (0..self.scopes.len()).rev().find(|&l| self.scopes[l].names.contains_key(name));
         let Some(level) = level else {
             return Err(Error::BadModel { at: at(), why: format!("nothing makes the value {name:?}") });
@@ -168,22 +188,27 @@ impl<'a> Builder<'a> {
         let optional = |name: &str| !name.is_empty();
         let mut inputs = Vec::with_capacity(proto.input.len());
         for input in &proto.input {
-            inputs.push(if optional(input) { Some(self.resolve(input, at, true)?) } else { None });
+            inputs.push(if optional(input) { Some(self.resolve(input, at)?) } else { None });
         }
         let outputs: Vec<_> =
             proto.output.iter().map(|o| if optional(o) { self.scope().names.get(o).copied() } else { None }).collect();
         let opset = opsets.get(domain).copied().unwrap_or(1);
         let mut attrs = Attrs::new();
         for a in &proto.attribute {
-            let read = self.attribute(a).map_err(|e| place(e, &at()))?;
-            attrs.extend(read.map(|v| (a.name.clone().unwrap_or_default(), v)));
+            let read = match self.attribute(a).map_err(|e| place(e, &at())) {
+                Err(Error::Unsupported { why, .. }) => Some((UNSUPPORTED.to_string(), Attr::Str(why))),
+                read => read?.map(|v| (a.name.clone().unwrap_or_default(), v)),
+            };
+            attrs.extend(read);
         }
-        if let ("Constant", "", Some(Attr::Tensor(t)), [Some(out)]) = (op, domain, attrs.get("value"), &outputs[..]) {
-            let t = t.clone();
+        if let ("Constant", "", Some(t), [Some(out)]) = (op, domain, constant(&attrs), &outputs[..]) {
             self.scope().graph.values[out.0].constant = Some(t);
             return Ok(());
         }
-        let node = Node { name, attrs, ..Node::new(domain, op, opset, inputs, outputs) };
+        let mut node = Node { name, attrs, ..Node::new(domain, op, opset, inputs, outputs) };
+        if node.attrs.contains_key(UNSUPPORTED) {
+            node.def = None;
+        }
         self.scope().graph.nodes.push(node);
         Ok(())
     }
@@ -206,6 +231,13 @@ impl<'a> Builder<'a> {
             _ => format!("{name}/{n}"),
         };
         let opsets = opsets(&function.opset_import);
+        self.inlined += function.node.len();
+        if self.inlined > MAX_INLINED_NODES {
+            return Err(Error::BadModel { at: format!("node {name}"), why: "calls of functions never end".into() });
+        }
+        let local: HashSet<&str> =
+            function.input.iter().chain(function.node.iter().flat_map(|n| &n.output)).map(|n| &n[..]).collect();
+        let rename_inner = |n: &String| if local.contains(n.as_str()) { rename(n) } else { n.clone() };
         self.depth += 1;
         let mut nodes = Vec::new();
         for inside in &function.node {
@@ -213,6 +245,9 @@ impl<'a> Builder<'a> {
             node.input = inside.input.iter().map(rename).collect();
             node.output = inside.output.iter().map(rename).collect();
             node.attribute = inside.attribute.iter().filter_map(|a| argument(a, function, call)).collect();
+            for inner in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
+                rewrite(inner, &rename_inner, &|a| argument(a, function, call));
+            }
             let fresh: Vec<String> = node.output.iter().filter(|o| !o.is_empty() && !call.output.contains(o)).cloned().collect();
             for o in fresh {
                 self.define(&o)?;
@@ -228,15 +263,61 @@ impl<'a> Builder<'a> {
 }
 
 /// An attribute inside a function: its own, or the call's (or the function's default) that it refers to.
-fn argument(
-    a: &super::proto::AttributeProto,
-    function: &FunctionProto,
-    call: &NodeProto,
-) -> Option<super::proto::AttributeProto> {
+fn argument(a: &AttributeProto, function: &FunctionProto, call: &NodeProto) -> Option<AttributeProto> {
     let Some(wanted) = a.ref_attr_name.as_deref().filter(|n| !n.is_empty()) else { return Some(a.clone()) };
-    let named = |b: &&super::proto::AttributeProto| b.name.as_deref() == Some(wanted);
+    let named = |b: &&AttributeProto| b.name.as_deref() == Some(wanted);
     let given = call.attribute.iter().find(named).or_else(|| function.attribute_proto.iter().find(named))?;
-    Some(super::proto::AttributeProto { name: a.name.clone(), ..given.clone() })
+    Some(AttributeProto { name: a.name.clone(), ..given.clone() })
+}
+
+/// A subgraph inside a function: names of the function's values, and references to its attributes, as at the call.
+fn rewrite(
+    graph: &mut GraphProto,
+    rename: &dyn Fn(&String) -> String,
+    argument: &dyn Fn(&AttributeProto) -> Option<AttributeProto>,
+) {
+    let made = graph.node.iter().flat_map(|n| n.output.clone());
+    let named = graph.input.iter().filter_map(|i| i.name.clone()).chain(graph.initializer.iter().filter_map(|t| t.name.clone()));
+    let own: HashSet<String> = made.chain(named).collect();
+    let outer = |n: &String| if own.contains(n) { n.clone() } else { rename(n) };
+    for node in &mut graph.node {
+        node.input.iter_mut().for_each(|n| *n = outer(n));
+        node.attribute = node.attribute.iter().filter_map(argument).collect();
+        for inner in node.attribute.iter_mut().filter_map(|a| a.g.as_mut()) {
+            rewrite(inner, &outer, argument);
+        }
+    }
+    for name in graph.output.iter_mut().filter_map(|o| o.name.as_mut()) {
+        *name = outer(name);
+    }
+}
+
+/// What a Constant node gives, unless it is text.
+fn constant(attrs: &Attrs) -> Option<Tensor> {
+    attrs.iter().find_map(|(name, attr)| match (name.as_str(), attr) {
+        ("value", Attr::Tensor(t)) => Some(t.clone()),
+        ("value_float", Attr::Float(v)) => Some(Tensor::scalar(*v)),
+        ("value_int", Attr::Int(v)) => Some(Tensor::scalar(*v)),
+        ("value_floats", Attr::Floats(v)) => Some(Tensor::vector(v)),
+        ("value_ints", Attr::Ints(v)) => Some(Tensor::vector(v)),
+        _ => None,
+    })
+}
+
+/// Checks that something makes every value that is read: a function need not make all that it promises.
+fn all_made(graph: &Graph) -> Result<()> {
+    let mut made: Vec<bool> = graph.values.iter().map(|v| v.constant.is_some()).collect();
+    graph.inputs.iter().for_each(|p| made[p.value.0] = true);
+    graph.captures.iter().for_each(|(_, own)| made[own.0] = true);
+    graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten()).for_each(|v| made[v.0] = true);
+    let read = graph.nodes.iter().flat_map(|n| n.uses()).chain(graph.outputs.iter().map(|p| p.value));
+    match read.into_iter().find(|v| !made[v.0]) {
+        None => Ok(()),
+        Some(v) => {
+            let why = format!("nothing makes the value {:?}", graph.values[v.0].name);
+            Err(Error::BadModel { at: format!("graph {}", graph.name), why })
+        }
+    }
 }
 
 fn place(error: Error, at: &str) -> Error {

@@ -9,3 +9,6 @@ mod sort;
 mod tensor;
 
 pub use reader::{Loaded, from_bytes, open};
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,7 @@ fn load(bytes: Bytes, folder: Option<PathBuf>, at: &str) -> Result<Loaded> {
     let model = ModelProto::decode(bytes).map_err(|e| bad(format!("not an ONNX file, or a truncated one: {e}")))?;
     let graph = model.graph.as_ref().ok_or_else(|| bad("the file holds no graph".into()))?;
     let context = Context::new(&model, folder);
-    let graph = Builder::new(&context).graph(graph, None)?;
+    let graph = Builder::new(&context).graph(graph)?;
     let text = |s: &Option<String>| s.clone().unwrap_or_default();
     let metadata = model.metadata_props.iter().map(|p| (text(&p.key), text(&p.value))).collect();
     Ok(Loaded { graph, metadata })
