@@ -5,7 +5,7 @@
 
 use std::cell::RefCell;
 
-use super::core::{Cut, SEGMENT, cut, each_task, heights, wide, with_buffer};
+use super::blocks::{Cut, SEGMENT, cut, each_task, heights, wide, with_buffer};
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni};

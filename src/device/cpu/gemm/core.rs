@@ -10,17 +10,13 @@ use std::sync::OnceLock;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::blocks::{SEGMENT, caches, cut, each_task, heights, with_buffer};
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
 use super::tile::{self, RealTile};
 use crate::base::{AlignedBytes, DType};
-use crate::hardware::{Caches, Capabilities};
-
-/// Multiplications and additions below which threads cost more than they give.
-pub(super) const PARALLEL_FLOPS: f64 = 1.5e6;
-/// Columns finished together.
-pub(super) const SEGMENT: usize = 256;
+use crate::hardware::Capabilities;
 
 /// The tiles of one instruction set.
 #[derive(Debug)]
@@ -127,15 +123,6 @@ impl Isa {
         static FOUND: OnceLock<Capabilities> = OnceLock::new();
         FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(self.needs)
     }
-}
-
-/// The caches that blocks are made for.
-pub(super) fn caches() -> Caches {
-    static CACHES: OnceLock<Caches> = OnceLock::new();
-    *CACHES.get_or_init(|| {
-        let found = crate::hardware::cpu::info(1).caches;
-        Caches { l1d_bytes: found.l1d_bytes.max(16 << 10), l2_bytes: found.l2_bytes.max(256 << 10), ..found }
-    })
 }
 
 /// B as the tiles read it.
@@ -279,93 +266,6 @@ impl Rows<'_> {
 thread_local! {
     static BLOCK: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
     pub(super) static ROW: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-}
-
-/// Runs `f` on `bytes` bytes kept for this thread. `f` may come back here; it then gets new memory.
-pub(super) fn with_buffer<R>(
-    cell: &'static std::thread::LocalKey<RefCell<AlignedBytes>>,
-    bytes: usize,
-    f: impl FnOnce(&mut [u8]) -> R,
-) -> R {
-    let mut buffer = cell.replace(AlignedBytes::zeroed(0));
-    if buffer.len() < bytes {
-        buffer = AlignedBytes::zeroed(bytes);
-    }
-    let result = f(&mut buffer[..bytes]);
-    cell.replace(buffer);
-    result
-}
-
-/// # Safety
-/// The processor must have the instruction sets named.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn wide_avx512<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}
-
-/// # Safety
-/// The processor must have the instruction sets named.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn wide_avx2<R>(f: impl FnOnce() -> R) -> R {
-    f()
-}
-
-/// Runs plain loops compiled for the widest vectors of this processor.
-pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if AVX512.present() {
-            // SAFETY: just seen.
-            return unsafe { wide_avx512(f) };
-        }
-        if AVX2.present() {
-            // SAFETY: just seen.
-            return unsafe { wide_avx2(f) };
-        }
-    }
-    f()
-}
-
-/// How a product is cut: rows of a block, panels of B of a part.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Cut {
-    pub rows: usize,
-    pub panels: usize,
-}
-
-/// Cuts `m` rows and `panels` panels among threads. `row_bytes` of A are kept in the second cache.
-pub(super) fn cut(m: usize, panels: usize, tile_rows: usize, row_bytes: usize, flops: f64) -> Cut {
-    let threads = if flops < PARALLEL_FLOPS { 1 } else { rayon::current_num_threads() };
-    let fit = (caches().l2_bytes * 5 / 8 / row_bytes.max(1)).clamp(2 * tile_rows, 12 * tile_rows) / tile_rows * tile_rows;
-    if m >= 4 * threads * tile_rows {
-        // Every thread gets as many blocks, of about the same height.
-        let blocks = m.div_ceil(fit).next_multiple_of(threads);
-        return Cut { rows: m.div_ceil(blocks).next_multiple_of(tile_rows), panels: panels.max(1) };
-    }
-    Cut { rows: fit.min(m.max(1)), panels: panels.div_ceil(threads).max(1) }
-}
-
-/// The heights of the row panels that `rows` rows are cut into: as even as can be.
-pub(super) fn heights(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let count = rows.div_ceil(most).max(1);
-    let (base, more) = (rows / count, rows % count);
-    (0..count).map(move |i| (i * base + i.min(more), base + usize::from(i < more))).filter(|&(_, h)| h > 0)
-}
-
-/// Runs `task(block of rows, part of panels)` over the cut, on all threads when there are several tasks.
-pub(super) fn each_task(m: usize, panels: usize, cut: Cut, task: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync) {
-    let (blocks, parts) = (m.div_ceil(cut.rows), panels.div_ceil(cut.panels));
-    let run = |i: usize| {
-        let (r, p) = (i / parts * cut.rows, i % parts * cut.panels);
-        task(r..(r + cut.rows).min(m), p..(p + cut.panels).min(panels));
-    };
-    if blocks * parts > 1 && rayon::current_num_threads() > 1 {
-        (0..blocks * parts).into_par_iter().with_max_len(1).for_each(run);
-    } else {
-        (0..blocks * parts).for_each(run);
-    }
 }
 
 /// Computes `m` rows of `A x B` and calls `done(row, first column, sums)` once for each segment of at most 256 columns, from

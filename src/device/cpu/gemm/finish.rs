@@ -4,7 +4,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
-use super::core::wide;
+use super::blocks::wide;
 use crate::base::{DType, TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::error::{Error, Result};
@@ -227,7 +227,7 @@ impl<'a> Finish<'a> {
             return self.store_sums(batch, row, col, sums);
         };
         let a_scale = a_scale * self.scale(&q.a_scale, batch, row) * self.p.alpha;
-        let mut x = [0f32; super::core::SEGMENT];
+        let mut x = [0f32; super::blocks::SEGMENT];
         let x = &mut x[..sums.len()];
         let out_scale = self.scale(&q.out_scale, batch, 0);
         let factor = |j: usize| match b_scales {

@@ -1,7 +1,7 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
+use super::blocks::wide;
 use super::bytes::{self, Isa, Weights, packed_len};
-use super::core::wide;
 use super::finish::{Finish, input, problem, round_to};
 use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;

@@ -8,6 +8,7 @@
 //!
 //! [`bytes`] has the same three for exact 8-bit products.
 
+mod blocks;
 pub mod bytes;
 pub mod core;
 mod finish;

@@ -127,7 +127,7 @@ fn run(isa: &Isa, call: &mut Call) -> Result<()> {
 pub(super) fn over_batch(p: &GemmProblem, each: impl Fn(usize) + Sync) {
     use rayon::prelude::*;
     let batches = p.batch.numel();
-    if batches > 1 && rayon::current_num_threads() > 1 && p.flops() > core::PARALLEL_FLOPS {
+    if batches > 1 && rayon::current_num_threads() > 1 && p.flops() > super::blocks::PARALLEL_FLOPS {
         (0..batches).into_par_iter().for_each(&each);
     } else {
         (0..batches).for_each(each);

@@ -2,7 +2,7 @@
 
 use half::{bf16, f16};
 
-use super::core::SEGMENT;
+use super::blocks::SEGMENT;
 use super::finish::{Finish, input, int_at, problem, real_at};
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, TensorView};
