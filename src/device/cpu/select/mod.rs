@@ -1,5 +1,9 @@
 //! CPU kernels of the select family.
 
-use super::CpuKernel;
+mod choose;
 
-pub(super) static KERNELS: &[CpuKernel] = &[];
+use super::CpuKernel;
+use super::call::{no_scratch, pack_nothing};
+
+pub(super) static KERNELS: &[CpuKernel] =
+    &[CpuKernel { name: "cpu-any-select", pack: pack_nothing, scratch_bytes: no_scratch, run: choose::run }];
