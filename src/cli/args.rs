@@ -32,6 +32,19 @@ pub enum Command {
     Run(super::run::RunArgs),
     /// Run a list of models in one process: a TSV of name, model, in.npz, out.npz.
     Suite(super::suite::SuiteArgs),
+    /// Show what a model holds, what it would cost, and everything unsupported at once.
+    #[command(after_help = "Example:\n  halfbyte inspect models/ppocr-cls.onnx --dim 0=1 --dim 2=48 --dim 3=192")]
+    Inspect(super::inspect::InspectArgs),
+    /// Measure latency, throughput and memory of a model, or of matrix products (`bench gemm`).
+    #[command(
+        after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --dim batch=8 --json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv"
+    )]
+    Bench(super::bench::BenchArgs),
+    /// List kernels, or all candidates for a matrix product with the pick marked.
+    #[command(after_help = "Example:\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8")]
+    Kernels(super::kernels::KernelArgs),
+    /// Probe the hardware: what it has, and what it reaches.
+    Probe(super::probe::ProbeArgs),
 }
 
 /// How to run.

@@ -20,6 +20,10 @@ pub fn main(cli: Cli) -> ExitCode {
     let done = match cli.command {
         Command::Run(a) => super::run::run(&a),
         Command::Suite(a) => super::suite::suite(&a),
+        Command::Inspect(a) => super::inspect::inspect(&a),
+        Command::Bench(a) => super::bench::bench(&a),
+        Command::Kernels(a) => super::kernels::kernels(&a),
+        Command::Probe(a) => super::probe::probe(&a),
     };
     match done {
         Ok(code) => code,

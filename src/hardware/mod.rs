@@ -1,6 +1,14 @@
 //! What the machine can do.
 
 pub mod cpu;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod info;
+#[cfg(feature = "cuda")]
+mod nvml;
+pub mod probe;
+pub mod roofline;
+#[cfg(feature = "wgpu")]
+mod wgpu;
 
 pub use info::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};

@@ -86,9 +86,11 @@ impl<'a> Walk<'a> {
             Lower::Value(value) => value(&site)?.into_iter().map(|t| self.facts.add_known(t)).collect(),
             Lower::View => vec![self.view(inputs.first().copied().flatten(), &types[0], &site)?],
             Lower::Scalar(formula) => {
-                let used: Vec<FactId> = inputs.iter().flatten().copied().collect();
+                // Inputs beyond those that the formula reads say something about types only.
+                let formula = formula(&site)?;
+                let used: Vec<FactId> = inputs.iter().flatten().copied().take(formula.arity()).collect();
                 let operands = used.iter().map(|&f| self.facts[f].ty.clone()).collect();
-                let problem = ScalarProblem { formula: formula(&site)?, operands, out: types[0].clone() };
+                let problem = ScalarProblem { formula, operands, out: types[0].clone() };
                 let used = used.into_iter().map(Some).collect();
                 self.compute(node, key, Problem::Scalar(problem), used, &types)?
             }

@@ -7,7 +7,7 @@ use crate::base::TensorView;
 use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
-use crate::graph::check;
+use crate::graph::{Problem, check};
 use crate::hardware::DeviceKind;
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
@@ -105,6 +105,13 @@ impl Session {
         let notes = self.notes.iter().cloned().chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
         summarize(&self.rungs[at], profile, notes, self.runs.load(Ordering::Relaxed))
+    }
+
+    /// The problems that the last run solved, in order.
+    pub fn problems(&self) -> Vec<Problem> {
+        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let plans = last.iter().flat_map(|(_, profile)| profile);
+        plans.flat_map(|(plan, _)| plan.recorded().list.commands.iter().map(|c| (*c.problem).clone())).collect()
     }
 
     /// The model.

@@ -36,7 +36,7 @@ pub(super) static OPS: &[OpDef] = &[
     row("ScatterElements", first, scatter_elements),
     row("Scatter", first, scatter_elements),
     row("ScatterND", first, |s, _| Ok(moved(MoveProblem::ScatterNd { reduction: reduction(s)? }))),
-    row("Trilu", first, trilu),
+    row("Trilu", trilu_type, trilu),
     row("OneHot", one_hot_type, one_hot),
     row("ReverseSequence", first, |s, _| {
         let (batch_axis, time_axis) = (s.int("batch_axis", 1) as usize, s.int("time_axis", 0) as usize);
@@ -324,6 +324,14 @@ fn reduction(site: &Site) -> Result<Reduction> {
 fn scatter_elements(site: &Site, _: &[Type]) -> Result<Problem> {
     let axis = site.axis(site.int("axis", 0), site.ty(0)?.shape.rank())?;
     Ok(moved(MoveProblem::ScatterElements { axis, reduction: reduction(site)? }))
+}
+
+fn trilu_type(site: &Site) -> Result<Vec<Type>, Refusal> {
+    if site.ty(0)?.shape.rank() < 2 {
+        return Err(site.error("needs two axes").into());
+    }
+    site.int_values(1)?;
+    first(site)
 }
 
 fn trilu(site: &Site, _: &[Type]) -> Result<Problem> {

@@ -1,0 +1,30 @@
+//! NVML readings. A device may refuse any single one.
+
+use nvml_wrapper::Nvml;
+use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+
+use super::probe::NvmlDevice;
+
+/// Every device that NVML knows, or why there is none.
+pub(super) fn devices() -> Result<Vec<NvmlDevice>, String> {
+    let nvml = Nvml::init().map_err(|e| format!("NVML cannot be used: {e}"))?;
+    let count = nvml.device_count().map_err(|e| e.to_string())?;
+    (0..count).map(|i| one(&nvml, i)).collect()
+}
+
+fn one(nvml: &Nvml, index: u32) -> Result<NvmlDevice, String> {
+    let device = nvml.device_by_index(index).map_err(|e| e.to_string())?;
+    let memory = device.memory_info().map_err(|e| e.to_string())?;
+    let readings = [
+        device.temperature(TemperatureSensor::Gpu).ok().map(|t| format!("{t} C")),
+        device.power_usage().ok().map(|p| format!("{} W", p / 1000)),
+        device.utilization_rates().ok().map(|u| format!("{} % busy", u.gpu)),
+        device.clock_info(Clock::SM).ok().map(|c| format!("{c} MHz")),
+    ];
+    Ok(NvmlDevice {
+        name: device.name().map_err(|e| e.to_string())?,
+        used_bytes: memory.used,
+        total_bytes: memory.total,
+        state: readings.into_iter().flatten().collect::<Vec<_>>().join(", "),
+    })
+}

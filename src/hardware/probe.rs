@@ -1,0 +1,158 @@
+//! Everything that the machine has, each section saying plainly why it is absent.
+
+use super::{Caches, Peaks, cpu, roofline};
+
+/// What was found, or why nothing was.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "lowercase"))]
+pub enum Section<T> {
+    /// At least one.
+    Found(Vec<T>),
+    /// None, for this reason.
+    Absent(String),
+}
+
+impl<T> From<Result<Vec<T>, String>> for Section<T> {
+    fn from(found: Result<Vec<T>, String>) -> Self {
+        match found {
+            Ok(all) if all.is_empty() => Section::Absent("the driver knows no device".into()),
+            Ok(all) => Section::Found(all),
+            Err(why) => Section::Absent(why),
+        }
+    }
+}
+
+/// Rates reached with so many threads.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Measured {
+    pub threads: usize,
+    pub peaks: Peaks,
+}
+
+/// The CPU.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct CpuSection {
+    pub name: String,
+    pub cores: usize,
+    pub capabilities: String,
+    pub caches: Caches,
+    pub memory_bytes: u64,
+    pub measured: Vec<Measured>,
+}
+
+/// A CUDA device.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct CudaDevice {
+    pub name: String,
+    pub compute_capability: String,
+    pub sms: i32,
+    pub memory_bytes: usize,
+    pub clock_khz: i32,
+    pub l2_bytes: i32,
+    pub shared_bytes_per_block: i32,
+}
+
+/// A device as NVML sees it.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct NvmlDevice {
+    pub name: String,
+    pub used_bytes: u64,
+    pub total_bytes: u64,
+    /// Temperature, power, utilisation and clock, where the device tells them.
+    pub state: String,
+}
+
+/// A wgpu adapter.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct WgpuAdapter {
+    pub name: String,
+    pub kind: String,
+    pub backend: String,
+    pub driver: String,
+    pub features: Vec<String>,
+    pub max_storage_buffer_bytes: u64,
+    pub max_workgroup_invocations: u32,
+    pub workgroup_storage_bytes: u32,
+}
+
+/// The whole machine.
+#[derive(Debug, Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Probe {
+    pub cpu: CpuSection,
+    pub cuda: Section<CudaDevice>,
+    pub nvml: Section<NvmlDevice>,
+    pub wgpu: Section<WgpuAdapter>,
+}
+
+impl Probe {
+    /// Looks and measures; takes about a second.
+    pub fn new() -> Self {
+        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let info = cpu::info(threads);
+        let mut counts = vec![1, threads];
+        counts.dedup();
+        let measured = counts.into_iter().map(|threads| Measured { threads, peaks: roofline::measure(threads) }).collect();
+        Probe {
+            cpu: CpuSection {
+                name: info.name,
+                cores: info.cores,
+                capabilities: info.capabilities.to_string(),
+                caches: info.caches,
+                memory_bytes: info.memory_bytes,
+                measured,
+            },
+            cuda: cuda().into(),
+            nvml: nvml().into(),
+            wgpu: wgpu().into(),
+        }
+    }
+}
+
+impl Default for Probe {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(feature = "cuda")]
+fn cuda() -> Result<Vec<CudaDevice>, String> {
+    super::cuda::devices()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Result<Vec<CudaDevice>, String> {
+    Err("built without the feature cuda".into())
+}
+
+#[cfg(feature = "cuda")]
+fn nvml() -> Result<Vec<NvmlDevice>, String> {
+    super::nvml::devices()
+}
+
+#[cfg(not(feature = "cuda"))]
+fn nvml() -> Result<Vec<NvmlDevice>, String> {
+    Err("built without the feature cuda".into())
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu() -> Result<Vec<WgpuAdapter>, String> {
+    super::wgpu::adapters()
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu() -> Result<Vec<WgpuAdapter>, String> {
+    Err("built without the feature wgpu".into())
+}
