@@ -143,6 +143,26 @@ impl Trace<'_> {
         }
     }
 
+    /// The value that `v` is made from by steps that keep its first axis.
+    fn origin(&self, mut v: ValueId) -> ValueId {
+        while let Some(node) = self.index.producer(v).map(|n| &self.graph.nodes[n]) {
+            let rank = |i: usize| {
+                let given = node.inputs.get(i).copied().flatten();
+                given.and_then(|v| self.index.constant(self.graph, v)).map(|t| t.shape().rank())
+            };
+            let next = match (node.domain.as_str(), node.op.as_str()) {
+                ("", "MatMul") if rank(1) == Some(2) => 0,
+                ("halfbyte", "Linear") | ("", "LayerNormalization") => 0,
+                ("", "Add") if rank(1) == Some(1) => 0,
+                ("", "Add") if rank(0) == Some(1) => 1,
+                _ => break,
+            };
+            let Some(before) = node.inputs[next] else { break };
+            v = before;
+        }
+        v
+    }
+
     /// The sizes that a Reshape asks for: constants, or a Concat of single numbers.
     fn reshaped(&self, from: ValueId, shape: ValueId, depth: usize) -> Option<Vec<Option<Size>>> {
         let asked: Vec<Option<Size>> = match self.index.constant(self.graph, shape) {
@@ -151,7 +171,10 @@ impl Trace<'_> {
         };
         let source = self.sizes(from, depth).unwrap_or_default();
         let resolve = |(i, size): (usize, Option<Size>)| match size {
-            Some(Size::Known(0)) => source.get(i).cloned().flatten(),
+            Some(Size::Known(0)) => {
+                let batch = (i == 0).then(|| Size::Of(self.origin(from), 0));
+                source.get(i).cloned().flatten().or(batch)
+            }
             Some(Size::Known(n)) if n < 0 => None,
             other => other,
         };

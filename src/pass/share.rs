@@ -38,10 +38,9 @@ pub(super) fn nodes(graph: &mut Graph) -> usize {
     let mut to: Vec<Option<ValueId>> = vec![None; graph.values.len()];
     let mut first: HashMap<String, usize> = HashMap::new();
     let mut gone = vec![false; graph.nodes.len()];
-    for i in 0..graph.nodes.len() {
-        let Some(key) = key(&graph.nodes[i], &to) else { continue };
-        let kept = *first.entry(key).or_insert(i);
-        let (node, kept) = (&graph.nodes[i], &graph.nodes[kept]);
+    for (i, node) in graph.nodes.iter().enumerate() {
+        let Some(key) = key(node, &to) else { continue };
+        let kept = &graph.nodes[*first.entry(key).or_insert(i)];
         let pairs: Vec<_> = node.outputs.iter().zip(&kept.outputs).collect();
         let covered = node.outputs.len() == kept.outputs.len() && pairs.iter().all(|(own, of)| own.is_none() || of.is_some());
         let leaves = node.outputs.iter().flatten().any(|v| graph.outputs.iter().any(|p| p.value == *v));

@@ -372,3 +372,28 @@ fn attention_over_stretched_heads_or_another_axis_stays_apart() {
         assert_eq!(attention(k, true, axis).0.nodes.len(), 5);
     }
 }
+
+#[test]
+fn heads_split_from_one_value_make_attention() {
+    for other in [false, true] {
+        let mut net = Net::new();
+        let (x, y) = (net.input(), net.input());
+        let split = net.constant(Tensor::vector(&[0i64, 0, 2, 3]));
+        let mut head = |from: ValueId, perm: [i64; 4]| {
+            let w = net.constant(Tensor::zeros(DType::F32, [6, 6]).unwrap());
+            let bias = net.constant(Tensor::vector(&[net.0.nodes.len() as f32; 6]));
+            let h = net.op("MatMul", &[from, w]);
+            let h = net.op("Add", &[h, bias]);
+            let h = net.op("Reshape", &[h, split]);
+            net.op_with("Transpose", &[h], &[("perm", Attr::Ints(perm.to_vec()))])
+        };
+        let q = head(if other { y } else { x }, [0, 2, 1, 3]);
+        let (k, v) = (head(x, [0, 2, 3, 1]), head(x, [0, 2, 1, 3]));
+        let s = net.op("MatMul", &[q, k]);
+        let p = net.op("Softmax", &[s]);
+        let out = net.op("MatMul", &[p, v]);
+        let graph = net.optimized(out);
+        // Another source may have another batch, which a matrix product would stretch.
+        assert_eq!(ops(&graph).contains(&"halfbyte:Attention".to_string()), !other);
+    }
+}
