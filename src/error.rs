@@ -3,6 +3,7 @@
 /// What went wrong, where, and where it can be said, how to mend it.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)]
 pub enum Error {
     /// A file could not be read or written.
     #[error("{path}: {why}")]

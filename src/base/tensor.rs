@@ -147,7 +147,7 @@ impl Tensor {
     /// The same tensor with its elements on a 64-byte boundary.
     pub fn aligned(&self) -> Self {
         match &self.storage {
-            Storage::Shared(b) if b.as_ptr() as usize % 64 != 0 => {
+            Storage::Shared(b) if !(b.as_ptr() as usize).is_multiple_of(64) => {
                 Tensor { storage: Storage::Owned(Arc::new(AlignedBytes::copy_of(b))), ..self.clone() }
             }
             _ => self.clone(),

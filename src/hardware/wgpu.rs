@@ -23,7 +23,7 @@ fn one(adapter: &Adapter) -> WgpuAdapter {
         backend: info.backend.to_string(),
         driver: format!("{} {}", info.driver, info.driver_info),
         features: named.iter().filter(|(_, f)| features.contains(*f)).map(|(n, _)| n.to_string()).collect(),
-        max_storage_buffer_bytes: limits.max_storage_buffer_binding_size.into(),
+        max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,
     }

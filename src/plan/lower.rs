@@ -15,10 +15,13 @@ use crate::hardware::DeviceKind;
 use crate::kernel::{Choice, choose};
 use crate::memory::plan::{Lifetime, place};
 
+/// Node, kernel, and the addresses of the node's constants.
+type PreparedKey = (String, &'static str, Vec<usize>);
+
 /// Weights made ready, shared by all plans of a program.
 #[derive(Default)]
 pub struct Weights {
-    prepared: Mutex<HashMap<(String, &'static str, Vec<usize>), (Arc<Prepared>, Vec<Tensor>)>>,
+    prepared: Mutex<HashMap<PreparedKey, (Arc<Prepared>, Vec<Tensor>)>>,
     aligned: Mutex<HashMap<usize, (Tensor, Tensor)>>,
 }
 

@@ -8,11 +8,11 @@ mod options;
 mod outputs;
 mod report;
 mod rung;
-mod session;
+mod core;
 
 pub use inputs::describe;
 pub use model::Model;
 pub use options::{Options, Precision};
 pub use outputs::Outputs;
 pub use report::{NodeReport, Report};
-pub use session::Session;
+pub use core::Session;

@@ -35,7 +35,7 @@ impl Rung {
                 Precision::F16 => Some(WeightPrecision::F16),
                 Precision::Int8 => Some(WeightPrecision::Int8),
             };
-            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights, ..PassOptions::default() });
+            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             passes.push(("fold constants".to_string(), folded));

@@ -28,6 +28,9 @@ pub struct Call<'a> {
     pub scratch: &'a mut [u8],
 }
 
+/// Rearranges constants: see [`CpuKernel::pack`].
+pub type Pack = fn(&Problem, &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>>;
+
 /// The code of one row of the kernel table.
 pub struct CpuKernel {
     /// Name of the row.
@@ -36,7 +39,7 @@ pub struct CpuKernel {
     /// inputs that [`CpuKernel::run`] then no longer needs; `None` when there is nothing to pack. The packed form is kept and
     /// used with other problems of the same node that differ in their variable extents (rows, batch, image size), so it must
     /// not depend on them. The tensors may lie misaligned in a mapped file: read them by [`Tensor::values`].
-    pub pack: fn(&Problem, &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>>,
+    pub pack: Pack,
     /// Scratch bytes of one launch.
     pub scratch_bytes: fn(&Problem, &DeviceInfo) -> usize,
     /// Computes.

@@ -66,6 +66,7 @@ impl Window {
         let (mut pads, mut pads_end) = explicit_pads(site, rank)?;
         let full = |i: usize| ((input[i].max(1) - 1) * strides[i] + (kernel[i].max(1) - 1) * dilations[i] + 1) as i64 + extra[i];
         let mode = site.str("auto_pad", "NOTSET");
+        // A given output shape decides the pads, `output_padding` included.
         let wanted: Option<Vec<i64>> = match site.ints("output_shape") {
             Some(v) if v.len() >= rank => Some(v[v.len() - rank..].to_vec()),
             _ if mode.starts_with("SAME") => Some((0..rank).map(|i| (input[i] * strides[i]) as i64).collect()),

@@ -26,7 +26,7 @@ pub use select::SelectProblem;
 
 /// A unit of work for one kernel launch.
 #[derive(Debug, Clone, PartialEq)]
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::large_enum_variant)]
 pub enum Problem {
     Scalar(ScalarProblem),
     Gemm(GemmProblem),

@@ -91,7 +91,7 @@ pub fn erf(x: f32) -> f32 {
     let p = p * z - 2.686_617_1e-2;
     let p = p * z + 0.112_837_92;
     let p = p * z - 0.376_126_4;
-    let small = x * (p * z + 1.128_379_2);
+    let small = x * (p * z + std::f32::consts::FRAC_2_SQRT_PI);
     // Abramowitz and Stegun 7.1.26.
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
     let q = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t + 0.254_829_6) * t;

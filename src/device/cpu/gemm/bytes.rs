@@ -80,17 +80,6 @@ unsafe fn vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *
 }
 
 impl Isa {
-    /// The fastest one that this processor has.
-    pub fn best() -> &'static Isa {
-        #[cfg(target_arch = "x86_64")]
-        for isa in [&AVX512_VNNI, &AVX512, &AVX2] {
-            if isa.present() {
-                return isa;
-            }
-        }
-        &PORTABLE
-    }
-
     /// Whether this processor has it.
     pub fn present(&self) -> bool {
         static FOUND: std::sync::OnceLock<Capabilities> = std::sync::OnceLock::new();

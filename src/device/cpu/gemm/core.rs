@@ -107,17 +107,6 @@ const fn avx512<const S: u8>() -> [RealTile; 14] {
 }
 
 impl Isa {
-    /// The widest one that this processor has.
-    pub fn best() -> &'static Isa {
-        #[cfg(target_arch = "x86_64")]
-        for isa in [&AVX512, &AVX2] {
-            if isa.present() {
-                return isa;
-            }
-        }
-        &PORTABLE
-    }
-
     /// Whether this processor has it.
     pub fn present(&self) -> bool {
         static FOUND: OnceLock<Capabilities> = OnceLock::new();
@@ -148,16 +137,14 @@ pub fn packed_len(isa: &Isa, k: usize, n: usize) -> usize {
 }
 
 /// Lays B (element `(i, j)` at `b[i * row + j * col]`) out in panels, zeros beyond the last column.
-pub fn pack_b<S: Copy, T: bytemuck::Pod + Send>(
+pub fn pack_b<S: Copy + Sync, T: bytemuck::Pod + Send>(
     isa: &Isa,
     b: &[S],
     (row, col): (usize, usize),
     (k, n): (usize, usize),
     out: &mut [T],
     convert: impl Fn(S) -> T + Sync,
-) where
-    S: Sync,
-{
+) {
     let width = isa.columns;
     if k == 0 || n == 0 {
         return;

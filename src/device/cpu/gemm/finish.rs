@@ -14,7 +14,7 @@ use crate::scalar::cpu::{Lane, Program};
 use crate::scalar::{Steps, arg, constant};
 
 /// The problem of a call to this family.
-pub fn problem<'a>(problem: &'a Problem) -> Result<&'a GemmProblem> {
+pub fn problem(problem: &Problem) -> Result<&GemmProblem> {
     match problem {
         Problem::Gemm(p) => Ok(p),
         _ => Err(Error::BadInput("a matrix product's kernel was given another family's problem".into())),

@@ -1,7 +1,7 @@
 //! CPU kernels of the gemm family.
 //!
 //! The core, for other families (convolutions, recurrent gates), works on slices:
-//! - [`core::Isa::best`] picks the instruction set, or take a named one;
+//! - [`core::Isa`] names the instruction set, one static for each;
 //! - [`core::pack_b`] lays a strided B out in panels, [`core::packed_len`] says how many elements that takes;
 //! - [`core::product`] computes `A x B` for one matrix: A strided or given row by row by a closure (so that im2col never needs
 //!   a whole buffer), and hands each finished row segment, still in cache, to a closure that scales, adds and stores it.

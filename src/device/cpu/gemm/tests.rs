@@ -320,6 +320,7 @@ fn einsum_equations() {
     let x = t(&mut random, &[2, 3, 4]);
     let y = t(&mut random, &[2, 4, 5]);
     let s = t(&mut random, &[3, 3]);
+    #[allow(clippy::type_complexity)]
     let cases: Vec<(&str, Vec<Option<Tensor>>, &[usize], bool)> = vec![
         ("bij,bjk->bik", vec![x.clone(), y.clone()], &[2, 3, 5], true),
         ("...ij, ...jk", vec![x.clone(), y.clone()], &[2, 3, 5], true),
@@ -339,8 +340,8 @@ fn einsum_equations() {
     }
     let diagonal = run(
         "cpu-any-gemm-reference",
-        &lower("", "Einsum", &[("equation", Attr::Str("ii->i".into()))], &[s.clone()]).unwrap(),
-        &[s.clone()],
+        &lower("", "Einsum", &[("equation", Attr::Str("ii->i".into()))], std::slice::from_ref(&s)).unwrap(),
+        std::slice::from_ref(&s),
         false,
     );
     let s = s.unwrap().to_f64();
