@@ -18,10 +18,13 @@ use crate::memory::plan::{Lifetime, place};
 /// Node, kernel, and the addresses of the node's constants.
 type PreparedKey = (String, &'static str, Vec<usize>);
 
+/// The prepared form, and the constants it was made from.
+type Kept = (Arc<Prepared>, Vec<Tensor>);
+
 /// Weights made ready, shared by all plans of a program.
 #[derive(Default)]
 pub struct Weights {
-    prepared: Mutex<HashMap<PreparedKey, (Arc<Prepared>, Vec<Tensor>)>>,
+    prepared: Mutex<HashMap<PreparedKey, Kept>>,
     aligned: Mutex<HashMap<usize, (Tensor, Tensor)>>,
 }
 

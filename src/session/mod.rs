@@ -1,5 +1,6 @@
 //! Models and sessions.
 
+mod core;
 mod guard;
 mod inputs;
 mod ladder;
@@ -8,11 +9,10 @@ mod options;
 mod outputs;
 mod report;
 mod rung;
-mod core;
 
+pub use core::Session;
 pub use inputs::describe;
 pub use model::Model;
 pub use options::{Options, Precision};
 pub use outputs::Outputs;
 pub use report::{NodeReport, Report};
-pub use core::Session;

@@ -4,13 +4,7 @@
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
     const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
-    let clamped = if x > 89.0 {
-        89.0
-    } else if x < -104.0 {
-        -104.0
-    } else {
-        x
-    };
+    let clamped = x.clamp(-104.0, 89.0);
     let shifted = clamped * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
     let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
@@ -63,11 +57,11 @@ pub fn log(x: f32) -> f32 {
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let z = x * x;
-    let p = -5.704_988_7e-3_f32;
+    let p = -5.704_989e-3_f32;
     let p = p * z + 2.063_908_8e-2;
     let p = p * z - 5.373_971_6e-2;
     let p = p * z + 0.133_314_42;
-    let p = p * z - 0.333_332_82;
+    let p = p * z - 0.333_332_8;
     let small = x + x * z * p;
     let a = x.abs();
     let large = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);
