@@ -1,7 +1,4 @@
-//! halfbyte runs ONNX models on NVIDIA GPUs, on any other GPU, and on SIMD CPUs, in FP32, FP16 and exact INT8.
-//!
-//! Layers, each using only those before it:
-//! `base < scalar < hardware < graph < kernel < memory < device < load, export, pass, calibrate < plan < session < cli`.
+#![doc = include_str!("../README.md")]
 
 pub mod base;
 pub mod device;

@@ -4,7 +4,7 @@
 pub fn quantize(x: f32, scale: f32, zero_point: i32, lo: i32, hi: i32) -> i32 {
     let q = (x / scale).round_ties_even();
     // `as` saturates and maps NaN to 0; clamping first keeps the addition in range.
-    (q as i64 + i64::from(zero_point)).clamp(lo.into(), hi.into()) as i32
+    (q as i64).saturating_add(zero_point.into()).clamp(lo.into(), hi.into()) as i32
 }
 
 /// The scale that maps `[-max_abs, max_abs]` onto `[-127, 127]`; 1 when all values are zero.

@@ -1,0 +1,98 @@
+//! The models kept in models/ against ONNX Runtime's outputs, in every way of running them.
+#![cfg(feature = "cli")]
+
+use halfbyte::cli::{npz, run};
+use halfbyte::{Model, Options, Precision, Session, Tensor, TensorView};
+use std::path::Path;
+
+const MODELS: [&str; 6] = ["digits-cnn", "digits-cnn-qdq", "digits-cnn-qop", "digits-mlp", "ppocr-cls", "basic-pitch"];
+
+fn arrays(name: &str, what: &str) -> Vec<(String, Tensor)> {
+    npz::read(Path::new(&format!("models/{name}.{what}.npz"))).unwrap()
+}
+
+fn session(name: &str, options: Options) -> Session {
+    Session::new(&Model::open(format!("models/{name}.onnx")).unwrap(), options).unwrap()
+}
+
+/// Largest difference over the reference's range, and cosine similarity, of the worst output.
+fn compare(name: &str, options: Options) -> (f64, f64) {
+    let session = session(name, options);
+    let inputs = arrays(name, "in");
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let outputs = session.run(&named).unwrap();
+    let each = arrays(name, "out").into_iter().map(|(n, want)| {
+        let got = outputs.tensor(&n).unwrap();
+        assert_eq!(got.shape(), want.shape(), "{name} {n}");
+        run::compare(&got.to_f64(), &want.to_f64())
+    });
+    each.fold((0.0, 1.0), |(e, c), (error, cosine)| (f64::max(e, error), f64::min(c, cosine)))
+}
+
+#[test]
+fn outputs_agree_with_the_reference_fused_or_not() {
+    for name in MODELS {
+        for no_optimize in [false, true] {
+            let (error, cosine) = compare(name, Options { no_optimize, ..Options::default() });
+            let good = if name.contains("-q") { cosine >= 0.999 } else { error <= 1e-3 };
+            assert!(good, "{name}, no_optimize {no_optimize}: error {error}, cosine {cosine}");
+        }
+    }
+}
+
+#[test]
+fn reduced_precisions_stay_close() {
+    for name in ["digits-cnn", "digits-mlp", "ppocr-cls"] {
+        let (_, f16) = compare(name, Options { precision: Precision::F16, ..Options::default() });
+        let (_, int8) = compare(name, Options { precision: Precision::Int8, ..Options::default() });
+        assert!(f16 >= 0.99999 && int8 >= 0.998, "{name}: cosine {f16} in f16, {int8} in int8");
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_batch() {
+    for precision in [Precision::F32, Precision::Int8] {
+        let session = session("digits-mlp", Options { precision, ..Options::default() });
+        let rows: Vec<f32> = (0..3 * 64).map(|i| ((i * 7) % 17) as f32 * if i < 64 { 100.0 } else { 0.3 }).collect();
+        let run = |n: usize, x: &[f32]| {
+            let outputs = session.run(&[("x", TensorView::of([n, 64], x))]).unwrap();
+            outputs.values::<f32>("prob").unwrap().into_owned()
+        };
+        let all = run(3, &rows);
+        for (row, want) in rows.chunks(64).zip(all.chunks(10)) {
+            let one = run(1, row);
+            let close = one.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-6);
+            assert!(close, "{precision:?}: {one:?} alone, {want:?} with others");
+        }
+    }
+}
+
+#[test]
+fn a_session_is_shared_between_threads() {
+    let session = session("digits-cnn", Options::default());
+    let want = arrays("digits-cnn", "out").remove(0).1.to_f64();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..20 {
+                    let inputs = arrays("digits-cnn", "in");
+                    let outputs = session.run(&[("x", inputs[0].1.view())]).unwrap();
+                    assert!(run::compare(&outputs.tensor("prob").unwrap().to_f64(), &want).0 < 1e-3);
+                }
+            });
+        }
+    });
+    assert_eq!(session.report().runs, 80);
+}
+
+#[test]
+fn wrong_inputs_are_errors_that_say_what_is_wanted() {
+    let session = session("digits-mlp", Options::default());
+    let image = vec![0f32; 64];
+    let say = |name: &str, view| session.run(&[(name, view)]).unwrap_err().to_string();
+    assert!(say("y", TensorView::of([1, 64], &image)).contains("it takes x"));
+    assert!(say("x", TensorView::of([64], &image)).contains("[batch, 64]"));
+    assert!(say("x", TensorView::of([1, 64], &[0i64; 64])).contains("takes f32"));
+    assert!(say("x", TensorView::of([2, 64], &image)).contains("bytes"));
+    assert!(session.run(&[]).unwrap_err().to_string().contains("missing"));
+}
