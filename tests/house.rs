@@ -59,11 +59,8 @@ fn layers_use_only_those_below() {
         let Some(own) = path.iter().nth(1).and_then(|l| LAYERS.iter().position(|n| l == *n)) else { continue };
         for (at, _) in code(&path, &text).match_indices("crate::") {
             let name: String = text[at + 7..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-            if let Some(used) = LAYERS.iter().position(|l| *l == name) {
-                if used != own && LEVEL[used] >= LEVEL[own] {
-                    bad.push(format!("{}: {} uses {name}", path.display(), LAYERS[own]));
-                }
-            }
+            let used = LAYERS.iter().position(|l| *l == name).filter(|&used| used != own && LEVEL[used] >= LEVEL[own]);
+            bad.extend(used.map(|_| format!("{}: {} uses {name}", path.display(), LAYERS[own])));
         }
     }
     offenders("a layer may use only those below it", bad);

@@ -305,13 +305,14 @@ fn matmul_integer_to_float(site: &Site) -> Result<GemmProblem> {
     Ok(p)
 }
 
-/// A product with constant weights of lowered precision. Attributes: `weight_precision` "f16" or "int8", `transB`.
+/// A product with constant weights, of lowered precision where `weight_precision` says "f16" or "int8"; `transB`.
 fn linear(site: &Site) -> Result<GemmProblem> {
     let mut p = product(site, 0, 1, (false, flag(site, "transB")))?;
     float_a(site, &p)?;
     plain(site, &p)?;
     p.c = addend(site, 2, &p)?;
-    match site.str("weight_precision", "f16") {
+    match site.str("weight_precision", "f32") {
+        "f32" => {}
         "f16" => p.b_as = DType::F16,
         "int8" => {
             p.b_as = DType::I8;

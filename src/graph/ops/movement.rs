@@ -365,7 +365,7 @@ fn dropout_types(site: &Site) -> Result<Vec<Type>, Refusal> {
     Ok([ty, mask].into_iter().take(site.output_count()).collect())
 }
 
-/// Inference: the data as they are; the mask is all ones, copied from nothing.
+/// Inference: the data as they are.
 fn dropout(site: &Site, out: &[Type]) -> Result<Problem> {
     if site.wants(1) {
         return Err(site.unsupported("the mask of Dropout"));

@@ -72,16 +72,16 @@ impl Window {
             _ if mode.starts_with("SAME") => Some((0..rank).map(|i| (input[i] * strides[i]) as i64).collect()),
             _ => None,
         };
-        if let Some(wanted) = wanted {
+        if let Some(wanted) = &wanted {
             for i in 0..rank {
                 let total = (full(i) - wanted[i]).max(0);
                 let half = total / 2;
                 (pads[i], pads_end[i]) = if mode == "SAME_UPPER" { (half, total - half) } else { (total - half, half) };
             }
         }
-        let size = |i: usize| {
-            usize::try_from(full(i) - pads[i] - pads_end[i]).map_err(|_| site.error("the pads cut off more than there is"))
-        };
+        // A given shape larger than what the taps reach is filled up with the bias.
+        let room = |i: usize| wanted.as_ref().map_or(full(i) - pads[i] - pads_end[i], |w| w[i]);
+        let size = |i: usize| usize::try_from(room(i)).map_err(|_| site.error("the pads cut off more than there is"));
         let output = (0..rank).map(size).collect::<Result<_>>()?;
         Ok(Window { kernel, strides, dilations, pads, pads_end, output })
     }

@@ -1,7 +1,7 @@
 //! CPU kernels of the conv family.
 //!
 //! [`tile`]: register tiles for each instruction set. [`window`]: where pixels read from. [`dense`]: implicit GEMM, weights
-//! packed as rows of tiles, pixels packed a panel at a time. [`depthwise`]: one channel at a time. [`reference`]: everything.
+//! packed as rows of tiles, pixels packed a panel at a time. [`depthwise`]: one channel at a time. `reference`: everything.
 
 mod dense;
 mod depthwise;
