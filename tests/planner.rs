@@ -1,0 +1,175 @@
+//! Planning and running of small graphs made in memory: shapes that depend on data, control flow, caches, the null device.
+
+use std::sync::Arc;
+
+use halfbyte::device::{Device, null::NullDevice};
+use halfbyte::graph::{Attr, Attrs, Graph, Node, Port, ValueId};
+use halfbyte::{DType, Model, Options, Session, Tensor, TensorView};
+
+/// A graph under construction.
+#[derive(Default)]
+struct Draft(Graph);
+
+impl Draft {
+    fn input(&mut self, name: &str, dtype: DType) -> ValueId {
+        let value = self.0.add_value(name, None);
+        self.0.inputs.push(Port { value, dtype: Some(dtype), dims: None });
+        value
+    }
+
+    fn constant(&mut self, tensor: Tensor) -> ValueId {
+        let name = format!("c{}", self.0.values.len());
+        self.0.add_value(name, Some(tensor))
+    }
+
+    fn node(&mut self, op: &str, inputs: &[ValueId], attrs: &[(&str, Attr)]) -> ValueId {
+        let name = format!("{op}{}", self.0.nodes.len());
+        let out = self.0.add_value(format!("{name}.out"), None);
+        let attrs: Attrs = attrs.iter().map(|(n, a)| (n.to_string(), a.clone())).collect();
+        let inputs = inputs.iter().copied().map(Some).collect();
+        self.0.nodes.push(Node { name, attrs, ..Node::new("", op, 18, inputs, vec![Some(out)]) });
+        out
+    }
+
+    fn output(&mut self, value: ValueId) {
+        self.0.outputs.push(Port { value, dtype: None, dims: None });
+    }
+
+    fn capture(&mut self, outer: ValueId, name: &str) -> ValueId {
+        let own = self.0.add_value(name, None);
+        self.0.captures.push((outer, own));
+        own
+    }
+
+    fn session(self) -> Session {
+        Session::new(&Model::from_graph(self.0), Options::default()).unwrap()
+    }
+}
+
+fn first(session: &Session, inputs: &[(&str, TensorView)]) -> Vec<f64> {
+    let outputs = session.run(inputs).unwrap();
+    let (_, tensor) = outputs.iter().next().unwrap();
+    tensor.to_f64()
+}
+
+/// relu(x), the positions of what is left, and x gathered there plus relu(x)'s sum: work before and after the unknown shape.
+fn positives() -> Draft {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let relu = d.node("Relu", &[x], &[]);
+    let sum = d.node("ReduceSum", &[relu], &[("keepdims", Attr::Int(0))]);
+    let places = d.node("NonZero", &[relu], &[]);
+    let axes = d.constant(Tensor::vector(&[0i64]));
+    let flat = d.node("Squeeze", &[places, axes], &[]);
+    let kept = d.node("Gather", &[x, flat], &[]);
+    let out = d.node("Add", &[kept, sum], &[]);
+    d.output(out);
+    d
+}
+
+#[test]
+fn shapes_that_depend_on_data_are_planned_when_the_data_are_there() {
+    let session = positives().session();
+    for _ in 0..2 {
+        assert_eq!(first(&session, &[("x", TensorView::of([4], &[1f32, -2.0, 3.0, -4.0]))]), [5.0, 7.0]);
+        assert_eq!(first(&session, &[("x", TensorView::of([4], &[-1f32, -2.0, -3.0, 8.0]))]), [16.0]);
+        assert!(first(&session, &[("x", TensorView::of([2], &[-1f32, -2.0]))]).is_empty());
+    }
+    // For each shape the plan up to the unknown, and for each set of values the rest.
+    assert_eq!(session.report().plans, 5);
+}
+
+fn branch(capture: ValueId, op: &str) -> Attr {
+    let mut d = Draft::default();
+    let x = d.capture(capture, "x");
+    let y = d.node(op, &[x], &[]);
+    d.output(y);
+    Attr::Graph(Box::new(d.0))
+}
+
+#[test]
+fn if_takes_the_branch_that_the_data_say() {
+    let mut d = Draft::default();
+    let (x, c) = (d.input("x", DType::F32), d.input("c", DType::Bool));
+    let y = d.node("Neg", &[x], &[]);
+    let out = d.node("If", &[c], &[("then_branch", branch(y, "Abs")), ("else_branch", branch(y, "Exp"))]);
+    d.output(out);
+    let session = d.session();
+    let run = |c: u8| {
+        let condition = [c];
+        let flag = TensorView::new(DType::Bool, [].into(), &condition);
+        first(&session, &[("x", TensorView::of([1], &[3f32])), ("c", flag)])
+    };
+    assert_eq!(run(1), [3.0]);
+    assert!((run(0)[0] - (-3f64).exp()).abs() < 1e-7);
+}
+
+#[test]
+fn loops_carry_values_and_stack_what_they_scan() {
+    let mut outer = Draft::default();
+    let (trips, start) = (outer.input("trips", DType::I64), outer.input("start", DType::F32));
+    let mut body = Draft::default();
+    let _ = body.input("i", DType::I64);
+    let going = body.input("going", DType::Bool);
+    let state = body.input("state", DType::F32);
+    let doubled = body.node("Add", &[state, state], &[]);
+    body.output(going);
+    body.output(doubled);
+    body.output(state);
+    let always = outer.constant(Tensor::from_raw(DType::Bool, [].into(), &[1]).unwrap());
+    outer.node("Loop", &[trips, always, start], &[("body", Attr::Graph(Box::new(body.0)))]);
+    let node = outer.0.nodes.pop().unwrap();
+    let scan = outer.0.add_value("scan", None);
+    let last = node.outputs[0];
+    outer.0.nodes.push(Node { outputs: vec![last, Some(scan)], ..node });
+    outer.output(last.unwrap());
+    outer.output(scan);
+    let session = outer.session();
+    for n in [3i64, 0, 5] {
+        let trips = [n];
+        let outputs = session.run(&[("trips", TensorView::of([], &trips)), ("start", TensorView::of([1], &[1.5f32]))]).unwrap();
+        let got: Vec<Vec<f64>> = outputs.iter().map(|(_, t)| t.to_f64()).collect();
+        assert_eq!(got[0], [1.5 * f64::powi(2.0, n as i32)]);
+        assert_eq!(got[1], (0..n).map(|i| 1.5 * f64::powi(2.0, i as i32)).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn the_null_device_charges_what_the_chooser_predicts() {
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)));
+    let session = Session::with_device(&model, Options { profile: true, ..Options::default() }, device.clone()).unwrap();
+    let image = [0f32; 64];
+    for run in 1..=3 {
+        session.run(&[("x", TensorView::of([1, 64], &image))]).unwrap();
+        let predicted: f64 = session.report().nodes.iter().map(|n| n.predicted_us).sum();
+        assert!((device.clock_us() - f64::from(run) * predicted).abs() < 1e-6);
+    }
+    assert_eq!(session.report().plans, 1);
+    assert_eq!(device.reserved_bytes(), session.report().arena_bytes as u64, "one arena, used again");
+}
+
+#[test]
+fn a_full_device_is_an_error_and_the_session_lives_on() {
+    let model = Model::open("models/digits-cnn.onnx").unwrap();
+    let info = halfbyte::hardware::DeviceInfo { memory_bytes: 256 << 10, ..halfbyte::hardware::cpu::info(1) };
+    let device: Arc<dyn Device> = Arc::new(NullDevice::new(info));
+    let session = Session::with_device(&model, Options::default(), device).unwrap();
+    let images = vec![0f32; 1024 * 64];
+    let full = session.run(&[("x", TensorView::of([1024, 1, 8, 8], &images))]).unwrap_err();
+    assert!(full.to_string().contains("out of memory"), "{full}");
+    let one = session.run(&[("x", TensorView::of([1, 1, 8, 8], &images[..64]))]);
+    assert!(one.is_ok(), "{:?}", one.err());
+}
+
+#[test]
+fn everything_unsupported_is_named_at_once() {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let y = d.node("NoSuchOperator", &[x], &[]);
+    let z = d.node("NorThisOne", &[y], &[]);
+    d.output(z);
+    let error = Session::new(&Model::from_graph(d.0), Options::default()).err().unwrap();
+    assert!(error.is_unsupported());
+    assert!(error.to_string().contains("NoSuchOperator") && error.to_string().contains("NorThisOne"), "{error}");
+}
