@@ -17,15 +17,22 @@ const fn row(
 
 pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-any-conv", Capabilities::empty(), |_| Ok(()), |p, info| 10.0 + share(p, info, 0.002)),
-    row("cpu-portable-conv", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1)),
-    row("cpu-avx2-conv-6x16", Capabilities::AVX2, dense, |p, info| 3.0 + share(p, info, 0.45)),
-    row("cpu-avx512-conv-12x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9)),
+    row("cpu-portable-conv", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
+    row("cpu-avx2-conv-6x16", Capabilities::AVX2, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
+    row("cpu-avx512-conv-12x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 12))),
     row("cpu-simd-depthwise", Capabilities::empty(), depthwise, |p, info| 2.0 + share(p, info, 0.2)),
 ];
 
 /// Time at a share of the device's peak.
 fn share(problem: &Problem, info: &DeviceInfo, share: f64) -> f64 {
     problem.flops() / (info.peaks.f32_gflops.max(1.0) * share * 1e3)
+}
+
+/// The part of a tile's rows that are output channels.
+fn filled(problem: &Problem, rows: usize) -> f64 {
+    let Problem::Conv(p) = problem else { return 1.0 };
+    let own = (p.m / p.groups).max(1) * if p.transposed { p.kernel.iter().product() } else { 1 };
+    own as f64 / own.next_multiple_of(rows) as f64
 }
 
 fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {

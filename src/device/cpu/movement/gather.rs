@@ -1,8 +1,15 @@
 //! Elements by index.
 
+use rayon::prelude::*;
+
 use super::run::error;
 use crate::base::{TensorView, TensorViewMut};
 use crate::error::Result;
+
+/// Rows of one task.
+const TASK_ROWS: usize = 64;
+/// Bytes below which one thread is faster than two.
+const PARALLEL_BYTES: usize = 256 << 10;
 
 /// Indices as numbers within `0..size`, negative ones counted from the end.
 pub(super) fn indices(view: &TensorView, size: usize) -> Result<Vec<usize>> {
@@ -95,18 +102,41 @@ pub(super) fn axes(maps: &[Option<Vec<usize>>], data: &TensorView, out: &mut Ten
         return Ok(());
     }
     let outer = out.shape[..last].to_vec();
-    for (r, into) in out.bytes.chunks_exact_mut(row * size).enumerate() {
-        let base: usize = unravel(r, &outer).into_iter().enumerate().map(|(axis, i)| at(axis, i)).sum();
-        if maps.is_empty() || maps[last].is_none() {
-            into.copy_from_slice(&data.bytes[base * size..base * size + into.len()]);
-            continue;
+    let source = |r: usize| unravel(r, &outer).into_iter().enumerate().map(|(axis, i)| at(axis, i)).sum::<usize>() * size;
+    let inner: Option<Vec<usize>> = maps.last().and_then(|m| m.as_ref()).map(|m| m.iter().map(|i| i * size).collect());
+    // A task is several rows: those that repeat the row before are copied from it.
+    let task = |(t, rows): (usize, &mut [u8])| {
+        let mut before = None;
+        for i in 0..rows.len() / (row * size) {
+            let from = source(t * TASK_ROWS + i);
+            let (done, rest) = rows.split_at_mut(i * row * size);
+            let into = &mut rest[..row * size];
+            match (&inner, before == Some(from)) {
+                (_, true) => into.copy_from_slice(&done[done.len() - row * size..]),
+                (None, _) => into.copy_from_slice(&data.bytes[from..from + row * size]),
+                (Some(places), _) if size == 4 => pick::<4>(&data.bytes[from..], places, into),
+                (Some(places), _) => {
+                    let elements = into.chunks_exact_mut(size).zip(places);
+                    elements.for_each(|(e, p)| e.copy_from_slice(&data.bytes[from + p..from + p + size]));
+                }
+            }
+            before = Some(from);
         }
-        for (i, element) in into.chunks_exact_mut(size).enumerate() {
-            let from = (base + at(last, i)) * size;
-            element.copy_from_slice(&data.bytes[from..from + size]);
-        }
+    };
+    if out.bytes.len() >= PARALLEL_BYTES && rayon::current_num_threads() > 1 {
+        out.bytes.par_chunks_mut(TASK_ROWS * row * size).enumerate().for_each(task);
+    } else {
+        out.bytes.chunks_mut(TASK_ROWS * row * size).enumerate().for_each(task);
     }
     Ok(())
+}
+
+/// Elements of `SIZE` bytes at the places.
+fn pick<const SIZE: usize>(from: &[u8], places: &[usize], into: &mut [u8]) {
+    for (e, &p) in into.chunks_exact_mut(SIZE).zip(places) {
+        let element: [u8; SIZE] = from[p..p + SIZE].try_into().expect("invariant: the range is SIZE long");
+        e.copy_from_slice(&element);
+    }
 }
 
 pub(super) fn one_hot(axis: usize, depth: usize, at: &TensorView, values: &TensorView, out: &mut TensorViewMut) -> Result<()> {
