@@ -50,6 +50,15 @@ fn reduced_precisions_stay_close() {
 }
 
 #[test]
+fn the_report_says_what_a_precision_does_not_cover() {
+    let session = session("digits-cnn", Options { precision: Precision::Int8, ..Options::default() });
+    let inputs = arrays("digits-cnn", "in");
+    session.run(&[("x", inputs[0].1.view())]).unwrap();
+    let notes = session.report().notes.join("; ");
+    assert!(notes.contains("2 heavy nodes stay"), "{notes}");
+}
+
+#[test]
 fn answers_do_not_depend_on_the_batch() {
     for precision in [Precision::F32, Precision::Int8] {
         let session = session("digits-mlp", Options { precision, ..Options::default() });

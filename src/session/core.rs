@@ -102,7 +102,7 @@ impl Session {
     pub fn report(&self) -> Report {
         let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let at = last.as_ref().map_or(0, |(at, _)| *at);
-        let notes = self.notes.iter().cloned().chain(self.ladder.notes()).collect();
+        let notes = self.notes.iter().cloned().chain(self.rungs[at].notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
         summarize(&self.rungs[at], profile, notes, self.runs.load(Ordering::Relaxed))
     }

@@ -46,6 +46,16 @@ impl Rung {
         Rung { precision, program, passes }
     }
 
+    /// What this precision does not cover: heavy operators that stay as the model says.
+    pub fn notes(&self) -> Option<String> {
+        let heavy = |op: &str| matches!(op, "Conv" | "ConvTranspose" | "MatMul" | "Gemm" | "LSTM" | "GRU" | "RNN");
+        let stay = self.program.graph().nodes.iter().filter(|n| n.domain.is_empty() && heavy(&n.op)).count();
+        let note = || {
+            format!("{:?} changes products with constant weights only: {stay} heavy nodes stay as the model says", self.precision)
+        };
+        (self.precision != Precision::F32 && stay > 0).then(note)
+    }
+
     /// Runs on inputs in the graph's order.
     pub fn run(&self, inputs: &[Option<TensorView>], profile: bool) -> Result<Run> {
         self.program.run(inputs, profile)
