@@ -41,6 +41,26 @@ impl DType {
         DType::Bool,
     ];
 
+    /// The type that a number of onnx.proto's `TensorProto.DataType` stands for; `None` for those that tensors here cannot hold.
+    pub const fn from_onnx(number: i32) -> Option<DType> {
+        Some(match number {
+            1 => DType::F32,
+            2 => DType::U8,
+            3 => DType::I8,
+            4 => DType::U16,
+            5 => DType::I16,
+            6 => DType::I32,
+            7 => DType::I64,
+            9 => DType::Bool,
+            10 => DType::F16,
+            11 => DType::F64,
+            12 => DType::U32,
+            13 => DType::U64,
+            16 => DType::BF16,
+            _ => return None,
+        })
+    }
+
     /// Bytes of one element.
     pub const fn size_bytes(self) -> usize {
         match self {

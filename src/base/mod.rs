@@ -3,6 +3,7 @@
 mod bytes;
 pub mod dtype;
 pub mod layout;
+mod lock;
 pub mod quant;
 pub mod shape;
 pub mod tensor;
@@ -10,6 +11,7 @@ pub mod view;
 
 pub use bytes::AlignedBytes;
 pub use dtype::{DType, Element};
+pub use lock::lock;
 pub use shape::Shape;
 pub use tensor::Tensor;
 pub use view::{TensorView, TensorViewMut};

@@ -53,7 +53,7 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
 }
 
 /// A graph of one matrix product with constant weights.
-pub(super) fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, Tensor)> {
+pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, Tensor)> {
     let mut state = 0x9E37_79B9_7F4A_7C15u64;
     let mut next = move || {
         state ^= state << 13;

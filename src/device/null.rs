@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::api::{Bindings, CommandList, Device, Prepared, Recorded, Region, Ticket, Timing};
 use super::check::check;
-use crate::base::Tensor;
+use crate::base::{Tensor, lock};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::hardware::DeviceInfo;
@@ -40,7 +40,7 @@ impl NullDevice {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 }
 

@@ -44,7 +44,7 @@ pub fn fuse(works: &mut Vec<Work>, facts: &Facts, kept: &[FactId]) -> usize {
 }
 
 /// Joins the producer of operand `at` into the consumer, if the two allow it.
-type Join = fn(&Work, &Work, usize, &Facts) -> Option<Work>;
+type Join = fn(&Work, &Work, usize) -> Option<Work>;
 
 struct State {
     producer: HashMap<FactId, usize>,
@@ -81,7 +81,7 @@ impl State {
             if self.readers.get(&fact) != Some(&1) {
                 continue;
             }
-            let Some(joined) = join(producer, consumer, at, facts) else { continue };
+            let Some(joined) = join(producer, consumer, at) else { continue };
             for root in roots(producer, facts).into_iter().chain(roots(consumer, facts)) {
                 self.readers.entry(root).and_modify(|n| *n -= 1);
             }
@@ -100,7 +100,7 @@ fn roots(work: &Work, facts: &Facts) -> HashSet<FactId> {
     work.inputs.iter().flatten().map(|&f| facts.root(f)).collect()
 }
 
-fn join_scalar(producer: &Work, consumer: &Work, at: usize, facts: &Facts) -> Option<Work> {
+fn join_scalar(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let (Problem::Scalar(first), Problem::Scalar(second)) = (&producer.problem, &consumer.problem) else { return None };
     if first.out != second.operands[at] || first.out.shape != second.out.shape {
         return None;
@@ -118,12 +118,11 @@ fn join_scalar(producer: &Work, consumer: &Work, at: usize, facts: &Facts) -> Op
     if operands.inputs.len() > MAX_OPERANDS || formula.size() > MAX_STEPS {
         return None;
     }
-    let _ = facts;
     let problem = Problem::Scalar(ScalarProblem { formula, operands: operands.types, out: second.out.clone() });
     Some(Work { problem, inputs: operands.inputs, ..label(producer, consumer) })
 }
 
-fn join_epilogue(producer: &Work, consumer: &Work, at: usize, _: &Facts) -> Option<Work> {
+fn join_epilogue(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let Problem::Scalar(scalar) = &consumer.problem else { return None };
     let float = |d: DType| d == DType::F32;
     if scalar.operands[at].shape != scalar.out.shape || !float(scalar.operands[at].dtype) || !float(scalar.out.dtype) {

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use super::work::{FactId, Facts, Origin, Work};
-use crate::base::Tensor;
 use crate::base::tensor::size_bytes;
+use crate::base::{Tensor, lock};
 use crate::device::Device;
 use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
 use crate::device::cpu;
@@ -59,10 +59,6 @@ impl Weights {
         let mut all = lock(&self.aligned);
         all.entry(constant.address()).or_insert_with(|| (constant.clone(), aligned)).1.clone()
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// Where an output of a plan comes from.

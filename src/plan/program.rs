@@ -8,7 +8,7 @@ use super::fuse::{drop_unused, fuse};
 use super::lower::{Lowered, Source, Weights, lower};
 use super::walk::{Stop, Walk};
 use super::work::{FactId, Origin, Work};
-use crate::base::{Tensor, TensorView};
+use crate::base::{Tensor, TensorView, lock};
 use crate::device::Device;
 use crate::device::api::{Bindings, Recorded, Region, Timing};
 use crate::error::{Error, Result};
@@ -115,7 +115,7 @@ impl Program {
     }
 
     fn cache(&self) -> std::sync::MutexGuard<'_, Cache> {
-        self.plans.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.plans)
     }
 
     /// Runs on inputs in the graph's order: the required ones, then the optional ones (`None` keeps the default).
@@ -237,10 +237,6 @@ impl Drop for Plan {
         // Host regions free themselves; devices with memory of their own are told by `Program`.
         lock(&self.arenas).clear();
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The facts that a plan gives when it ends at an observation: the one to read, then the roots of those still needed.

@@ -197,7 +197,9 @@ fn unary(op: Unary, x: f64) -> f64 {
     }
 }
 
-fn cast(dtype: DType, x: f64) -> f64 {
+/// What storing `x` as `dtype` keeps: floats round, integers truncate and saturate, bool is "not 0".
+#[inline(always)]
+pub(super) fn cast(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::F64 => x,
         DType::F32 => x as f32 as f64,

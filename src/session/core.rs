@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::base::TensorView;
+use crate::base::{TensorView, lock};
 use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
@@ -89,7 +89,7 @@ impl Session {
             check_finite(outputs.iter())?;
         }
         self.runs.fetch_add(1, Ordering::Relaxed);
-        *self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = Some((at, run.plans));
+        *lock(&self.last) = Some((at, run.plans));
         Ok(outputs)
     }
 
@@ -100,7 +100,7 @@ impl Session {
 
     /// What was done so far: device, precision, kernel and time for each node, and every step down with its reason.
     pub fn report(&self) -> Report {
-        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let last = lock(&self.last);
         let at = last.as_ref().map_or(0, |(at, _)| *at);
         let notes = self.notes.iter().cloned().chain(self.rungs[at].notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
@@ -109,7 +109,7 @@ impl Session {
 
     /// The problems that the last run solved, in order.
     pub fn problems(&self) -> Vec<Problem> {
-        let last = self.last.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let last = lock(&self.last);
         let plans = last.iter().flat_map(|(_, profile)| profile);
         plans.flat_map(|(plan, _)| plan.recorded().list.commands.iter().map(|c| (*c.problem).clone())).collect()
     }

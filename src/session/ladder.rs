@@ -3,6 +3,7 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use crate::base::lock;
 use crate::error::Error;
 
 /// How long a failed rung is left alone.
@@ -22,7 +23,7 @@ struct State {
 
 impl Ladder {
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        lock(&self.state)
     }
 
     /// The rungs to try, in order: those that did not fail lately first; all of them when all failed.

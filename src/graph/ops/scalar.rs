@@ -202,22 +202,8 @@ fn bit_shift(site: &Site) -> Result<Formula> {
 
 /// The element type that a number of onnx.proto stands for.
 pub(super) fn onnx_dtype(site: &Site, number: i64) -> Result<DType> {
-    Ok(match number {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        other => return Err(site.unsupported(format!("element type {other} of onnx.proto"))),
-    })
+    let dtype = i32::try_from(number).ok().and_then(DType::from_onnx);
+    dtype.ok_or_else(|| site.unsupported(format!("element type {number} of onnx.proto")))
 }
 
 fn cast(site: &Site) -> Result<Vec<Type>, Refusal> {

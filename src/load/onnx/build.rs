@@ -7,8 +7,8 @@ use super::proto::{
     AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
 };
 use super::sort::sort;
-use super::tensor::{dtype, tensor};
-use crate::base::Tensor;
+use super::tensor::tensor;
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::check::UNSUPPORTED;
 use crate::graph::{Attr, Attrs, Dim, Graph, Node, Port, ValueId};
@@ -337,5 +337,5 @@ fn port(value: ValueId, info: &ValueInfoProto) -> Result<Port> {
         _ => Dim::Any,
     };
     let dims = ty.and_then(|t| t.shape.as_ref()).map(|s| s.dim.iter().map(dim).collect());
-    Ok(Port { value, dtype: ty.and_then(|t| dtype(t.elem_type.unwrap_or(0))), dims })
+    Ok(Port { value, dtype: ty.and_then(|t| DType::from_onnx(t.elem_type.unwrap_or(0))), dims })
 }

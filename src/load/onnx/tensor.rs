@@ -7,33 +7,13 @@ use super::proto::TensorProto;
 use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
 
-/// The element type that a number of onnx.proto's `TensorProto.DataType` stands for.
-pub(super) fn dtype(number: i32) -> Option<DType> {
-    Some(match number {
-        1 => DType::F32,
-        2 => DType::U8,
-        3 => DType::I8,
-        4 => DType::U16,
-        5 => DType::I16,
-        6 => DType::I32,
-        7 => DType::I64,
-        9 => DType::Bool,
-        10 => DType::F16,
-        11 => DType::F64,
-        12 => DType::U32,
-        13 => DType::U64,
-        16 => DType::BF16,
-        _ => return None,
-    })
-}
-
 /// The tensor, its elements left in the file where the format allows it.
 pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor> {
     let at = || format!("tensor {}", proto.name.as_deref().unwrap_or("without a name"));
     let bad = |why: String| Error::BadModel { at: at(), why };
     let number = proto.data_type.unwrap_or(0);
-    let dtype =
-        dtype(number).ok_or_else(|| Error::Unsupported { at: at(), why: format!("element type {number} of onnx.proto") })?;
+    let dtype = DType::from_onnx(number)
+        .ok_or_else(|| Error::Unsupported { at: at(), why: format!("element type {number} of onnx.proto") })?;
     let dim = |&d: &i64| usize::try_from(d).map_err(|_| bad(format!("size {d} is negative")));
     let shape = proto.dims.iter().map(dim).collect::<Result<Shape>>()?;
     let numel = shape.checked_numel().ok_or_else(|| bad(format!("shape {shape} overflows")))?;

@@ -47,7 +47,7 @@ macro_rules! float_number {
             }
             #[inline(always)]
             fn cast(dtype: DType, x: Self) -> Self {
-                float_cast(dtype, x as f64) as $t
+                crate::scalar::steps::cast(dtype, x as f64) as $t
             }
             #[inline(always)]
             fn unary(op: Unary, x: Self) -> Self {
@@ -136,25 +136,6 @@ fn float_unary(op: Unary, x: f64) -> f64 {
         Unary::Not => (x == 0.0).into(),
         Unary::BitNot => !(x as i64) as f64,
         direct => unreachable!("{direct:?} is computed directly"),
-    }
-}
-
-#[inline(always)]
-fn float_cast(dtype: DType, x: f64) -> f64 {
-    match dtype {
-        DType::F64 => x,
-        DType::F32 => x as f32 as f64,
-        DType::F16 => half::f16::from_f64(x).to_f64(),
-        DType::BF16 => half::bf16::from_f64(x).to_f64(),
-        DType::Bool => (x != 0.0).into(),
-        DType::I8 => x as i8 as f64,
-        DType::U8 => x as u8 as f64,
-        DType::I16 => x as i16 as f64,
-        DType::U16 => x as u16 as f64,
-        DType::I32 => x as i32 as f64,
-        DType::U32 => x as u32 as f64,
-        DType::I64 => x as i64 as f64,
-        DType::U64 => x as u64 as f64,
     }
 }
 
