@@ -173,3 +173,81 @@ fn everything_unsupported_is_named_at_once() {
     assert!(error.is_unsupported());
     assert!(error.to_string().contains("NoSuchOperator") && error.to_string().contains("NorThisOne"), "{error}");
 }
+
+#[test]
+fn an_operator_of_several_parts_is_planned_as_one_node() {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let y = d.node("LRN", &[x], &[("size", Attr::Int(4)), ("alpha", Attr::Float(0.5)), ("beta", Attr::Float(2.0))]);
+    let doubled = d.node("Add", &[y, y], &[]);
+    d.output(doubled);
+    let session = d.session();
+    let values: Vec<f32> = (0..30).map(|i| (i * 7 % 11) as f32 - 4.0).collect();
+    let got = first(&session, &[("x", TensorView::of([2, 5, 3], &values))]);
+    for (i, g) in got.iter().enumerate() {
+        // The window of 4 begins one channel before and ends two after.
+        let (image, channel, inner) = (i / 15, i / 3 % 5, i % 3);
+        let at = |c: usize| f64::from(values[image * 15 + c * 3 + inner]);
+        let squares: f64 = (channel.saturating_sub(1)..(channel + 3).min(5)).map(|c| at(c) * at(c)).sum();
+        let want = 2.0 * at(channel) / (1.0 + 0.5 / 4.0 * squares).powi(2);
+        assert!((g - want).abs() < 1e-5, "element {i}: {g} for {want}");
+    }
+}
+
+fn dropout(x: &[f32], ratio: f32, attrs: &[(&str, Attr)]) -> halfbyte::Result<[Vec<f64>; 2]> {
+    let mut d = Draft::default();
+    let input = d.input("x", DType::F32);
+    let ratio = d.constant(Tensor::scalar(ratio));
+    let training = d.constant(Tensor::from_raw(DType::Bool, [].into(), &[1]).unwrap());
+    let y = d.node("Dropout", &[input, ratio, training], attrs);
+    let mask = d.0.add_value("mask", None);
+    d.0.nodes[0].outputs.push(Some(mask));
+    d.output(y);
+    d.output(mask);
+    let session = Session::new(&Model::from_graph(d.0), Options::default())?;
+    let outputs = session.run(&[("x", TensorView::of([x.len()], x))])?;
+    let all: Vec<_> = outputs.iter().map(|(_, t)| t.to_f64()).collect();
+    Ok([all[0].clone(), all[1].clone()])
+}
+
+#[test]
+fn seeded_dropout_draws_the_mask_of_the_reference_implementation() {
+    let x = [1f32, -2.0, f32::INFINITY, 4.0, 5.0];
+    let seed = [("seed", Attr::Int(0))];
+    // RandomState(0).uniform gives 0.549, 0.715, 0.603, 0.545, 0.424.
+    let [y, mask] = dropout(&x, 0.547, &seed).unwrap();
+    assert_eq!(mask, [1.0, 1.0, 1.0, 0.0, 0.0]);
+    let scale = f64::from((1.0 / (1.0 - f64::from(0.547f32))) as f32);
+    assert_eq!(y[3..], [0.0, 0.0]);
+    assert!((y[0] - scale).abs() < 1e-6 && (y[1] + 2.0 * scale).abs() < 1e-6 && y[2] == f64::INFINITY);
+    let [y, mask] = dropout(&x, 0.0, &[]).unwrap();
+    assert_eq!((y, mask), (x.map(f64::from).to_vec(), vec![1.0; 5]));
+    let unseeded = dropout(&x, 0.5, &[]).unwrap_err();
+    assert!(unseeded.is_unsupported() && unseeded.to_string().contains("seed"), "{unseeded}");
+    assert!(dropout(&x, 1.0, &seed).is_err(), "a ratio of 1 leaves nothing to scale");
+}
+
+#[test]
+fn a_cropped_region_is_extrapolated_beyond_the_input() {
+    let resized = |mode: &str, values: &[f32], roi: [f32; 2]| {
+        let mut d = Draft::default();
+        let x = d.input("x", DType::F32);
+        let (roi, scales) = (d.constant(Tensor::vector(&roi)), d.constant(Tensor::vector::<f32>(&[])));
+        let sizes = d.constant(Tensor::vector(&[5i64]));
+        let attrs = [
+            ("coordinate_transformation_mode", Attr::Str("tf_crop_and_resize".into())),
+            ("mode", Attr::Str(mode.into())),
+            ("extrapolation_value", Attr::Float(-9.0)),
+        ];
+        let y = d.node("Resize", &[x, roi, scales, sizes], &attrs);
+        d.output(y);
+        first(&d.session(), &[("x", TensorView::of([values.len()], values))])
+    };
+    // Positions -1, 0.5, 2, 3.5, 5 of an axis of 4.
+    let roi = [-1.0 / 3.0, 5.0 / 3.0];
+    assert_eq!(resized("nearest", &[1.0, 2.0, 4.0, 8.0], roi), [-9.0, 1.0, 4.0, -9.0, -9.0]);
+    let linear = resized("linear", &[1.0, 2.0, 4.0, 8.0], roi);
+    let close = |v: f64, w: f64| (v - w).abs() < 1e-5;
+    assert!(linear.iter().zip([-9.0, 1.5, 4.0, -9.0, -9.0]).all(|(&v, w)| close(v, w)), "{linear:?}");
+    assert_eq!(resized("linear", &[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0]), [1.0, 2.0, 3.0, 4.0, 5.0]);
+}

@@ -5,6 +5,7 @@ pub mod dtype;
 pub mod layout;
 mod lock;
 pub mod quant;
+pub mod random;
 pub mod shape;
 pub mod tensor;
 pub mod view;

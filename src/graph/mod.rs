@@ -6,9 +6,11 @@ pub mod dump;
 pub mod ir;
 pub mod op;
 pub mod ops;
+pub mod parts;
 pub mod problem;
 
 pub use attr::{Attr, Attrs};
 pub use ir::{Dim, Epilogue, Graph, Node, NodeId, Port, Value, ValueId};
 pub use op::{Lower, OpDef, Operand, Refusal, Site, Type, find};
+pub use parts::{Feed, Parts};
 pub use problem::Problem;

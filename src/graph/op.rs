@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
-use super::{Attr, Graph, Node, Problem, ops};
+use super::{Attr, Graph, Node, Parts, Problem, ops};
 use crate::base::{DType, Shape, Tensor};
 use crate::error::Result;
 use crate::scalar::Formula;
@@ -65,6 +65,8 @@ pub enum Lower {
     Scalar(fn(&Site) -> Result<Formula>),
     /// A family of kernels.
     Family(fn(&Site, &[Type]) -> Result<Problem>),
+    /// Several problems one after the other.
+    Parts(fn(&Site, &[Type]) -> Result<Parts>),
     /// Output 0 has input 0's bytes under the inferred shape: nothing runs.
     View,
     /// Known when the types are: Shape, Size, Constant, ConstantOfShape of few elements.

@@ -5,7 +5,7 @@ use crate::base::{Shape, Tensor};
 use crate::device::cpu::evaluate;
 use crate::error::{Error, Result};
 use crate::graph::problem::ScalarProblem;
-use crate::graph::{Graph, Lower, Node, Operand, Problem, Refusal, Site, Type, ValueId};
+use crate::graph::{Feed, Graph, Lower, Node, Operand, Parts, Problem, Refusal, Site, Type, ValueId};
 use crate::hardware::DeviceInfo;
 
 /// Known values larger than this are computed in the plan, not at planning time.
@@ -95,6 +95,7 @@ impl<'a> Walk<'a> {
                 self.compute(node, key, Problem::Scalar(problem), used, &types)?
             }
             Lower::Family(problem) => self.compute(node, key, problem(&site, &types)?, inputs, &types)?,
+            Lower::Parts(parts) => self.parts(node, key, &parts(&site, &types)?, &inputs)?,
             Lower::Control => unreachable!("handled above"),
         };
         for (value, &fact) in node.outputs.iter().zip(&results) {
@@ -152,7 +153,29 @@ impl<'a> Walk<'a> {
         Ok(self.facts.add(ty.clone(), value, origin))
     }
 
-    /// Evaluates the problem when its inputs are known, else adds work.
+    /// All parts of a node, in order.
+    fn parts(&mut self, node: &Node, key: &str, parts: &Parts, inputs: &[Option<FactId>]) -> Result<Vec<FactId>, Stop> {
+        let wants = |i: usize| node.outputs.get(i).is_some_and(|o| o.is_some());
+        let mut made: Vec<Vec<FactId>> = Vec::with_capacity(parts.parts.len());
+        for (i, part) in parts.parts.iter().enumerate() {
+            let reads = part.inputs.iter().map(|f| f.as_ref().and_then(|f| self.feed(f, inputs, &made))).collect();
+            let wanted = |o: usize| parts.reads(i, o, wants);
+            made.push(self.launch(node, &format!("{key}.{i}"), part.problem.clone(), reads, &part.outputs, &wanted)?);
+        }
+        let site = Site { node, inputs: &[] };
+        let out =
+            |f: &Feed| self.feed(f, inputs, &made).ok_or_else(|| site.error("an output is an input that is missing").into());
+        parts.outputs.iter().take(node.outputs.len()).map(out).collect()
+    }
+
+    fn feed(&mut self, feed: &Feed, inputs: &[Option<FactId>], made: &[Vec<FactId>]) -> Option<FactId> {
+        match feed {
+            Feed::Input(i) => inputs.get(*i).copied().flatten(),
+            Feed::Part(part, output) => Some(made[*part][*output]),
+            Feed::Known(tensor) => Some(self.facts.add_known(tensor.clone())),
+        }
+    }
+
     fn compute(
         &mut self,
         node: &Node,
@@ -160,6 +183,19 @@ impl<'a> Walk<'a> {
         problem: Problem,
         inputs: Vec<Option<FactId>>,
         types: &[Type],
+    ) -> Result<Vec<FactId>, Stop> {
+        self.launch(node, key, problem, inputs, types, &|i| node.outputs.get(i).is_some_and(|o| o.is_some()))
+    }
+
+    /// Evaluates the problem when its inputs are known, else adds work that writes the outputs for which `wanted` holds.
+    fn launch(
+        &mut self,
+        node: &Node,
+        key: &str,
+        problem: Problem,
+        inputs: Vec<Option<FactId>>,
+        types: &[Type],
+        wanted: &dyn Fn(usize) -> bool,
     ) -> Result<Vec<FactId>, Stop> {
         let bytes = |t: &Type| t.shape.checked_numel().and_then(|n| n.checked_mul(t.dtype.size_bytes()));
         let total = types.iter().try_fold(0usize, |sum, t| sum.checked_add(bytes(t)?));
@@ -172,14 +208,13 @@ impl<'a> Walk<'a> {
             return Ok(made.into_iter().map(|t| self.facts.add_known(t)).collect());
         }
         let outputs: Vec<FactId> = types.iter().map(|t| self.facts.add(t.clone(), None, Origin::Work)).collect();
-        let wanted = |(i, &f): (usize, &FactId)| node.outputs.get(i).is_some_and(|o| o.is_some()).then_some(f);
         self.works.push(Work {
             key: key.to_string(),
             name: node.name.clone(),
             op: node.full_op(),
             problem,
             inputs,
-            outputs: outputs.iter().enumerate().map(wanted).collect(),
+            outputs: outputs.iter().enumerate().map(|(i, &f)| wanted(i).then_some(f)).collect(),
         });
         Ok(outputs)
     }

@@ -5,6 +5,7 @@ use super::OpDef;
 mod attend;
 mod control;
 mod conv;
+mod dropout;
 mod einsum;
 mod gemm;
 mod movement;
@@ -29,6 +30,7 @@ static TABLES: &[&[OpDef]] = &[
     normalize::OPS,
     attend::OPS,
     movement::OPS,
+    dropout::OPS,
     resize::OPS,
     structure::OPS,
     select::OPS,

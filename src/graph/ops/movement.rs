@@ -42,7 +42,6 @@ pub(super) static OPS: &[OpDef] = &[
         let (batch_axis, time_axis) = (s.int("batch_axis", 1) as usize, s.int("time_axis", 0) as usize);
         Ok(moved(MoveProblem::ReverseSequence { batch_axis, time_axis }))
     }),
-    row("Dropout", dropout_types, dropout),
 ];
 
 pub(super) fn moved(problem: MoveProblem) -> Problem {
@@ -351,24 +350,4 @@ fn one_hot_type(site: &Site) -> Result<Vec<Type>, Refusal> {
 fn one_hot(site: &Site, out: &[Type]) -> Result<Problem> {
     let axis = site.axis(site.int("axis", -1), out[0].shape.rank())?;
     Ok(moved(MoveProblem::OneHot { axis, depth: out[0].shape[axis] }))
-}
-
-fn dropout_types(site: &Site) -> Result<Vec<Type>, Refusal> {
-    let training = site.int_values(2)?.and_then(|v| v.first().copied()).unwrap_or(0) != 0;
-    let ratio = site.float_values(1)?.and_then(|v| v.first().copied()).unwrap_or(0.5);
-    if training && ratio != 0.0 {
-        return Err(site.unsupported("random dropout in training mode").into());
-    }
-    let ty = site.ty(0)?.clone();
-    let mask = if site.opset() >= 10 { crate::base::DType::Bool } else { ty.dtype };
-    let mask = Type::new(mask, ty.shape.clone());
-    Ok([ty, mask].into_iter().take(site.output_count()).collect())
-}
-
-/// Inference: the data as they are.
-fn dropout(site: &Site, out: &[Type]) -> Result<Problem> {
-    if site.wants(1) {
-        return Err(site.unsupported("the mask of Dropout"));
-    }
-    Ok(copy(Layout::contiguous(out[0].shape.clone())))
 }

@@ -3,9 +3,11 @@
 use super::reduce::{infer_same, problem};
 use crate::base::{DType, Shape};
 use crate::error::Result;
-use crate::graph::problem::Problem;
+use crate::graph::problem::pool::Pooling;
 use crate::graph::problem::reduce::{Affine, BatchNorm, Normalize, ReduceKind};
-use crate::graph::{Lower, OpDef, Refusal, Site, Type};
+use crate::graph::problem::{PoolProblem, Problem, ScalarProblem};
+use crate::graph::{Feed, Lower, OpDef, Parts, Refusal, Site, Type};
+use crate::scalar::{arg, constant};
 
 const fn layer(domain: &'static str, name: &'static str) -> OpDef {
     OpDef { domain, name, infer: infer_layer, lower: Lower::Family(lower_layer) }
@@ -25,6 +27,7 @@ pub(super) static OPS: &[OpDef] = &[
     OpDef { domain: "", name: "InstanceNormalization", infer: infer_same, lower: Lower::Family(lower_instance) },
     OpDef { domain: "", name: "GroupNormalization", infer: infer_same, lower: Lower::Family(lower_group) },
     OpDef { domain: "", name: "BatchNormalization", infer: infer_batch, lower: Lower::Family(lower_batch) },
+    OpDef { domain: "", name: "LRN", infer: infer_same, lower: Lower::Parts(lower_lrn) },
 ];
 
 /// The statistics' element type (`stash_type`, a TensorProto number); f32 unless said otherwise.
@@ -167,4 +170,40 @@ fn lower_batch(site: &Site, out: &[Type]) -> Result<Problem> {
     let (epsilon, momentum) = (site.float("epsilon", 1e-5), site.float("momentum", 0.9));
     let training = site.int("training_mode", 0) != 0;
     problem(site, out, ReduceKind::BatchNorm(BatchNorm { batch, channels, inner, epsilon, momentum, training }))
+}
+
+/// `x / (bias + alpha * mean)^beta`, where the mean is of the squares in a window of neighbouring channels, zeros beyond the first
+/// and last: squares, an average pool over channels, a formula. The squares are f32 whatever x is.
+fn lower_lrn(site: &Site, out: &[Type]) -> Result<Parts> {
+    let x = floats(site)?;
+    let size = usize::try_from(site.int("size", 0)).unwrap_or(0);
+    if size == 0 || x.shape.rank() < 2 {
+        return Err(site.error(format!("a window of {size} channels over a tensor of {} axes", x.shape.rank())));
+    }
+    let wide = Type::new(DType::F32, x.shape.clone());
+    let input = [x.shape[1], x.shape[2..].iter().product()];
+    let mean = Problem::Pool(PoolProblem {
+        pooling: Pooling::Average { include_pad: true },
+        planes: x.shape[0],
+        input: input.to_vec(),
+        output: input.to_vec(),
+        kernel: vec![size, 1],
+        strides: vec![1, 1],
+        dilations: vec![1, 1],
+        pads: vec![((size - 1) / 2) as i64, 0],
+        pads_end: vec![(size / 2) as i64, 0],
+        dtype: DType::F32,
+    });
+    let scalar = |formula, operands: &[&Type], out: &Type| {
+        Problem::Scalar(ScalarProblem { formula, operands: operands.iter().map(|&t| t.clone()).collect(), out: out.clone() })
+    };
+    let [alpha, beta, bias] = [("alpha", 1e-4), ("beta", 0.75), ("bias", 1.0)].map(|(n, d)| f64::from(site.float(n, d)));
+    let mut parts = Parts::default();
+    let x_in = || Some(Feed::Input(0));
+    let squares = parts.add(scalar(arg(0) * arg(0), &[x], &wide), vec![x_in()], vec![wide.clone()]);
+    let mean = parts.add(mean, vec![Some(squares)], vec![wide.clone()]);
+    let formula = arg(0) / (arg(1) * alpha + bias).pow(constant(beta));
+    let y = parts.add(scalar(formula, &[x, &wide], &out[0]), vec![x_in(), Some(mean)], vec![out[0].clone()]);
+    parts.outputs.push(y);
+    Ok(parts)
 }

@@ -1,8 +1,8 @@
 //! Pad, Resize and Upsample.
 
 use super::movement::{known, moved, row};
-use crate::base::Shape;
 use crate::base::layout::Layout;
+use crate::base::{DType, Shape};
 use crate::error::Result;
 use crate::graph::problem::MoveProblem;
 use crate::graph::problem::movement::{Piece, Taps};
@@ -116,6 +116,12 @@ fn scaling(site: &Site) -> Result<Scaling, Refusal> {
     let mut all = Scaling { sizes: shape.to_vec(), scales: vec![1.0; rank], roi: vec![(0.0, 1.0); rank] };
     let fits =
         |n: usize| if n == axes.len() { Ok(()) } else { Err(site.error(format!("{n} scales or sizes for {} axes", axes.len()))) };
+    if crops(site) {
+        let roi = site.float_values(roi_at)?.unwrap_or_default();
+        for (i, &axis) in axes.iter().enumerate().filter(|(i, _)| i + axes.len() < roi.len()) {
+            all.roi[axis] = (roi[i], roi[i + axes.len()]);
+        }
+    }
     match (listed, sizes) {
         (_, Some(sizes)) => {
             fits(sizes.len())?;
@@ -125,18 +131,18 @@ fn scaling(site: &Site) -> Result<Scaling, Refusal> {
             fits(scales.len())?;
             for (&axis, &s) in axes.iter().zip(&scales) {
                 all.scales[axis] = s;
-                all.sizes[axis] = (shape[axis] as f64 * s).floor().max(0.0) as usize;
+                let (start, end) = all.roi[axis];
+                all.sizes[axis] = (shape[axis] as f64 * (end - start) * s).floor().max(0.0) as usize;
             }
         }
         (None, None) => return Err(site.error("neither scales nor sizes are given").into()),
     }
-    if site.str("coordinate_transformation_mode", "") == "tf_crop_and_resize" {
-        let roi = site.float_values(roi_at)?.unwrap_or_default();
-        for (i, &axis) in axes.iter().enumerate().filter(|(i, _)| i + axes.len() < roi.len()) {
-            all.roi[axis] = (roi[i], roi[i + axes.len()]);
-        }
-    }
     Ok(all)
+}
+
+/// Whether a region of the input is resized; what lies outside the input is then `extrapolation_value`.
+fn crops(site: &Site) -> bool {
+    site.str("coordinate_transformation_mode", "") == "tf_crop_and_resize"
 }
 
 fn apply_sizes(site: &Site, axes: &[usize], sizes: &[i64], all: &mut Scaling) {
@@ -164,24 +170,34 @@ fn resize(site: &Site, _: &[Type]) -> Result<Problem> {
     let shape = &site.ty(0)?.shape;
     let all = known(site, scaling(site))?;
     let mode = site.str("mode", "nearest");
-    if site.str("coordinate_transformation_mode", "") == "tf_crop_and_resize" && mode != "nearest" {
-        return Err(site.unsupported("tf_crop_and_resize with interpolation"));
+    if shape.iter().zip(&all.sizes).any(|(&old, &new)| old == 0 && new > 0) {
+        return Err(site.error(format!("an empty axis of {shape} cannot grow")));
     }
     let same = |axis: usize| all.sizes[axis] == shape[axis] && all.scales[axis] == 1.0 && all.roi[axis] == (0.0, 1.0);
     let coordinate = |axis: usize, x: usize| source(site, &all, axis, shape[axis], x);
-    if mode == "nearest" {
-        let map = |axis: usize| {
-            let at = |x: usize| nearest(site, coordinate(axis, x)).clamp(0.0, shape[axis] as f64 - 1.0) as usize;
-            (!same(axis)).then(|| (0..all.sizes[axis]).map(at).collect())
-        };
+    // Rounding of the coordinate itself takes no edge out of the input.
+    let beyond = |axis: usize, x: f64| crops(site) && !(-1e-9..=shape[axis] as f64 - 1.0 + 1e-9).contains(&x);
+    let closest = |axis: usize, x: f64| nearest(site, x).clamp(0.0, shape[axis] as f64 - 1.0) as usize;
+    let within = |axis: usize| (0..all.sizes[axis]).all(|x| !beyond(axis, coordinate(axis, x)));
+    if mode == "nearest" && (0..shape.rank()).all(within) {
+        let map = |axis: usize| (!same(axis)).then(|| (0..all.sizes[axis]).map(|x| closest(axis, coordinate(axis, x))).collect());
         return Ok(moved(MoveProblem::Axes((0..shape.rank()).map(map).collect())));
+    }
+    let dtype = site.ty(0)?.dtype;
+    if mode == "nearest" && (dtype == DType::F64 || (dtype.is_int() && dtype.size_bytes() > 2)) {
+        return Err(site.unsupported(format!("the nearest {dtype} where some positions are outside the input")));
     }
     let filter = |axis: usize| {
         let kernel = Kernel::of(site, all.scales[axis]);
-        let taps = |x: usize| kernel.taps(coordinate(axis, x), shape[axis]);
+        let taps = |x: usize| match coordinate(axis, x) {
+            x if beyond(axis, x) => Taps { taps: Vec::new() },
+            x if mode == "nearest" => Taps { taps: vec![(closest(axis, x), 1.0)] },
+            x => kernel.taps(x, shape[axis]),
+        };
         (!same(axis)).then(|| (0..all.sizes[axis]).map(taps).collect())
     };
-    Ok(moved(MoveProblem::Interpolate((0..shape.rank()).map(filter).collect())))
+    let axes = (0..shape.rank()).map(filter).collect();
+    Ok(moved(MoveProblem::Interpolate { axes, outside: if crops(site) { site.float("extrapolation_value", 0.0) } else { 0.0 } }))
 }
 
 /// Where output position `x` lies in the input. Source: ONNX, Resize, coordinate_transformation_mode.

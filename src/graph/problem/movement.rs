@@ -45,8 +45,13 @@ pub enum MoveProblem {
     },
     /// `out[i, j, ..] = in[maps[0][i], maps[1][j], ..]`; `None` is the identity.
     Axes(Vec<Option<Vec<usize>>>),
-    /// Interpolation along each axis in turn; `None` leaves an axis alone. f32, f16, bf16, f64, integers rounded.
-    Interpolate(Vec<Option<Vec<Taps>>>),
+    /// Interpolation along each axis in turn, in f32; integers are truncated.
+    Interpolate {
+        /// For each axis the taps of each output position; `None` leaves an axis alone.
+        axes: Vec<Option<Vec<Taps>>>,
+        /// What elements become whose position on some axis has no taps: it lies outside the input.
+        outside: f32,
+    },
     /// `Gather`: rows along the axis by the indices in input 1.
     Gather {
         /// Of input 0.

@@ -1,10 +1,11 @@
 //! Interpolation, one axis after the other.
 
+use super::super::widen::from_f64;
 use crate::base::{DType, Shape, TensorView, TensorViewMut};
 use crate::error::Result;
 use crate::graph::problem::movement::Taps;
 
-pub(super) fn run(filters: &[Option<Vec<Taps>>], data: &TensorView, out: &mut TensorViewMut) -> Result<()> {
+pub(super) fn run(filters: &[Option<Vec<Taps>>], outside: f32, data: &TensorView, out: &mut TensorViewMut) -> Result<()> {
     let mut values: Vec<f32> = match data.try_slice::<f32>() {
         Some(v) => v.to_vec(),
         None => data.to_tensor()?.to_f64().into_iter().map(|v| v as f32).collect(),
@@ -16,7 +17,16 @@ pub(super) fn run(filters: &[Option<Vec<Taps>>], data: &TensorView, out: &mut Te
             values = along(&values, &mut shape, axis, taps);
         }
     }
-    store(&values, out);
+    for (axis, filter) in filters.iter().enumerate() {
+        let inner: usize = shape[axis + 1..].iter().product();
+        let beyond = |i: usize| filter.as_ref().is_some_and(|taps| taps[i % taps.len()].taps.is_empty());
+        let rows = values.chunks_exact_mut(inner.max(1)).enumerate();
+        rows.filter(|(i, _)| beyond(*i)).for_each(|(_, row)| row.fill(outside));
+    }
+    match out.dtype {
+        DType::F32 => out.slice::<f32>().copy_from_slice(&values),
+        _ => from_f64(out, &values.iter().map(|&v| v.into()).collect::<Vec<_>>()),
+    }
     Ok(())
 }
 
@@ -38,17 +48,4 @@ fn along(values: &[f32], shape: &mut Shape, axis: usize, taps: &[Taps]) -> Vec<f
     }
     shape[axis] = new;
     out
-}
-
-fn store(values: &[f32], out: &mut TensorViewMut) {
-    match out.dtype {
-        DType::F32 => out.slice::<f32>().copy_from_slice(values),
-        DType::F16 => out.slice::<half::f16>().iter_mut().zip(values).for_each(|(o, &v)| *o = half::f16::from_f32(v)),
-        DType::BF16 => out.slice::<half::bf16>().iter_mut().zip(values).for_each(|(o, &v)| *o = half::bf16::from_f32(v)),
-        DType::F64 => out.slice::<f64>().iter_mut().zip(values).for_each(|(o, &v)| *o = v.into()),
-        DType::I8 => out.slice::<i8>().iter_mut().zip(values).for_each(|(o, &v)| *o = v as i8),
-        DType::U8 => out.slice::<u8>().iter_mut().zip(values).for_each(|(o, &v)| *o = v as u8),
-        DType::I32 => out.slice::<i32>().iter_mut().zip(values).for_each(|(o, &v)| *o = v as i32),
-        _ => out.bytes.fill(0),
-    }
 }

@@ -21,7 +21,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     match problem {
         MoveProblem::Copy { .. } => Ok(()),
         MoveProblem::Axes(maps) => gather::axes(maps, input(0)?, out),
-        MoveProblem::Interpolate(filters) => interpolate::run(filters, input(0)?, out),
+        MoveProblem::Interpolate { axes, outside } => interpolate::run(axes, *outside, input(0)?, out),
         MoveProblem::Gather { axis } => gather::gather(*axis, input(0)?, input(1)?, out),
         MoveProblem::GatherElements { axis } => gather::elements(*axis, input(0)?, input(1)?, out),
         MoveProblem::GatherNd { batch_dims } => gather::nd(*batch_dims, input(0)?, input(1)?, out),
