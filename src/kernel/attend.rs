@@ -16,6 +16,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: |_| Ok(()),
         cost_us: |p, _| 5.0 + p.flops() / 500.0,
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx2-float-heads",
         device: DeviceKind::Cpu,
@@ -25,6 +26,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: float_heads,
         cost_us: |p, info| 2.0 + p.flops() / (50e3 * threads(p, info)),
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx512-float-heads",
         device: DeviceKind::Cpu,
@@ -33,6 +35,16 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         proof: Proof::Run,
         accepts: float_heads,
         cost_us: |p, info| 2.0 + p.flops() / (65e3 * threads(p, info)),
+    },
+    #[cfg(target_arch = "aarch64")]
+    KernelDef {
+        name: "cpu-neon-float-heads",
+        device: DeviceKind::Cpu,
+        family: Family::Attend,
+        needs: Capabilities::NEON,
+        proof: Proof::Run,
+        accepts: float_heads,
+        cost_us: |p, info| 2.0 + p.flops() / (20e3 * threads(p, info)),
     },
 ];
 

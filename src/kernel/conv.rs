@@ -18,8 +18,12 @@ const fn row(
 pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-any-conv", Capabilities::empty(), |_| Ok(()), |p, info| 10.0 + share(p, info, 0.002)),
     row("cpu-portable-conv", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx2-conv-6x16", Capabilities::AVX2, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx512-conv-12x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 12))),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-neon-conv-6x16", Capabilities::NEON, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
     row("cpu-simd-depthwise", Capabilities::empty(), depthwise, |p, info| 2.0 + share(p, info, 0.2)),
 ];
 

@@ -10,12 +10,30 @@ use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-any-gemm-reference", Capabilities::empty(), any, |p, d| cost(p, d, 0.3)),
     row("cpu-portable-float-4x16", Capabilities::empty(), real, |p, d| cost(p, d, 5.0)),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx2-float-6x16", Capabilities::AVX2, real, |p, d| cost(p, d, 80.0)),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx512-float-14x32", Capabilities::AVX512, real, |p, d| cost(p, d, 90.0)),
     row("cpu-portable-int8-2x16", Capabilities::empty(), int8, |p, d| cost(p, d, 5.0)),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx2-int8-6x16", Capabilities::AVX2, int8, |p, d| cost(p, d, 150.0)),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx512-int8-12x32", Capabilities::AVX512, int8, |p, d| cost(p, d, 160.0)),
+    #[cfg(target_arch = "x86_64")]
     row("cpu-avx512vnni-int8-14x32", Capabilities::AVX512_VNNI, int8, |p, d| cost(p, d, 350.0)),
+    #[cfg(target_arch = "x86_64")]
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-avxvnni-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, d| cost(p, d, 300.0))
+    },
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-neon-float-6x16", Capabilities::NEON, real, |p, d| cost(p, d, 40.0)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-neon-int8-6x16", Capabilities::NEON, int8, |p, d| cost(p, d, 40.0)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-dotprod-int8-6x16", Capabilities::DOTPROD, int8, |p, d| cost(p, d, 150.0)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-i8mm-int8-6x16", Capabilities::I8MM, int8, |p, d| cost(p, d, 250.0)),
 ];
 
 const fn row(

@@ -17,6 +17,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: |_| Ok(()),
         cost_us: |p, _| 5.0 + p.flops() / 1000.0,
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx2-f32-lstm",
         device: DeviceKind::Cpu,
@@ -26,6 +27,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: lstm,
         cost_us: |p, _| 3.0 + p.flops() / 20e3,
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx512-f32-lstm",
         device: DeviceKind::Cpu,
@@ -34,6 +36,16 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         proof: Proof::Run,
         accepts: lstm,
         cost_us: |p, _| 3.0 + p.flops() / 30e3,
+    },
+    #[cfg(target_arch = "aarch64")]
+    KernelDef {
+        name: "cpu-neon-f32-lstm",
+        device: DeviceKind::Cpu,
+        family: Family::Recurrent,
+        needs: Capabilities::NEON,
+        proof: Proof::Run,
+        accepts: lstm,
+        cost_us: |p, _| 3.0 + p.flops() / 10e3,
     },
 ];
 

@@ -17,6 +17,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: |_| Ok(()),
         cost_us: |p, _| 5.0 + p.flops() / 100.0,
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx2-float-rows",
         device: DeviceKind::Cpu,
@@ -26,6 +27,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: float_rows,
         cost_us: |p, info| 0.5 + p.flops() / (4000.0 * threads(p, info)),
     },
+    #[cfg(target_arch = "x86_64")]
     KernelDef {
         name: "cpu-avx512-float-rows",
         device: DeviceKind::Cpu,
@@ -34,6 +36,16 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         proof: Proof::Run,
         accepts: float_rows,
         cost_us: |p, info| 0.5 + p.flops() / (6000.0 * threads(p, info)),
+    },
+    #[cfg(target_arch = "aarch64")]
+    KernelDef {
+        name: "cpu-neon-float-rows",
+        device: DeviceKind::Cpu,
+        family: Family::Reduce,
+        needs: Capabilities::NEON,
+        proof: Proof::Run,
+        accepts: float_rows,
+        cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
     },
 ];
 

@@ -10,12 +10,15 @@ pub(super) trait Work {
 }
 
 /// An instruction set to compile work for.
+#[allow(dead_code)] // Each target uses its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Isa {
     /// AVX2 with FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ, VL.
     Avx512,
+    /// NEON, which every 64-bit Arm processor has.
+    Neon,
 }
 
 impl Isa {

@@ -24,17 +24,26 @@ pub(super) static KERNELS: &[CpuKernel] = &[
         scratch_bytes: no_scratch,
         run: |c| dense::run(&tile::PORTABLE, c),
     },
+    #[cfg(target_arch = "x86_64")]
     CpuKernel {
         name: "cpu-avx2-conv-6x16",
         pack: |p, c| dense::pack(&tile::AVX2, p, c),
         scratch_bytes: no_scratch,
         run: |c| dense::run(&tile::AVX2, c),
     },
+    #[cfg(target_arch = "x86_64")]
     CpuKernel {
         name: "cpu-avx512-conv-12x32",
         pack: |p, c| dense::pack(&tile::AVX512, p, c),
         scratch_bytes: no_scratch,
         run: |c| dense::run(&tile::AVX512, c),
+    },
+    #[cfg(target_arch = "aarch64")]
+    CpuKernel {
+        name: "cpu-neon-conv-6x16",
+        pack: |p, c| dense::pack(&tile::NEON, p, c),
+        scratch_bytes: no_scratch,
+        run: |c| dense::run(&tile::NEON, c),
     },
     CpuKernel { name: "cpu-simd-depthwise", pack: pack_nothing, scratch_bytes: no_scratch, run: depthwise::run },
 ];

@@ -18,11 +18,16 @@ pub(super) static PORTABLE: Tile = Tile { mr: 4, nr: 16, run: portable };
 pub(super) static AVX2: Tile = Tile { mr: 6, nr: 16, run: avx2 };
 #[cfg(target_arch = "x86_64")]
 pub(super) static AVX512: Tile = Tile { mr: 12, nr: 32, run: avx512 };
-// The chooser never picks them elsewhere; the names must still resolve.
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) static AVX2: Tile = Tile { mr: 4, nr: 16, run: portable };
-#[cfg(not(target_arch = "x86_64"))]
-pub(super) static AVX512: Tile = Tile { mr: 4, nr: 16, run: portable };
+#[cfg(target_arch = "aarch64")]
+pub(super) static NEON: Tile = Tile { mr: 6, nr: 16, run: neon };
+
+/// # Safety
+/// As [`Tile::run`].
+#[cfg(target_arch = "aarch64")]
+unsafe fn neon(k: usize, a: *const f32, b: *const f32, c: *mut f32) {
+    // SAFETY: the caller's promise on lengths.
+    unsafe { crate::device::cpu::gemm::arm::tile_6x16(k, a, b, c) }
+}
 
 /// # Safety
 /// As [`Tile::run`].

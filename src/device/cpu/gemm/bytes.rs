@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use super::blocks::{Cut, SEGMENT, cut, each_task, heights, wide, with_buffer};
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni};
+use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
 use super::tile::{self, DotTile};
 use crate::base::AlignedBytes;
 use crate::hardware::Capabilities;
@@ -16,14 +16,16 @@ use crate::hardware::Capabilities;
 /// The byte tiles of one instruction set.
 #[derive(Debug)]
 pub struct Isa {
-    needs: Capabilities,
+    pub(super) needs: Capabilities,
     /// Columns of a panel of B.
     pub columns: usize,
     /// Elements of K that lie together.
     pub group: usize,
     /// Bytes of one packed element of A.
-    a_bytes: usize,
-    tiles: &'static [DotTile],
+    pub(super) a_bytes: usize,
+    /// Whether the tiles take A as s8, which is then packed as `a' - 128`.
+    pub(super) signed_a: bool,
+    pub(super) tiles: &'static [DotTile],
 }
 
 /// Plain Rust.
@@ -32,23 +34,29 @@ pub static PORTABLE: Isa = Isa {
     columns: 16,
     group: 1,
     a_bytes: 1,
+    signed_a: false,
     tiles: &[tile::dot::<PortableDot, 1, 1>, tile::dot::<PortableDot, 2, 1>],
 };
 /// AVX2: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2,
+pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2, signed_a: false,
     tiles: &[avx2::<1, 4>, avx2::<2, 2>, avx2::<3, 2>, avx2::<4, 1>, avx2::<5, 1>, avx2::<6, 1>] };
+/// VNNI on 256-bit registers: quads, vpdpbusd.
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+pub static AVX_VNNI: Isa = Isa { needs: Capabilities::AVX2.union(Capabilities::AVX_VNNI), columns: 16, group: 4, a_bytes: 1,
+    signed_a: false, tiles: &[avx_vnni::<1, 4>, avx_vnni::<2, 2>, avx_vnni::<3, 2>, avx_vnni::<4, 1>, avx_vnni::<5, 1>, avx_vnni::<6, 1>] };
 /// AVX-512 BW: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2,
+pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2, signed_a: false,
     tiles: &[avx512::<1, 4>, avx512::<2, 4>, avx512::<3, 2>, avx512::<4, 2>, avx512::<5, 1>, avx512::<6, 1>, avx512::<7, 1>,
         avx512::<8, 1>, avx512::<9, 1>, avx512::<10, 1>, avx512::<11, 1>, avx512::<12, 1>] };
 /// AVX-512 VNNI: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1,
+pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1, signed_a: false,
     tiles: &[vnni::<1, 4>, vnni::<2, 4>, vnni::<3, 4>, vnni::<4, 2>, vnni::<5, 2>, vnni::<6, 2>, vnni::<7, 1>,
         vnni::<8, 1>, vnni::<9, 1>, vnni::<10, 1>, vnni::<11, 1>, vnni::<12, 1>, vnni::<13, 1>, vnni::<14, 1>] };
 
@@ -59,6 +67,15 @@ pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 3
 unsafe fn avx2<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
     unsafe { tile::dot::<Avx2Dot, R, N>(groups, a, b, c, c_step) }
+}
+
+/// # Safety
+/// As for [`tile::dot`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,avxvnni")]
+unsafe fn avx_vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+    // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
+    unsafe { tile::dot::<AvxVnni, R, N>(groups, a, b, c, c_step) }
 }
 
 /// # Safety
@@ -135,22 +152,26 @@ pub struct Segment<'a> {
     pub row: usize,
     /// Its first column.
     pub column: usize,
-    /// `sum a'b'`, as packed.
+    /// `sum a'b'`, as packed; [`Segment::correct`] makes it the product.
     pub sums: &'a mut [i32],
-    /// Sum of the row of A as packed.
+    /// Sum of the row of A, as u8.
     pub row_sum: i32,
+    /// What was taken from each element of A beside its zero point: 128 where the tiles take it as s8.
+    shift: i32,
 }
 
 impl Segment<'_> {
-    /// Corrects the sums for zero points, both as packed (A's is one for the row; B's is read by column).
+    /// Corrects the sums for zero points, those of `a'` and `b'` (A's is one for the row; B's is read by column).
     pub fn correct(&mut self, weights: &Weights, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
         let k = weights.k as i32;
         let columns = &weights.sums[self.column..];
+        // Both terms of `by_row` move by as much when A is packed with another zero point.
+        let packed_zero = a_zero - self.shift;
         let by_row = k.wrapping_mul(a_zero).wrapping_sub(self.row_sum);
         wide(|| {
             for (j, (sum, &column)) in self.sums.iter_mut().zip(columns).enumerate() {
                 let fix = b_zero(self.column + j).wrapping_mul(by_row);
-                *sum = sum.wrapping_sub(a_zero.wrapping_mul(column)).wrapping_add(fix);
+                *sum = sum.wrapping_sub(packed_zero.wrapping_mul(column)).wrapping_add(fix);
             }
         });
     }
@@ -173,6 +194,9 @@ fn pack_rows(isa: &Isa, first: usize, k: usize, out: &mut [u8], sums: &mut [i32]
         for (r, sum) in sums.iter_mut().enumerate() {
             row(first + r, &mut line[..k]);
             *sum = wide(|| line[..k].iter().map(|&x| i32::from(x)).sum());
+            if isa.signed_a {
+                wide(|| line[..k].iter_mut().for_each(|x| *x ^= 0x80));
+            }
             let each_four = |out: &mut [u8], group: usize, four: fn(&[u8]) -> [u8; 4]| {
                 let places = out.as_chunks_mut::<4>().0[r..].iter_mut().step_by(height);
                 places.zip(line.chunks_exact(group)).for_each(|(to, x)| *to = four(x));
@@ -181,6 +205,14 @@ fn pack_rows(isa: &Isa, first: usize, k: usize, out: &mut [u8], sums: &mut [i32]
                 (4, 1) if height == 1 => out.copy_from_slice(line),
                 (4, 1) => each_four(out, 4, |x| [x[0], x[1], x[2], x[3]]),
                 (2, 2) => each_four(out, 2, |x| [x[0], 0, x[1], 0]),
+                (1, 2) => {
+                    let places = out.as_chunks_mut::<2>().0[r..].iter_mut().step_by(height);
+                    places.zip(&*line).for_each(|(to, &x)| *to = [x, 0]);
+                }
+                (8, 1) => {
+                    let places = out.as_chunks_mut::<8>().0[r..].iter_mut().step_by(height);
+                    places.zip(line.as_chunks::<8>().0).for_each(|(to, x)| *to = *x);
+                }
                 _ => out[r..].iter_mut().step_by(height).zip(&*line).for_each(|(to, &x)| *to = x),
             }
         }
@@ -212,7 +244,13 @@ pub fn product(isa: &Isa, m: usize, row: &(dyn Fn(usize, &mut [u8]) + Sync), b: 
                 let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
                 for (r, line) in sums.chunks_exact_mut(SEGMENT).enumerate() {
                     let sums = &mut line[..to - from];
-                    done(Segment { row: rows.start + r, column: from, sums, row_sum: row_sums[r] });
+                    done(Segment {
+                        row: rows.start + r,
+                        column: from,
+                        sums,
+                        row_sum: row_sums[r],
+                        shift: i32::from(isa.signed_a) << 7,
+                    });
                 }
             }
         });

@@ -21,11 +21,11 @@ use crate::hardware::Capabilities;
 /// The tiles of one instruction set.
 #[derive(Debug)]
 pub struct Isa {
-    needs: Capabilities,
+    pub(super) needs: Capabilities,
     /// Columns of a panel of B.
     pub columns: usize,
     /// For each storage of B, tiles of 1, 2, ... rows.
-    tiles: [&'static [RealTile]; 3],
+    pub(super) tiles: [&'static [RealTile]; 3],
 }
 
 /// Plain Rust.

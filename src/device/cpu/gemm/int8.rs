@@ -1,5 +1,7 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
+#[cfg(target_arch = "aarch64")]
+use super::arm;
 use super::blocks::wide;
 use super::bytes::{self, Isa, Weights, packed_len};
 use super::finish::{Finish, input, problem, round_to};
@@ -39,6 +41,34 @@ pub(super) const AVX512_VNNI: CpuKernel = CpuKernel {
     pack: |p, c| pack(&bytes::AVX512_VNNI, p, c),
     scratch_bytes: |p, i| scratch_bytes(&bytes::AVX512_VNNI, p, i),
     run: |call| run(&bytes::AVX512_VNNI, call),
+};
+#[cfg(target_arch = "x86_64")]
+pub(super) const AVX_VNNI: CpuKernel = CpuKernel {
+    name: "cpu-avxvnni-int8-6x16",
+    pack: |p, c| pack(&bytes::AVX_VNNI, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX_VNNI, p, i),
+    run: |call| run(&bytes::AVX_VNNI, call),
+};
+#[cfg(target_arch = "aarch64")]
+pub(super) const NEON: CpuKernel = CpuKernel {
+    name: "cpu-neon-int8-6x16",
+    pack: |p, c| pack(&arm::NEON_BYTES, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&arm::NEON_BYTES, p, i),
+    run: |call| run(&arm::NEON_BYTES, call),
+};
+#[cfg(target_arch = "aarch64")]
+pub(super) const DOTPROD: CpuKernel = CpuKernel {
+    name: "cpu-dotprod-int8-6x16",
+    pack: |p, c| pack(&arm::DOTPROD, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&arm::DOTPROD, p, i),
+    run: |call| run(&arm::DOTPROD, call),
+};
+#[cfg(target_arch = "aarch64")]
+pub(super) const I8MM: CpuKernel = CpuKernel {
+    name: "cpu-i8mm-int8-6x16",
+    pack: |p, c| pack(&arm::I8MM, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&arm::I8MM, p, i),
+    run: |call| run(&arm::I8MM, call),
 };
 
 /// Bytes of one packed matrix: panels, column sums, and column scales; each on a 64-byte boundary.

@@ -8,6 +8,8 @@
 //!
 //! [`bytes`] has the same three for exact 8-bit products.
 
+#[cfg(target_arch = "aarch64")]
+pub mod arm;
 mod blocks;
 pub mod bytes;
 pub mod core;
@@ -37,4 +39,14 @@ pub(super) static KERNELS: &[CpuKernel] = &[
     int8::AVX512,
     #[cfg(target_arch = "x86_64")]
     int8::AVX512_VNNI,
+    #[cfg(target_arch = "x86_64")]
+    int8::AVX_VNNI,
+    #[cfg(target_arch = "aarch64")]
+    real::NEON,
+    #[cfg(target_arch = "aarch64")]
+    int8::NEON,
+    #[cfg(target_arch = "aarch64")]
+    int8::DOTPROD,
+    #[cfg(target_arch = "aarch64")]
+    int8::I8MM,
 ];

@@ -2,6 +2,8 @@
 
 use half::{bf16, f16};
 
+#[cfg(target_arch = "aarch64")]
+use super::arm;
 use super::core::{self, Isa, Rows, Weights, packed_len};
 use super::finish::{Finish, input, problem};
 use crate::base::{DType, Tensor, TensorView};
@@ -30,6 +32,14 @@ pub(super) const AVX512: CpuKernel = CpuKernel {
     pack: |p, c| pack(&core::AVX512, p, c),
     scratch_bytes: |p, i| scratch_bytes(&core::AVX512, p, i),
     run: |call| run(&core::AVX512, call),
+};
+
+#[cfg(target_arch = "aarch64")]
+pub(super) const NEON: CpuKernel = CpuKernel {
+    name: "cpu-neon-float-6x16",
+    pack: |p, c| pack(&arm::NEON, p, c),
+    scratch_bytes: |p, i| scratch_bytes(&arm::NEON, p, i),
+    run: |call| run(&arm::NEON, call),
 };
 
 /// How many different matrices B holds.

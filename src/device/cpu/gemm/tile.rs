@@ -87,12 +87,7 @@ unsafe fn real_step<V: Real, const ROWS: usize, const STORE: u8>(
 ) {
     // SAFETY: the caller's contract.
     unsafe {
-        let (b0, b1) = (load::<V, STORE>(b, at), load::<V, STORE>(b, at + V::LANES));
-        for (r, sum) in sums.iter_mut().enumerate() {
-            let x = V::splat(*a.add(r));
-            sum[0] = x.mul_add(b0, sum[0]);
-            sum[1] = x.mul_add(b1, sum[1]);
-        }
+        V::step(sums, a, [load::<V, STORE>(b, at), load::<V, STORE>(b, at + V::LANES)]);
     }
 }
 
@@ -143,12 +138,7 @@ unsafe fn dot_step<V: Dot, const ROWS: usize>(sums: &mut [[V; 2]; ROWS], a: *con
     // SAFETY: the caller's contract.
     unsafe {
         let b = b.add(at * 2 * V::LANES * V::GROUP);
-        let (b0, b1) = (V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP)));
-        let a = a.add(at * ROWS * V::GROUP * V::A_BYTES);
-        for (r, sum) in sums.iter_mut().enumerate() {
-            let x = V::splat_a(a.add(r * V::GROUP * V::A_BYTES));
-            sum[0] = sum[0].dot(x, b0);
-            sum[1] = sum[1].dot(x, b1);
-        }
+        let b = [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))];
+        V::step(sums, a.add(at * ROWS * V::GROUP * V::A_BYTES), b);
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn product(isa: Isa, rows: &[f32], weights: Weights, out: &mut [f32],
 
 fn run_product<W: Weight>(isa: Isa, rows: &[W::Left], weights: &[W], out: &mut [W::Sum], k: usize, n: usize) {
     match isa {
-        Isa::Avx2 => isa.run(Product::<W, 16> { rows, weights, out, k, n }),
+        Isa::Avx2 | Isa::Neon => isa.run(Product::<W, 16> { rows, weights, out, k, n }),
         Isa::Avx512 => isa.run(Product::<W, 32> { rows, weights, out, k, n }),
     }
 }

@@ -13,11 +13,15 @@ mod vector;
 
 pub(super) static KERNELS: &[CpuKernel] = &[
     CpuKernel { name: "cpu-any-reduce", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
+    #[cfg(target_arch = "x86_64")]
     CpuKernel { name: "cpu-avx2-float-rows", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Avx2) },
+    #[cfg(target_arch = "x86_64")]
     CpuKernel {
         name: "cpu-avx512-float-rows",
         pack: pack_nothing,
         scratch_bytes: no_scratch,
         run: |c| vector::run(c, Isa::Avx512),
     },
+    #[cfg(target_arch = "aarch64")]
+    CpuKernel { name: "cpu-neon-float-rows", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Neon) },
 ];

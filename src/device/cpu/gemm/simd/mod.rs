@@ -1,12 +1,16 @@
 //! Vectors of f32 and i32 under one interface, so that each tile is written once.
 
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+#[cfg(target_arch = "aarch64")]
+pub use neon::{Neon, NeonDot, NeonSdot};
 pub use portable::{Portable, PortableDot};
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx2Dot, Avx512, Avx512Dot, Avx512Vnni};
+pub use x86::{Avx2, Avx2Dot, Avx512, Avx512Dot, Avx512Vnni, AvxVnni};
 
 /// A vector of f32.
 ///
@@ -32,6 +36,17 @@ pub trait Real: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// Writes f32.
     unsafe fn store(self, p: *mut f32);
+    /// One step of K: adds `a[row] * b` to the sums of each row.
+    #[inline(always)]
+    unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const f32, b: [Self; 2]) {
+        for (r, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `a` holds ROWS elements by contract.
+            unsafe {
+                let x = Self::splat(*a.add(r));
+                *sum = [x.mul_add(b[0], sum[0]), x.mul_add(b[1], sum[1])];
+            }
+        }
+    }
 }
 
 /// Exact dot products of small groups of bytes, summed in i32 lanes.
@@ -57,4 +72,15 @@ pub trait Dot: Copy {
     unsafe fn add(self, b: Self) -> Self;
     /// Writes i32.
     unsafe fn store(self, p: *mut i32);
+    /// One group of K: adds `a[row] . b` to the sums of each row.
+    #[inline(always)]
+    unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
+        for (r, sum) in sums.iter_mut().enumerate() {
+            // SAFETY: `a` holds ROWS groups by contract.
+            unsafe {
+                let x = Self::splat_a(a.add(r * Self::GROUP * Self::A_BYTES));
+                *sum = [sum[0].dot(x, b[0]), sum[1].dot(x, b[1])];
+            }
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! AVX2, AVX-512 and AVX-512 VNNI.
+//! AVX2, AVX-512, and VNNI on registers of 256 and 512 bits.
 
 use std::arch::x86_64::*;
 
@@ -8,7 +8,7 @@ use super::{Dot, Real};
 macro_rules! real {
     ($t:ident, $n:literal; zero: $zero:expr, splat $x:ident: $splat:expr, load $p:ident: $load:expr,
      f16 $h:ident: $f16:expr, bf16 $q:ident: $bf16:expr, fma: $fma:ident, add: $add:ident, store: $store:ident) => {
-        #[rustfmt::skip]
+#[rustfmt::skip]
         #[allow(clippy::undocumented_unsafe_blocks)] // The trait's contract covers each intrinsic.
         impl Real for $t {
             const LANES: usize = $n;
@@ -56,6 +56,9 @@ pub struct Avx2Dot(__m256i);
 /// 16 lanes, pairs by vpmaddwd.
 #[derive(Clone, Copy)]
 pub struct Avx512Dot(__m512i);
+/// 8 lanes, quads by vpdpbusd.
+#[derive(Clone, Copy)]
+pub struct AvxVnni(__m256i);
 /// 16 lanes, quads by vpdpbusd.
 #[derive(Clone, Copy)]
 pub struct Avx512Vnni(__m512i);
@@ -78,6 +81,10 @@ dot! { Avx512Dot, 16, 2, 2; zero: _mm512_setzero_si512(), splat: _mm512_set1_epi
 load p: _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())),
 dot s, a, b: _mm512_add_epi32(s, _mm512_madd_epi16(a, b)), add: _mm512_add_epi32,
 store p, v: _mm512_storeu_si512(p.cast(), v) }
+dot! { AvxVnni, 8, 4, 1; zero: _mm256_setzero_si256(), splat: _mm256_set1_epi32,
+load p: _mm256_loadu_si256(p.cast()),
+dot s, a, b: _mm256_dpbusd_avx_epi32(s, a, b), add: _mm256_add_epi32,
+store p, v: _mm256_storeu_si256(p.cast(), v) }
 dot! { Avx512Vnni, 16, 4, 1; zero: _mm512_setzero_si512(), splat: _mm512_set1_epi32,
 load p: _mm512_loadu_si512(p.cast()),
 dot s, a, b: _mm512_dpbusd_epi32(s, a, b), add: _mm512_add_epi32,
