@@ -1,5 +1,7 @@
 //! The CPU: instruction sets, caches and cores.
 
+use std::sync::OnceLock;
+
 use super::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};
 
 /// The instruction sets that this processor has.
@@ -58,22 +60,48 @@ fn field(file: &str, name: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_string())
 }
 
-/// This machine's CPU with `threads` threads for kernels. Its peaks are predictions; [`super::roofline::measure`] measures.
-pub fn info(threads: usize) -> DeviceInfo {
+/// What does not change while the process lives, read from the system once.
+fn fixed() -> &'static DeviceInfo {
+    static FIXED: OnceLock<DeviceInfo> = OnceLock::new();
+    FIXED.get_or_init(|| {
+        let memory = field("/proc/meminfo", "MemTotal").and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
+        DeviceInfo {
+            kind: DeviceKind::Cpu,
+            name: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
+            capabilities: capabilities(),
+            cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
+            threads: 1,
+            caches: caches(),
+            memory_bytes: memory.unwrap_or(0) << 10,
+            peaks: predicted(1),
+        }
+    })
+}
+
+/// Peaks of `threads` threads before anything is measured.
+fn predicted(threads: usize) -> Peaks {
     let capabilities = capabilities();
     // Two fused multiply-adds a cycle of eight or sixteen lanes, at 3 GHz.
     let lanes = if capabilities.contains(Capabilities::AVX512) { 32.0 } else { 16.0 };
     let f32_gflops = 2.0 * lanes * 3.0 * threads as f64;
     let vnni = capabilities.intersects(Capabilities::AVX512_VNNI | Capabilities::AVX_VNNI | Capabilities::DOTPROD);
-    let memory = field("/proc/meminfo", "MemTotal").and_then(|v| v.split_whitespace().next()?.parse::<u64>().ok());
-    DeviceInfo {
-        kind: DeviceKind::Cpu,
-        name: field("/proc/cpuinfo", "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
-        capabilities,
-        cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
-        threads,
-        caches: caches(),
-        memory_bytes: memory.unwrap_or(0) << 10,
-        peaks: Peaks { f32_gflops, int8_gops: f32_gflops * if vnni { 4.0 } else { 2.0 }, read_gbps: 15.0 },
+    Peaks { f32_gflops, int8_gops: f32_gflops * if vnni { 4.0 } else { 2.0 }, read_gbps: 15.0 }
+}
+
+/// This machine's CPU with `threads` threads for kernels. Its peaks are predictions; [`super::roofline::measure`] measures.
+pub fn info(threads: usize) -> DeviceInfo {
+    DeviceInfo { threads, peaks: predicted(threads), ..fixed().clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_threads_and_peaks_depend_on_the_threads_asked_for() {
+        let (one, four) = (info(1), info(4));
+        assert_eq!((one.threads, four.threads), (1, 4));
+        assert_eq!(4.0 * one.peaks.f32_gflops, four.peaks.f32_gflops);
+        assert_eq!((one.name, one.capabilities, one.caches), (four.name, four.capabilities, four.caches));
     }
 }
