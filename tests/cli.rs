@@ -37,21 +37,130 @@ fn files_that_are_no_models_are_clear_errors() {
     }
 }
 
+fn json(call: &str) -> serde_json::Value {
+    let done = halfbyte(&call.split(' ').collect::<Vec<_>>());
+    assert!(done.status.success(), "{call}: {}", text(&done));
+    serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{call}: {e}"))
+}
+
 #[test]
-fn inspect_bench_kernels_and_probe_print_json() {
-    let calls = [
-        "inspect models/digits-cnn.onnx --json",
-        "bench models/digits-cnn.onnx --seconds 0.05 --json",
-        "bench gemm --shapes 8x64x64 --thread-counts 1 --json",
-        "kernels --gemm 8x64x64 --dtype u8s8 --json",
-        "probe --json",
-    ];
-    for call in calls {
-        let done = halfbyte(&call.split(' ').collect::<Vec<_>>());
-        assert!(done.status.success(), "{call}: {}", text(&done));
-        let parsed: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{call}: {e}"));
-        assert!(!parsed.is_null());
+fn every_command_has_examples_and_json() {
+    for command in ["run", "suite", "inspect", "bench", "kernels", "probe"] {
+        let said = text(&halfbyte(&[command, "--help"]));
+        assert!(said.contains("Example") && said.contains("halfbyte ") && said.contains("--json"), "{command}: {said}");
     }
+    assert!(text(&halfbyte(&["--help"])).contains("77"));
+}
+
+#[test]
+fn inspect_tells_operators_parameters_flops_memory_and_predicted_times() {
+    let said = json("inspect models/digits-cnn.onnx --json");
+    assert!(said["operators"]["Conv"].as_u64() > Some(0));
+    assert_eq!(said["unsupported"], serde_json::json!([]));
+    for field in ["parameters", "parameter_bytes", "flops", "arena_bytes", "weight_bytes"] {
+        assert!(said[field].as_f64() > Some(0.0), "{field}: {said}");
+    }
+    let nodes = said["report"]["nodes"].as_array().unwrap();
+    assert!(nodes.iter().all(|n| n["predicted_us"].as_f64() > Some(0.0) && n["kernel"].is_string()), "{nodes:?}");
+    assert!(text(&halfbyte(&["inspect", "models/digits-cnn.onnx"])).contains("predicted us"));
+}
+
+#[test]
+fn bench_measures_batches_and_compares_with_a_run_before() {
+    let folder = tempfile::tempdir().unwrap();
+    let (before, trace) = (folder.path().join("before.json"), folder.path().join("trace.json"));
+    let call = "bench models/digits-cnn.onnx --seconds 0.05 --warmup 1 --json";
+    let one = json(call);
+    for field in
+        ["mean_us", "p50_us", "p95_us", "p99_us", "runs_per_second", "gflops", "share_of_roof", "roof_f32_gflops", "runs"]
+    {
+        assert!(one[field].as_f64() > Some(0.0), "{field}: {one}");
+    }
+    assert!(one["std_us"].as_f64() >= Some(0.0) && one["interrupted"] == false);
+    std::fs::write(&before, one.to_string()).unwrap();
+    let more = format!("{call} --batch 8 --compare {} --trace {}", before.display(), trace.display());
+    let eight = json(&more);
+    let ratio = eight["flops"].as_f64().unwrap() / one["flops"].as_f64().unwrap();
+    assert!((ratio - 8.0).abs() < 1e-6, "eight images are eight times the work, not {ratio}");
+    assert!(eight["items_per_second"].as_f64() > eight["runs_per_second"].as_f64());
+    assert!(eight["compared"]["p50"].as_f64() > Some(0.0));
+    assert!(eight["compared"]["differences"][0].as_str().unwrap().contains("batch"), "{eight}");
+    let events: serde_json::Value = serde_json::from_slice(&std::fs::read(&trace).unwrap()).unwrap();
+    assert!(events["traceEvents"].as_array().is_some_and(|e| !e.is_empty()));
+    let table = text(&halfbyte(&call.replace(" --json", "").split(' ').collect::<Vec<_>>()));
+    for word in ["mean us", "std", "p50", "p95", "p99", "runs/s", "peak memory", "GFLOP/s", "of measured roof"] {
+        assert!(table.contains(word), "{word} is missing from {table}");
+    }
+}
+
+#[test]
+fn a_batch_is_for_inputs_that_are_made() {
+    let done = halfbyte(&["bench", "models/ppocr-cls.onnx", "--batch", "2", "--inputs", "models/ppocr-cls.in.npz"]);
+    assert!(!done.status.success() && text(&done).contains("--batch"), "{}", text(&done));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn an_interrupted_bench_reports_what_it_measured() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
+    command.args(["bench", "models/digits-mlp.onnx", "--seconds", "600", "--json"]);
+    let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    // From when on SIGINT (bit 1 of the mask) is caught, it ends the measurement.
+    let catches = |pid: u32| {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let mask = status.lines().find_map(|l| l.strip_prefix("SigCgt:")).and_then(|m| u64::from_str_radix(m.trim(), 16).ok());
+        mask.is_some_and(|m| m & 2 != 0)
+    };
+    while !catches(child.id()) {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it measured");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert_eq!(done.status.code(), Some(130));
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(said["interrupted"] == true && said["runs"].as_u64() >= Some(1), "{said}");
+}
+
+#[test]
+fn bench_gemm_gives_rates_and_shares_of_the_peak() {
+    let said = json("bench gemm --shapes 8x64x64 --thread-counts 1 --dtype f32,u8s8 --json");
+    let rates = said.as_array().unwrap();
+    assert_eq!(rates.len(), 2);
+    for rate in rates {
+        assert!(rate["gflops"].as_f64() > Some(0.0) && rate["share_of_peak"].as_f64() > Some(0.0), "{rate}");
+    }
+    assert_eq!(halfbyte(&["bench", "gemm", "--dtype", "f33"]).status.code(), Some(1));
+}
+
+#[test]
+fn kernels_lists_every_candidate_with_the_pick_and_the_reasons() {
+    for call in [
+        "--gemm 8x64x64 --dtype u8s8",
+        "--conv 1x8x16x16x8x3",
+        "--model models/digits-cnn.onnx --batch 2 --node Conv --threads 1",
+    ] {
+        let rows = json(&format!("kernels {call} --json"));
+        let rows = rows.as_array().unwrap();
+        let problems: std::collections::BTreeSet<_> = rows.iter().map(|r| r["problem"].as_str().unwrap()).collect();
+        for problem in problems {
+            let own: Vec<_> = rows.iter().filter(|r| r["problem"] == problem).collect();
+            let picked: Vec<_> = own.iter().filter(|r| r["picked"] == true).collect();
+            assert_eq!(picked.len(), 1, "{problem}");
+            let least = own.iter().filter_map(|r| r["predicted_us"].as_f64()).fold(f64::INFINITY, f64::min);
+            assert_eq!(picked[0]["predicted_us"].as_f64(), Some(least), "{problem}");
+            assert!(own.iter().all(|r| r["predicted_us"].is_number() != r["why_not"].is_string()), "{problem}: {own:?}");
+            assert!(own.iter().any(|r| r["why_not"].is_string()), "{problem}: someone must have said no");
+        }
+    }
+    assert!(json("kernels --json").as_array().unwrap().len() > 20);
+    let wrong = halfbyte(&["kernels", "--model", "models/digits-cnn.onnx", "--node", "nobody"]);
+    assert_eq!(wrong.status.code(), Some(1), "{}", text(&wrong));
+}
+
+#[test]
+fn the_probe_prints_json() {
+    assert!(json("probe --json")["cpu"]["cores"].as_u64() > Some(0));
 }
 
 #[test]
@@ -65,6 +174,16 @@ fn suite_says_ok_and_error_and_goes_on() {
     assert!(said.contains("ERROR\tbad") && said.contains("OK\tgood"), "{said}");
     assert_eq!(done.status.code(), Some(1));
     assert!(out.exists());
+    let done = halfbyte(&["suite", list.to_str().unwrap(), "--json"]);
+    let outcomes: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let verdicts: Vec<_> = outcomes.as_array().unwrap().iter().map(|o| (&o["name"], &o["verdict"])).collect();
+    assert_eq!(serde_json::json!(verdicts), serde_json::json!([["bad", "ERROR"], ["good", "OK"]]));
+    std::fs::write(&list, format!("{good}\n")).unwrap();
+    let calls = [(vec![], 0), (vec!["--device", "wgpu"], 77)];
+    for (more, code) in calls {
+        let done = halfbyte(&[vec!["suite", list.to_str().unwrap()], more].concat());
+        assert_eq!(done.status.code(), Some(code), "{}", text(&done));
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ pub mod random;
 pub mod shape;
 pub mod tensor;
 pub mod view;
+#[cfg(any(test, feature = "cli"))]
+pub mod xorshift;
 
 pub use bytes::AlignedBytes;
 pub use dtype::{DType, Element};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::DType;
+use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
 use crate::session::{Options, Precision};
 
@@ -14,7 +15,7 @@ use crate::session::{Options, Precision};
     name = "halfbyte",
     version,
     about,
-    after_help = "Exit codes: 0 done, 1 error, 77 the model needs something unsupported."
+    after_help = "Exit codes: 0 done, 1 error, 77 the model needs something unsupported, 130 interrupted."
 )]
 pub struct Cli {
     /// What to do.
@@ -31,19 +32,25 @@ pub enum Command {
     )]
     Run(super::run::RunArgs),
     /// Run a list of models in one process: a TSV of name, model, in.npz, out.npz.
+    #[command(
+        after_help = "Example:\n  printf 'mlp\\tmodels/digits-mlp.onnx\\tmodels/digits-mlp.in.npz\\t/tmp/out.npz\\n' > list.tsv\n  halfbyte suite list.tsv --json"
+    )]
     Suite(super::suite::SuiteArgs),
     /// Show what a model holds, what it would cost, and everything unsupported at once.
     #[command(after_help = "Example:\n  halfbyte inspect models/ppocr-cls.onnx --dim 0=1 --dim 2=48 --dim 3=192")]
     Inspect(super::inspect::InspectArgs),
     /// Measure latency, throughput and memory of a model, or of matrix products (`bench gemm`).
     #[command(
-        after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --dim batch=8 --json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv"
+        after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --batch 8 --json > before.json\n  halfbyte bench models/digits-cnn.onnx --batch 8 --compare before.json --trace trace.json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv"
     )]
     Bench(super::bench::BenchArgs),
-    /// List kernels, or all candidates for a matrix product with the pick marked.
-    #[command(after_help = "Example:\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8")]
+    /// List kernels, or all candidates for a problem with the pick marked and why the others are not.
+    #[command(
+        after_help = "Examples:\n  halfbyte kernels\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8\n  halfbyte kernels --conv 1x64x56x56x64x3\n  halfbyte kernels --model models/digits-cnn.onnx --node Conv"
+    )]
     Kernels(super::kernels::KernelArgs),
-    /// Probe the hardware: what it has, and what it reaches.
+    /// Probe the hardware: what it has, what it reaches, and which kernels it would run.
+    #[command(after_help = "Examples:\n  halfbyte probe\n  halfbyte probe --json")]
     Probe(super::probe::ProbeArgs),
 }
 
@@ -136,6 +143,9 @@ pub struct Inputs {
     /// Size of a named or numbered variable axis of random inputs, e.g. `--dim batch=8` or `--dim 0=8`; 1 when left out.
     #[arg(long = "dim", value_name = "NAME=SIZE", value_parser = dim)]
     pub dims: Vec<(String, usize)>,
+    /// Size of the first axis of random inputs, where the model leaves it open.
+    #[arg(long, value_name = "N", conflicts_with = "inputs")]
+    pub batch: Option<usize>,
     /// Seed of random inputs.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
@@ -146,21 +156,26 @@ fn dim(text: &str) -> Result<(String, usize), String> {
     Ok((name.to_string(), size.parse().map_err(|_| format!("{size:?} is no size"))?))
 }
 
+/// Sizes between `x`, e.g. `MxNxK`.
+pub fn sizes<const N: usize>(text: &str, form: &str) -> Result<[usize; N], String> {
+    let bad = || format!("{text:?} is not {form}");
+    let sizes = text.split('x').map(|s| s.parse().map_err(|_| bad())).collect::<Result<Vec<usize>, _>>()?;
+    sizes.try_into().map_err(|_| bad())
+}
+
 /// `MxNxK`.
 pub fn shape(text: &str) -> Result<[usize; 3], String> {
-    let sizes: Vec<usize> =
-        text.split('x').map(|s| s.parse().map_err(|_| format!("{text:?} is not MxNxK"))).collect::<Result<_, _>>()?;
-    sizes.try_into().map_err(|_| format!("{text:?} is not MxNxK"))
+    sizes(text, "MxNxK")
 }
 
 /// Types of a matrix product's operands by the name that `bench gemm` uses.
-pub fn gemm_dtypes(name: &str) -> Option<(DType, DType)> {
-    Some(match name {
+pub fn gemm_dtypes(name: &str) -> Result<(DType, DType)> {
+    Ok(match name {
         "f32" => (DType::F32, DType::F32),
         "f16" => (DType::F16, DType::F16),
         "bf16" => (DType::BF16, DType::BF16),
         "u8s8" => (DType::U8, DType::I8),
         "s8s8" => (DType::I8, DType::I8),
-        _ => return None,
+        _ => return Err(Error::BadInput(format!("{name:?} is not f32, f16, bf16, u8s8 or s8s8"))),
     })
 }

@@ -1,5 +1,6 @@
 //! `halfbyte bench gemm`: matrix products with weights packed ahead, as a TSV that other engines' figures can stand beside.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -7,10 +8,16 @@ use std::time::Instant;
 use clap::Args;
 
 use super::args::gemm_dtypes;
+use super::inputs::tensor;
+use super::interrupt::{self, INTERRUPTED};
+use super::measurement::product_roof;
 use super::output::{print, print_json, table};
+use super::progress;
+use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Port};
+use crate::hardware::{Peaks, roofline};
 use crate::session::{Model, Options, Session};
 
 /// Arguments of `bench gemm`.
@@ -39,6 +46,8 @@ struct Rate {
     n: usize,
     k: usize,
     gflops: f64,
+    /// Of the measured peak for these types at these threads.
+    share_of_peak: f64,
 }
 
 fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
@@ -52,26 +61,10 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
     rows.map(row).collect()
 }
 
-/// A graph of one matrix product with constant weights.
+/// A graph of one matrix product with constant weights, and its left operand.
 pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, Tensor)> {
-    let mut state = 0x9E37_79B9_7F4A_7C15u64;
-    let mut next = move || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state >> 40) as usize
-    };
-    let mut random = |dtype: DType, shape: [usize; 2]| -> Result<Tensor> {
-        let values: Vec<f32> = (0..shape[0] * shape[1]).map(|_| (next() % 17) as f32 / 8.0 - 1.0).collect();
-        match dtype {
-            DType::U8 => Tensor::new(shape, &values.iter().map(|v| ((v + 1.0) * 127.0) as u8).collect::<Vec<_>>()),
-            DType::I8 => Tensor::new(shape, &values.iter().map(|v| (v * 127.0) as i8).collect::<Vec<_>>()),
-            DType::F16 => Tensor::new(shape, &values.iter().map(|v| half::f16::from_f32(*v)).collect::<Vec<_>>()),
-            DType::BF16 => Tensor::new(shape, &values.iter().map(|v| half::bf16::from_f32(*v)).collect::<Vec<_>>()),
-            _ => Tensor::new(shape, &values),
-        }
-    };
-    let (a, b) = (random(dtypes.0, [m, k])?, random(dtypes.1, [k, n])?);
+    let mut random = Xorshift::new(1);
+    let (a, b) = (tensor(&mut random, dtypes.0, [m, k].into())?, tensor(&mut random, dtypes.1, [k, n].into())?);
     let op = if dtypes.0.is_float() { "MatMul" } else { "MatMulInteger" };
     let mut graph = Graph { name: "gemm".into(), ..Graph::default() };
     let (left, right, out) = (graph.add_value("a", None), graph.add_value("b", Some(b)), graph.add_value("c", None));
@@ -81,41 +74,64 @@ pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, 
     Ok((Model::from_graph(graph), a))
 }
 
-/// Runs the subcommand.
-pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode> {
-    let mut rates = Vec::new();
-    if args.tsv {
-        print("peer\tdtype\tthreads\tM\tN\tK\tgflops");
-    }
+/// One product to measure.
+struct Case<'a> {
+    shape: [usize; 3],
+    threads: usize,
+    dtype: &'a str,
+    types: (DType, DType),
+}
+
+fn cases(args: &GemmArgs) -> Result<Vec<Case<'_>>> {
+    let mut all = Vec::new();
     for shape in shapes(&args.shapes)? {
         for &threads in &args.thread_counts {
             for dtype in &args.dtype {
-                let types = gemm_dtypes(dtype)
-                    .ok_or_else(|| Error::BadInput(format!("{dtype:?} is not f32, f16, bf16, u8s8 or s8s8")))?;
-                let rate = measure(types, dtype, shape, threads, kernel)?;
-                if args.tsv {
-                    print(&format!("halfbyte:pre\t{dtype}\t{threads}\t{}\t{}\t{}\t{:.2}", rate.m, rate.n, rate.k, rate.gflops));
-                }
-                rates.push(rate);
+                all.push(Case { shape, threads, dtype, types: gemm_dtypes(dtype)? });
             }
         }
     }
+    Ok(all)
+}
+
+/// Runs the subcommand.
+pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode> {
+    let cases = cases(args)?;
+    let peaks: BTreeMap<usize, Peaks> = args.thread_counts.iter().map(|&t| (t, roofline::measure(t))).collect();
+    if args.tsv {
+        print("peer\tdtype\tthreads\tM\tN\tK\tgflops");
+    }
+    interrupt::watch()?;
+    let bar = progress::bar(cases.len() as u64, "measuring");
+    let mut rates = Vec::new();
+    for case in cases.iter().take_while(|_| !interrupt::stopped()) {
+        let rate = measure(case, product_roof(case.types.0, &peaks[&case.threads]), kernel)?;
+        if args.tsv {
+            let line = format!("{}\t{}\t{}\t{}\t{}\t{:.2}", rate.dtype, rate.threads, rate.m, rate.n, rate.k, rate.gflops);
+            bar.suspend(|| print(&format!("halfbyte:pre\t{line}")));
+        }
+        rates.push(rate);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
     if json {
         print_json(&rates)?;
     } else if !args.tsv {
-        let mut t = table(&["M x N x K", "types", "threads", "kernel", "GFLOP/s or GOP/s"]);
+        let mut t = table(&["M x N x K", "types", "threads", "kernel", "GFLOP/s or GOP/s", "of measured peak"]);
         for r in &rates {
             let shape = Shape::from([r.m, r.n, r.k]).to_string();
-            t.add_row([shape, r.dtype.clone(), r.threads.to_string(), r.kernel.clone(), format!("{:.1}", r.gflops)]);
+            let rate = [format!("{:.1}", r.gflops), format!("{:.0} %", r.share_of_peak * 100.0)];
+            t.add_row([shape, r.dtype.clone(), r.threads.to_string(), r.kernel.clone()].into_iter().chain(rate));
         }
         print(&t.to_string());
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if interrupt::stopped() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
 }
 
-/// Best of many rounds over the whole call: the kernel as a session launches it.
-fn measure(types: (DType, DType), dtype: &str, shape: [usize; 3], threads: usize, kernel: Option<&str>) -> Result<Rate> {
-    let (model, a) = product(types, shape)?;
+/// Best of many rounds over the whole call: the kernel as a session launches it. `peak` is in giga-operations a second.
+fn measure(case: &Case, peak: f64, kernel: Option<&str>) -> Result<Rate> {
+    let (model, a) = product(case.types, case.shape)?;
+    let threads = case.threads;
     let options = Options { threads: Some(threads), kernel: kernel.map(str::to_string), profile: true, ..Options::default() };
     let session = Session::new(&model, options)?;
     let inputs = [("a", a.view())];
@@ -127,7 +143,8 @@ fn measure(types: (DType, DType), dtype: &str, shape: [usize; 3], threads: usize
         best = session.report().nodes.iter().filter_map(|n| n.measured_us).fold(best, f64::min);
         rounds += 1;
     }
-    let [m, n, k] = shape;
+    let [m, n, k] = case.shape;
     let kernel = session.report().nodes.first().map(|n| n.kernel.clone()).unwrap_or_default();
-    Ok(Rate { kernel, dtype: dtype.into(), threads, m, n, k, gflops: 2.0 * (m * n * k) as f64 / best / 1e3 })
+    let gflops = 2.0 * (m * n * k) as f64 / best / 1e3;
+    Ok(Rate { kernel, dtype: case.dtype.into(), threads, m, n, k, gflops, share_of_peak: gflops / peak.max(1e-9) })
 }

@@ -7,9 +7,11 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::{Inputs, Running};
-use super::output::{UNSUPPORTED, inputs, print, print_json, table};
+use super::inputs::inputs;
+use super::output::{UNSUPPORTED, print, print_json, table};
+use super::progress;
 use super::run::{report_text, size};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::check::{Missing, unsupported};
 use crate::graph::{Attr, Graph, Port};
 use crate::session::{Model, Report, Session, describe};
@@ -39,16 +41,20 @@ struct Inspection {
     metadata: Vec<(String, String)>,
     /// Of one run with the given sizes; absent when the model cannot run.
     flops: Option<f64>,
+    /// Bytes that a run holds beyond the model's file: prepared weights and the arena of intermediates.
+    weight_bytes: Option<usize>,
+    arena_bytes: Option<usize>,
+    /// Each node's kernel, predicted and measured time.
     report: Option<Report>,
     why_no_report: Option<String>,
 }
 
 /// Runs the subcommand.
 pub fn inspect(args: &InspectArgs) -> Result<ExitCode> {
-    let model = Model::open(&args.model)?;
+    let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let missing = unsupported(model.graph());
-    let planned =
-        if missing.is_empty() { plan(&model, args).map_err(|e| e.to_string()) } else { Err("unsupported operators".into()) };
+    let planned = progress::loading(&args.model, || plan(&model, args));
+    let supported = missing.is_empty() && !planned.as_ref().is_err_and(Error::is_unsupported);
     let mut operators = BTreeMap::new();
     count(model.graph(), &mut operators);
     let constants = || model.graph().values.iter().filter_map(|v| v.constant.as_ref());
@@ -64,7 +70,9 @@ pub fn inspect(args: &InspectArgs) -> Result<ExitCode> {
         parameter_bytes: constants().map(|t| t.bytes().len()).sum(),
         metadata: model.metadata().to_vec(),
         flops: planned.as_ref().ok().map(|r| r.nodes.iter().map(|n| n.flops).sum()),
-        why_no_report: planned.as_ref().err().cloned(),
+        weight_bytes: planned.as_ref().ok().map(|r| r.weight_bytes),
+        arena_bytes: planned.as_ref().ok().map(|r| r.arena_bytes),
+        why_no_report: planned.as_ref().err().map(|e| e.to_string()),
         report: planned.ok(),
         unsupported: missing,
     };
@@ -73,7 +81,7 @@ pub fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     } else {
         show(&inspection)
     }
-    Ok(if inspection.unsupported.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(UNSUPPORTED) })
+    Ok(if supported { ExitCode::SUCCESS } else { ExitCode::from(UNSUPPORTED) })
 }
 
 /// One run on the given or on random inputs: what is shown is what was done.
@@ -114,7 +122,7 @@ fn show(i: &Inspection) {
     }
     match (&i.report, &i.why_no_report) {
         (Some(report), _) => print(&report_text(report)),
-        (None, Some(why)) => print(&format!("no run: {why}")),
+        (None, Some(why)) if i.unsupported.is_empty() => print(&format!("no run: {why}")),
         _ => {}
     }
 }

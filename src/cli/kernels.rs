@@ -1,27 +1,40 @@
 //! `halfbyte kernels`: what there is, what would be picked, and why not the others.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{gemm_dtypes, shape};
-use super::bench_gemm::product;
+use super::args::{Inputs, gemm_dtypes, shape, sizes};
+use super::inputs::inputs;
 use super::output::{print, print_json, table};
+use super::problems;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
-use crate::hardware;
-use crate::kernel::{all, candidates};
-use crate::session::{Options, Session};
+use crate::hardware::{self, DeviceInfo};
+use crate::kernel::{Candidate, KernelDef, Proof, all, candidates, choose};
+use crate::session::{Model, Options, Session};
 
 /// Arguments of `kernels`.
 #[derive(Args)]
 pub struct KernelArgs {
-    /// A matrix product MxNxK; every kernel is listed when left out.
+    /// A matrix product MxNxK; every kernel is listed when no problem is given.
     #[arg(long, value_parser = shape)]
     gemm: Option<[usize; 3]>,
-    /// Types of the product.
+    /// Types of the product: f32, f16, bf16, u8s8 or s8s8.
     #[arg(long, default_value = "f32")]
     dtype: String,
+    /// A convolution in f32: images x channels x height x width x filters x kernel size.
+    #[arg(long, value_name = "NxCxHxWxMxK", value_parser = image, conflicts_with = "gemm")]
+    conv: Option<[usize; 6]>,
+    /// The problems of a model's nodes, as one run solves them.
+    #[arg(long, conflicts_with_all = ["gemm", "conv"])]
+    model: Option<PathBuf>,
+    /// Only nodes whose name or operator contains this.
+    #[arg(long, requires = "model")]
+    node: Option<String>,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Threads of CPU kernels; all cores when left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -33,12 +46,20 @@ pub struct KernelArgs {
     json: bool,
 }
 
+fn image(text: &str) -> Result<[usize; 6], String> {
+    sizes(text, "NxCxHxWxMxK")
+}
+
 #[derive(serde::Serialize)]
 struct Row {
+    /// What is to be solved; absent in the list of all kernels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
     kernel: &'static str,
     family: String,
+    device: hardware::DeviceKind,
     needs: String,
-    proof: crate::kernel::Proof,
+    proof: Proof,
     picked: bool,
     predicted_us: Option<f64>,
     why_not: Option<String>,
@@ -46,54 +67,86 @@ struct Row {
 
 /// Runs the subcommand.
 pub fn kernels(args: &KernelArgs) -> Result<ExitCode> {
-    let rows = match args.gemm {
-        Some(shape) => ranked(&problem(args, shape)?, args),
-        None => listed(),
+    let info = hardware::cpu::info(args.threads.unwrap_or_else(|| hardware::cpu::info(1).cores));
+    let ranked = |(what, problem): (String, Problem)| (Some(what.clone()), ranked(what, &problem, &info, args));
+    let tables: Vec<(Option<String>, Vec<Row>)> = match wanted(args)? {
+        Some(problems) => problems.into_iter().map(ranked).collect(),
+        None => vec![(None, all().map(row).collect())],
     };
     if args.json {
-        print_json(&rows)?;
+        print_json(&tables.into_iter().flat_map(|(_, rows)| rows).collect::<Vec<_>>())?;
         return Ok(ExitCode::SUCCESS);
     }
-    let mut t = table(&["", "kernel", "family", "needs", "proof", "predicted us", "why not"]);
-    for r in &rows {
-        let mark = if r.picked { "->" } else { "" };
-        let time = r.predicted_us.map_or(String::new(), |v| format!("{v:.1}"));
-        let proof = format!("{:?}", r.proof).to_lowercase();
-        t.add_row([mark, r.kernel, &r.family, &r.needs, &proof, &time, r.why_not.as_deref().unwrap_or("")]);
+    for (what, rows) in &tables {
+        what.iter().for_each(|w| print(w));
+        show(rows);
     }
-    print(&t.to_string());
     Ok(ExitCode::SUCCESS)
 }
 
-/// The product's problem as the planner makes it.
-fn problem(args: &KernelArgs, shape: [usize; 3]) -> Result<Problem> {
-    let types = gemm_dtypes(&args.dtype)
-        .ok_or_else(|| Error::BadInput(format!("{:?} is not f32, f16, bf16, u8s8 or s8s8", args.dtype)))?;
-    let (model, a) = product(types, shape)?;
+/// The problems asked for, each with a name for people.
+fn wanted(args: &KernelArgs) -> Result<Option<Vec<(String, Problem)>>> {
+    let text = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+    if let Some(shape) = args.gemm {
+        let problem = problems::gemm(gemm_dtypes(&args.dtype)?, shape)?;
+        return Ok(Some(vec![(format!("gemm {} {}", text(&shape), args.dtype), problem)]));
+    }
+    if let Some(shape) = args.conv {
+        return Ok(Some(vec![(format!("conv {} f32", text(&shape)), problems::conv(shape)?)]));
+    }
+    let Some(path) = &args.model else { return Ok(None) };
+    let model = Model::open(path)?;
+    let inputs = inputs(&model, &args.inputs)?;
     let session = Session::new(&model, Options { threads: args.threads, ..Options::default() })?;
-    session.run(&[("a", a.view())])?;
-    session.problems().into_iter().next().ok_or_else(|| Error::BadInput("an empty product needs no kernel".into()))
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    session.run(&named)?;
+    let nodes = session.report().nodes;
+    let matches = |text: &str| args.node.as_deref().is_none_or(|n| text.contains(n));
+    let solved = nodes.iter().zip(session.problems()).filter(|(n, _)| matches(&n.name) || matches(&n.op));
+    let found: Vec<_> = solved.map(|(n, p)| (format!("node {} ({}) -> {}", n.name, n.op, n.output), p)).collect();
+    if found.is_empty() {
+        let names: Vec<&str> = nodes.iter().map(|n| n.name.as_str()).collect();
+        return Err(Error::BadInput(format!("no node that runs is called so; there are {}", names.join(", "))));
+    }
+    Ok(Some(found))
 }
 
-fn ranked(problem: &Problem, args: &KernelArgs) -> Vec<Row> {
-    let info = hardware::cpu::info(args.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get())));
-    let all = candidates(&info, problem, args.kernel.as_deref());
-    let best =
-        all.iter().filter_map(|c| c.verdict.as_ref().ok().map(|us| (*us, c.kernel.name))).min_by(|a, b| a.0.total_cmp(&b.0));
-    let row = |c: crate::kernel::Candidate| Row {
-        picked: best.is_some_and(|(_, name)| name == c.kernel.name),
+fn ranked(what: String, problem: &Problem, info: &DeviceInfo, args: &KernelArgs) -> Vec<Row> {
+    let wanted = args.kernel.as_deref();
+    let pick = choose(info, problem, wanted).ok().map(|c| c.kernel.name);
+    let row = |c: Candidate| Row {
+        problem: Some(what.clone()),
+        picked: pick == Some(c.kernel.name),
         predicted_us: c.verdict.as_ref().ok().copied(),
         why_not: c.verdict.err(),
-        ..describe(c.kernel)
+        ..row(c.kernel)
     };
-    all.into_iter().map(row).collect()
+    candidates(info, problem, wanted).into_iter().map(row).collect()
 }
 
-fn listed() -> Vec<Row> {
-    all().map(describe).collect()
+fn row(k: &'static KernelDef) -> Row {
+    Row {
+        problem: None,
+        kernel: k.name,
+        family: format!("{:?}", k.family).to_lowercase(),
+        device: k.device,
+        needs: k.needs.to_string(),
+        proof: k.proof,
+        picked: false,
+        predicted_us: None,
+        why_not: None,
+    }
 }
 
-fn describe(k: &'static crate::kernel::KernelDef) -> Row {
-    let family = format!("{:?}", k.family).to_lowercase();
-    Row { kernel: k.name, family, needs: k.needs.to_string(), proof: k.proof, picked: false, predicted_us: None, why_not: None }
+fn show(rows: &[Row]) {
+    let mut t = table(&["", "kernel", "family", "needs", "proof", "predicted us", "why not"]);
+    for r in rows {
+        let mark = if r.picked { "->" } else { "" };
+        let time = r.predicted_us.map_or(String::new(), |v| format!("{v:.1}"));
+        // Those that would do are beaten on time alone.
+        let slower = if r.predicted_us.is_some() && !r.picked { "slower" } else { "" };
+        let proof = format!("{:?}", r.proof).to_lowercase();
+        t.add_row([mark, r.kernel, &r.family, &r.needs, &proof, &time, r.why_not.as_deref().unwrap_or(slower)]);
+    }
+    print(&t.to_string());
 }

@@ -3,11 +3,16 @@
 pub mod args;
 pub mod bench;
 pub mod bench_gemm;
+pub mod inputs;
 pub mod inspect;
+pub mod interrupt;
 pub mod kernels;
+pub mod measurement;
 pub mod npz;
 pub mod output;
 pub mod probe;
+pub mod problems;
+pub mod progress;
 pub mod run;
 pub mod suite;
 pub mod trace;

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::{Inputs, Running};
-use super::output::{inputs, print, print_json, table};
-use super::{npz, trace};
+use super::inputs::inputs;
+use super::output::{print, print_json, table};
+use super::{npz, progress, trace};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::session::{Model, Outputs, Precision, Report, Session};
@@ -80,9 +81,9 @@ struct PrecisionLine {
 
 /// Runs the subcommand.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
-    let model = Model::open(&args.model)?;
+    let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;
-    let session = Session::new(&model, args.running.options(true))?;
+    let session = progress::loading(&args.model, || Session::new(&model, args.running.options(true)))?;
     let outputs = go(&session, &inputs)?;
     if let Some(path) = &args.outputs {
         npz::write(path, outputs.iter())?;
@@ -206,11 +207,12 @@ fn show(summary: &Summary) {
 
 /// A report for people.
 pub fn report_text(report: &Report) -> String {
-    let mut nodes = table(&["node", "operator", "kernel", "output", "time us", "GFLOP/s"]);
+    let mut nodes = table(&["node", "operator", "kernel", "output", "predicted us", "time us", "GFLOP/s"]);
     for n in &report.nodes {
+        let measured = n.measured_us.map_or(String::new(), |us| format!("{us:.1}"));
         let time = n.measured_us.unwrap_or(n.predicted_us);
         let rate = if n.flops > 0.0 { format!("{:.1}", n.flops / time.max(1e-3) / 1e3) } else { String::new() };
-        nodes.add_row([&n.name, &n.op, &n.kernel, &n.output, &format!("{time:.1}"), &rate]);
+        nodes.add_row([&n.name, &n.op, &n.kernel, &n.output, &format!("{:.1}", n.predicted_us), &measured, &rate]);
     }
     let total: f64 = report.nodes.iter().filter_map(|n| n.measured_us).sum();
     let mut text = nodes.to_string();

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use super::Peaks;
 
-/// Accumulators that are independent of each other, so that every unit is busy.
+/// Accumulators that are independent of each other, so that every unit is busy, where no instruction set is named.
 const LANES: usize = 256;
 /// Bytes read for the memory rate: beyond every cache.
 const READ_BYTES: usize = 64 << 20;
@@ -67,15 +67,24 @@ fn float_round(rounds: usize) -> f64 {
             return unsafe { float_avx2(rounds) };
         }
     }
-    float_loop(rounds, |a, b, c| a * b + c)
+    float_any(rounds)
 }
 
 /// # Safety
 /// The processor must have AVX-512 F.
 #[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f,fma")]
+#[target_feature(enable = "avx512f")]
 unsafe fn float_avx512(rounds: usize) -> f64 {
-    float_loop(rounds, |a: f32, b, c| a.mul_add(b, c))
+    use std::arch::x86_64::{_mm512_fmadd_ps, _mm512_set1_ps};
+    let (a, b) = (_mm512_set1_ps(black_box(0.999)), _mm512_set1_ps(black_box(0.001)));
+    let mut sums = [_mm512_set1_ps(1.0); 16];
+    for _ in 0..rounds {
+        for s in &mut sums {
+            *s = _mm512_fmadd_ps(*s, a, b);
+        }
+    }
+    black_box(sums);
+    2.0 * (rounds * 16 * 16) as f64
 }
 
 /// # Safety
@@ -83,26 +92,30 @@ unsafe fn float_avx512(rounds: usize) -> f64 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 unsafe fn float_avx2(rounds: usize) -> f64 {
+    use std::arch::x86_64::{_mm256_fmadd_ps, _mm256_set1_ps};
+    let (a, b) = (_mm256_set1_ps(black_box(0.999)), _mm256_set1_ps(black_box(0.001)));
     // Twelve registers of eight: the rest of the sixteen hold the factors.
-    float_chunk::<96>(rounds, |a: f32, b, c| a.mul_add(b, c))
-}
-
-#[inline(always)]
-fn float_loop(rounds: usize, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> f64 {
-    float_chunk::<LANES>(rounds, fma)
-}
-
-#[inline(always)]
-fn float_chunk<const N: usize>(rounds: usize, fma: impl Fn(f32, f32, f32) -> f32 + Copy) -> f64 {
-    let (a, b) = (black_box(0.999_f32), black_box(0.001_f32));
-    let mut sums = [1f32; N];
+    let mut sums = [_mm256_set1_ps(1.0); 12];
     for _ in 0..rounds {
         for s in &mut sums {
-            *s = fma(*s, a, b);
+            *s = _mm256_fmadd_ps(*s, a, b);
         }
     }
     black_box(sums);
-    2.0 * (rounds * N) as f64
+    2.0 * (rounds * 12 * 8) as f64
+}
+
+/// For every other processor: what the compiler makes of it.
+fn float_any(rounds: usize) -> f64 {
+    let (a, b) = (black_box(0.999_f32), black_box(0.001_f32));
+    let mut sums = [1f32; LANES];
+    for _ in 0..rounds {
+        for s in &mut sums {
+            *s = *s * a + b;
+        }
+    }
+    black_box(sums);
+    2.0 * (rounds * LANES) as f64
 }
 
 fn int_round(rounds: usize) -> f64 {
