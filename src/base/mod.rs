@@ -6,6 +6,7 @@ pub mod layout;
 mod lock;
 pub mod quant;
 pub mod random;
+pub mod round;
 pub mod shape;
 pub mod tensor;
 pub mod view;

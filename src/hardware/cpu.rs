@@ -81,11 +81,18 @@ fn fixed() -> &'static DeviceInfo {
 /// Peaks of `threads` threads before anything is measured.
 fn predicted(threads: usize) -> Peaks {
     let capabilities = capabilities();
-    // Two fused multiply-adds a cycle of eight or sixteen lanes, at 3 GHz.
-    let lanes = if capabilities.contains(Capabilities::AVX512) { 32.0 } else { 16.0 };
+    // Two fused multiply-adds a cycle of four, eight or sixteen lanes, at 3 GHz; so many 8-bit products for one of f32.
+    let (lanes, bytes) = match capabilities {
+        c if c.contains(Capabilities::AVX512_VNNI) => (32.0, 4.0),
+        c if c.contains(Capabilities::AVX512) => (32.0, 2.0),
+        c if c.contains(Capabilities::AVX_VNNI) => (16.0, 4.0),
+        c if c.contains(Capabilities::I8MM) => (8.0, 8.0),
+        c if c.contains(Capabilities::DOTPROD) => (8.0, 4.0),
+        c if c.contains(Capabilities::NEON) => (8.0, 1.0),
+        _ => (16.0, 2.0),
+    };
     let f32_gflops = 2.0 * lanes * 3.0 * threads as f64;
-    let vnni = capabilities.intersects(Capabilities::AVX512_VNNI | Capabilities::AVX_VNNI | Capabilities::DOTPROD);
-    Peaks { f32_gflops, int8_gops: f32_gflops * if vnni { 4.0 } else { 2.0 }, read_gbps: 15.0 }
+    Peaks { f32_gflops, int8_gops: f32_gflops * bytes, read_gbps: 15.0 }
 }
 
 /// This machine's CPU with `threads` threads for kernels. Its peaks are predictions; [`super::roofline::measure`] measures.

@@ -1,5 +1,7 @@
 //! What the machine can do.
 
+#[cfg(target_arch = "aarch64")]
+mod arm;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;

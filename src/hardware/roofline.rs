@@ -67,6 +67,11 @@ fn float_round(rounds: usize) -> f64 {
             return unsafe { float_avx2(rounds) };
         }
     }
+    #[cfg(target_arch = "aarch64")]
+    if std::arch::is_aarch64_feature_detected!("neon") {
+        // SAFETY: the processor has the instruction set.
+        return unsafe { super::arm::float_neon(rounds) };
+    }
     float_any(rounds)
 }
 
@@ -128,6 +133,23 @@ fn int_round(rounds: usize) -> f64 {
         if is_x86_feature_detected!("avx2") {
             // SAFETY: the processor has the instruction set.
             return unsafe { int_avx2(rounds) };
+        }
+    }
+    #[cfg(target_arch = "aarch64")]
+    {
+        use super::arm;
+        use std::arch::is_aarch64_feature_detected;
+        if is_aarch64_feature_detected!("i8mm") {
+            // SAFETY: the processor has the instruction set.
+            return unsafe { arm::int_i8mm(rounds) };
+        }
+        if is_aarch64_feature_detected!("dotprod") {
+            // SAFETY: the processor has the instruction set.
+            return unsafe { arm::int_dotprod(rounds) };
+        }
+        if is_aarch64_feature_detected!("neon") {
+            // SAFETY: the processor has the instruction set.
+            return unsafe { arm::int_neon(rounds) };
         }
     }
     let (a, mut sums) = (black_box(3i32), [0i32; 64]);

@@ -1,7 +1,7 @@
 //! A formula as a list of steps without repeats, and the f64 oracle.
 
 use super::formula::{Binary, Expr, Formula, Unary};
-use crate::base::DType;
+use crate::base::{DType, round};
 
 /// What a formula computes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -203,8 +203,8 @@ pub(super) fn cast(dtype: DType, x: f64) -> f64 {
     match dtype {
         DType::F64 => x,
         DType::F32 => x as f32 as f64,
-        DType::F16 => half::f16::from_f64(x).to_f64(),
-        DType::BF16 => half::bf16::from_f64(x).to_f64(),
+        DType::F16 => round::to_f16(x).to_f64(),
+        DType::BF16 => round::to_bf16(x).to_f64(),
         DType::Bool => (x != 0.0).into(),
         DType::I8 => x as i8 as f64,
         DType::U8 => x as u8 as f64,

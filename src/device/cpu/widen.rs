@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
-use crate::base::{DType, Element, TensorView, TensorViewMut};
+use crate::base::{DType, Element, TensorView, TensorViewMut, round};
 
 fn read<T: Element, U>(view: &TensorView, f: impl Fn(T) -> U) -> Vec<U> {
     view.slice::<T>().iter().map(|&v| f(v)).collect()
@@ -63,8 +63,8 @@ pub(super) fn from_f64(view: &mut TensorViewMut, values: &[f64]) {
     match view.dtype {
         DType::F32 => write(view, values, |v| v as f32),
         DType::F64 => write(view, values, |v| v),
-        DType::F16 => write(view, values, f16::from_f64),
-        DType::BF16 => write(view, values, bf16::from_f64),
+        DType::F16 => write(view, values, round::to_f16),
+        DType::BF16 => write(view, values, round::to_bf16),
         dtype => {
             let (lo, hi) = dtype.int_range().unwrap_or((0, 1));
             let ints: Vec<i128> = values.iter().map(|&v| (v as i128).clamp(lo.into(), hi.into())).collect();

@@ -1,7 +1,7 @@
 //! Operators that change shapes only, and values known from types.
 
 use super::scalar::onnx_dtype;
-use crate::base::{DType, Shape, Tensor};
+use crate::base::{DType, Shape, Tensor, round};
 use crate::error::Result;
 use crate::graph::{Attr, Lower, OpDef, Refusal, Site, Type};
 
@@ -170,8 +170,8 @@ fn range(site: &Site) -> Result<Vec<Tensor>, Refusal> {
         DType::I16 => Tensor::vector(&values.map(|v| v as i16).collect::<Vec<_>>()),
         DType::F64 => Tensor::vector(&values.collect::<Vec<_>>()),
         DType::F32 => Tensor::vector(&values.map(|v| v as f32).collect::<Vec<_>>()),
-        DType::F16 => Tensor::vector(&values.map(half::f16::from_f64).collect::<Vec<_>>()),
-        DType::BF16 => Tensor::vector(&values.map(half::bf16::from_f64).collect::<Vec<_>>()),
+        DType::F16 => Tensor::vector(&values.map(round::to_f16).collect::<Vec<_>>()),
+        DType::BF16 => Tensor::vector(&values.map(round::to_bf16).collect::<Vec<_>>()),
         other => return Err(site.unsupported(format!("a range of {other}")).into()),
     }])
 }

@@ -1,11 +1,9 @@
 //! Any matrix product or contraction, plainly: floats in f64, integers in i64.
 
-use half::{bf16, f16};
-
 use super::blocks::SEGMENT;
 use super::finish::{Finish, input, int_at, problem, real_at};
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
-use crate::base::{DType, TensorView};
+use crate::base::{DType, TensorView, round};
 use crate::device::cpu::{Call, CpuKernel, call};
 use crate::error::Result;
 use crate::graph::problem::gemm::{Contraction, Dynamic, GemmProblem, Quant};
@@ -33,8 +31,8 @@ fn run(call: &mut Call) -> Result<()> {
 /// Value of B as the problem wants it rounded.
 fn lowered(x: f64, to: DType) -> f64 {
     match to {
-        DType::F16 => f16::from_f64(x).to_f64(),
-        DType::BF16 => bf16::from_f64(x).to_f64(),
+        DType::F16 => round::to_f16(x).to_f64(),
+        DType::BF16 => round::to_bf16(x).to_f64(),
         _ => x,
     }
 }

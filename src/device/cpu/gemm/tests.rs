@@ -253,13 +253,17 @@ fn integer_products_are_exact() {
 
 #[test]
 fn extreme_bytes_do_not_saturate() {
-    for (a, b) in [(255u8, -128i8), (255, 127), (0, -128)] {
-        let inputs = [Some(Tensor::new([15, 1000], &[a; 15000]).unwrap()), Some(Tensor::new([1000, 33], &[b; 33000]).unwrap())];
-        let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
-        compare(&problem, &inputs, 0.0);
-        for kernel in usable(&problem) {
-            let out = run(kernel.name, &problem, &inputs, true).to_i64().unwrap();
-            assert!(out.iter().all(|&x| x == i64::from(a) * i64::from(b) * 1000), "{}", kernel.name);
+    // Depths that fill no group of K, and heights that fill no tile.
+    for (m, k) in [(1, 0), (15, 1), (14, 5), (13, 7), (3, 11), (2, 1000), (15, 1003)] {
+        for (a, b) in [(255u8, -128i8), (255, 127), (0, -128)] {
+            let inputs = [Tensor::new([m, k], &vec![a; m * k]).ok(), Tensor::new([k, 33], &vec![b; k * 33]).ok()];
+            let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
+            compare(&problem, &inputs, 0.0);
+            for kernel in usable(&problem) {
+                let out = run(kernel.name, &problem, &inputs, true).to_i64().unwrap();
+                assert_eq!(out.len(), m * 33);
+                assert!(out.iter().all(|&x| x == i64::from(a) * i64::from(b) * k as i64), "{} {m} {k}", kernel.name);
+            }
         }
     }
 }
