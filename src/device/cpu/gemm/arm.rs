@@ -51,9 +51,10 @@ static SQUARES: [DotTile; 6] = [squares::<1>, squares::<2>, squares::<3>, square
 /// # Safety
 /// As for [`tile::dot`].
 #[target_feature(enable = "neon,dotprod")]
-unsafe fn quads<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn quads<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<NeonSdot, R, N>(groups, a, b, c, c_step) }
+    unsafe { tile::dot::<NeonSdot, R, N>(groups, a, b, start, c, c_step) }
 }
 
 /// Pairs of columns of a panel.
@@ -64,10 +65,15 @@ const PAIRS: usize = 8;
 /// # Safety
 /// As for [`tile::dot`].
 #[target_feature(enable = "neon,i8mm")]
-unsafe fn squares<const ROWS: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn squares<const ROWS: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the caller's contract covers each access below.
     unsafe {
-        let mut sums = [[vdupq_n_s32(0); PAIRS]; 3];
+        let two = |pair: usize| {
+            let columns = vld1_s32(start.add(2 * pair));
+            vcombine_s32(columns, columns)
+        };
+        let mut sums = [std::array::from_fn::<_, PAIRS, _>(two); 3];
         for at in 0..groups {
             let (a, b) = (a.add(at * ROWS * 8), b.add(at * PAIRS * 16));
             let rows = [two_rows::<ROWS>(a, 0), two_rows::<ROWS>(a, 2), two_rows::<ROWS>(a, 4)];

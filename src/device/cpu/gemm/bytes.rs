@@ -1,11 +1,13 @@
 //! The exact 8-bit product: A u8 times B s8, summed in i32 without saturation. Other types and zero points come down to it:
 //! with `a' = a + 128` and `b' = b - 128` where the sign differs,
 //! `sum (a - za)(b - zb) = sum a'b' - za' colsum(b') - zb' rowsum(a') + K za' zb'`, modulo 2^32 and so exact whenever the result
-//! fits i32.
+//! fits i32. The tiles' sums start from the second term.
 
 use std::cell::RefCell;
+use std::ops::Range;
 
-use super::blocks::{Cut, SEGMENT, cut, each_task, heights, wide, with_buffer};
+use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights, wide, with_buffer};
+use super::interleave::interleave;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
@@ -64,36 +66,40 @@ pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 3
 /// As for [`tile::dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn avx2<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn avx2<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx2Dot, R, N>(groups, a, b, c, c_step) }
+    unsafe { tile::dot::<Avx2Dot, R, N>(groups, a, b, start, c, c_step) }
 }
 
 /// # Safety
 /// As for [`tile::dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,avxvnni")]
-unsafe fn avx_vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn avx_vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<AvxVnni, R, N>(groups, a, b, c, c_step) }
+    unsafe { tile::dot::<AvxVnni, R, N>(groups, a, b, start, c, c_step) }
 }
 
 /// # Safety
 /// As for [`tile::dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn avx512<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn avx512<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx512Dot, R, N>(groups, a, b, c, c_step) }
+    unsafe { tile::dot::<Avx512Dot, R, N>(groups, a, b, start, c, c_step) }
 }
 
 /// # Safety
 /// As for [`tile::dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
-unsafe fn vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, c: *mut i32, c_step: usize) {
+#[rustfmt::skip]
+unsafe fn vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx512Vnni, R, N>(groups, a, b, c, c_step) }
+    unsafe { tile::dot::<Avx512Vnni, R, N>(groups, a, b, start, c, c_step) }
 }
 
 impl Isa {
@@ -145,6 +151,29 @@ impl<'a> Weights<'a> {
     }
 }
 
+/// A, row by row, as unsigned bytes.
+#[derive(Clone, Copy)]
+pub enum Rows<'a> {
+    /// Element `(i, k)` at `a[i * row + k]`.
+    Strided {
+        /// The elements.
+        a: &'a [u8],
+        /// Step from row to row.
+        row: usize,
+    },
+    /// Writes all K elements of a row.
+    Each(&'a (dyn Fn(usize, &mut [u8]) + Sync)),
+}
+
+/// Zero points as packed: what the sums still have to be corrected for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Zeros {
+    /// That of all rows of A.
+    pub a: i32,
+    /// Whether [`Segment::row_sum`] is wanted: B's zero points are not all 0, or A's differ by row.
+    pub row_sums: bool,
+}
+
 /// A finished segment of one row.
 #[derive(Debug)]
 pub struct Segment<'a> {
@@ -152,26 +181,23 @@ pub struct Segment<'a> {
     pub row: usize,
     /// Its first column.
     pub column: usize,
-    /// `sum a'b'`, as packed; [`Segment::correct`] makes it the product.
+    /// `sum a'b' - za' colsum(b')` with the zero point of [`Zeros`].
     pub sums: &'a mut [i32],
-    /// Sum of the row of A, as u8.
+    /// Sum of the row of A as packed, where it is wanted.
     pub row_sum: i32,
-    /// What was taken from each element of A beside its zero point: 128 where the tiles take it as s8.
-    shift: i32,
 }
 
 impl Segment<'_> {
-    /// Corrects the sums for zero points, those of `a'` and `b'` (A's is one for the row; B's is read by column).
-    pub fn correct(&mut self, weights: &Weights, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
-        let k = weights.k as i32;
+    /// Corrects the sums for B's zero points as packed, by column, and for what the row's zero point `a_zero` is more than that
+    /// of [`Zeros`].
+    pub fn correct(&mut self, weights: &Weights, zeros: Zeros, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
+        let more = a_zero.wrapping_sub(zeros.a);
         let columns = &weights.sums[self.column..];
-        // Both terms of `by_row` move by as much when A is packed with another zero point.
-        let packed_zero = a_zero - self.shift;
-        let by_row = k.wrapping_mul(a_zero).wrapping_sub(self.row_sum);
+        let by_row = (weights.k as i32).wrapping_mul(a_zero).wrapping_sub(self.row_sum);
         wide(|| {
             for (j, (sum, &column)) in self.sums.iter_mut().zip(columns).enumerate() {
                 let fix = b_zero(self.column + j).wrapping_mul(by_row);
-                *sum = sum.wrapping_sub(packed_zero.wrapping_mul(column)).wrapping_add(fix);
+                *sum = sum.wrapping_sub(more.wrapping_mul(column)).wrapping_add(fix);
             }
         });
     }
@@ -179,96 +205,126 @@ impl Segment<'_> {
 
 thread_local! {
     static BLOCK: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-    static LINE: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+    static LINES: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+    static WIDENED: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
 }
 
-/// Writes `height` rows as `[group][height]`, and their sums. `row` writes all K elements of a row.
-fn pack_rows(isa: &Isa, first: usize, k: usize, out: &mut [u8], sums: &mut [i32], row: &(dyn Fn(usize, &mut [u8]) + Sync)) {
-    let height = sums.len();
-    if k == 0 {
-        return sums.fill(0);
-    }
-    let deep = k.next_multiple_of(isa.group);
-    with_buffer(&LINE, deep, |line| {
-        line[k..].fill(0);
-        for (r, sum) in sums.iter_mut().enumerate() {
-            row(first + r, &mut line[..k]);
-            *sum = wide(|| line[..k].iter().map(|&x| i32::from(x)).sum());
-            if isa.signed_a {
-                wide(|| line[..k].iter_mut().for_each(|x| *x ^= 0x80));
+impl Rows<'_> {
+    /// Rows `first..first + height` as `[group][height]`. Their sums, as u8, go to `sums` when it is not empty.
+    fn pack(&self, isa: &Isa, (first, height): (usize, usize), k: usize, out: &mut [u8], sums: &mut [i32]) {
+        let deep = k.next_multiple_of(isa.group);
+        if k == 0 {
+            return sums.fill(0);
+        }
+        let sum = |row: &[u8]| wide(|| row.iter().map(|&x| i32::from(x)).sum());
+        match *self {
+            Rows::Strided { a, row } if k == deep && !isa.signed_a => {
+                let a = &a[first * row..];
+                sums.iter_mut().enumerate().for_each(|(r, to)| *to = sum(&a[r * row..][..k]));
+                lay(isa, a, row, height, k, out);
             }
-            let each_four = |out: &mut [u8], group: usize, four: fn(&[u8]) -> [u8; 4]| {
-                let places = out.as_chunks_mut::<4>().0[r..].iter_mut().step_by(height);
-                places.zip(line.chunks_exact(group)).for_each(|(to, x)| *to = four(x));
-            };
-            match (isa.group, isa.a_bytes) {
-                (4, 1) if height == 1 => out.copy_from_slice(line),
-                (4, 1) => each_four(out, 4, |x| [x[0], x[1], x[2], x[3]]),
-                (2, 2) => each_four(out, 2, |x| [x[0], 0, x[1], 0]),
-                (1, 2) => {
-                    let places = out.as_chunks_mut::<2>().0[r..].iter_mut().step_by(height);
-                    places.zip(&*line).for_each(|(to, &x)| *to = [x, 0]);
+            _ => with_buffer(&LINES, height * deep, |lines| {
+                for (r, line) in lines.chunks_exact_mut(deep).enumerate() {
+                    let (line, rest) = line.split_at_mut(k);
+                    rest.fill(0);
+                    match *self {
+                        Rows::Strided { a, row } => line.copy_from_slice(&a[(first + r) * row..][..k]),
+                        Rows::Each(fill) => fill(first + r, line),
+                    }
+                    if let Some(to) = sums.get_mut(r) {
+                        *to = sum(line);
+                    }
+                    if isa.signed_a {
+                        wide(|| line.iter_mut().for_each(|x| *x ^= 0x80));
+                    }
                 }
-                (8, 1) => {
-                    let places = out.as_chunks_mut::<8>().0[r..].iter_mut().step_by(height);
-                    places.zip(line.as_chunks::<8>().0).for_each(|(to, x)| *to = *x);
-                }
-                _ => out[r..].iter_mut().step_by(height).zip(&*line).for_each(|(to, &x)| *to = x),
+                lay(isa, lines, deep, height, deep, out);
+            }),
+        }
+    }
+}
+
+/// Lays `height` rows of `deep` bytes, `step` apart, out as `[group][height]`.
+fn lay(isa: &Isa, rows: &[u8], step: usize, height: usize, deep: usize, out: &mut [u8]) {
+    if isa.a_bytes == 2 {
+        return with_buffer(&WIDENED, height * deep * 2, |wider| {
+            let wider: &mut [u16] = bytemuck::cast_slice_mut(wider);
+            for (line, row) in wider.chunks_exact_mut(deep).zip(rows.chunks(step)) {
+                wide(|| line.iter_mut().zip(row).for_each(|(to, &x)| *to = x.into()));
+            }
+            side_by_side(bytemuck::cast_slice(wider), 2 * deep, height, 2 * deep, isa.group * 2, out);
+        });
+    }
+    side_by_side(rows, step, height, deep, isa.group, out);
+}
+
+/// Units of `unit` bytes of `height` rows, `step` bytes apart and `bytes` long, as `[unit][height]`.
+fn side_by_side(rows: &[u8], step: usize, height: usize, bytes: usize, unit: usize, out: &mut [u8]) {
+    match unit {
+        _ if height == 1 => out.copy_from_slice(&rows[..bytes]),
+        4 => interleave(rows, step, height, bytes / 4, bytemuck::cast_slice_mut(out)),
+        _ => {
+            for (r, row) in rows.chunks(step).take(height).enumerate() {
+                let places = out.chunks_exact_mut(unit).skip(r).step_by(height);
+                places.zip(row[..bytes].chunks_exact(unit)).for_each(|(to, x)| to.copy_from_slice(x));
             }
         }
-    });
+    }
 }
 
-/// Computes `m` rows of `A x B` and calls `done` once for each segment of at most 256 columns, from several threads. `row` writes
-/// all K elements of a row of A.
-pub fn product(isa: &Isa, m: usize, row: &(dyn Fn(usize, &mut [u8]) + Sync), b: &Weights, done: &(dyn Fn(Segment) + Sync)) {
+/// Computes `m` rows of `A x B` and calls `done` once for each segment of at most 256 columns, from several threads.
+pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(dyn Fn(Segment) + Sync)) {
     assert!(isa.present(), "the processor lacks {}", isa.needs);
     let most = isa.tiles.len();
     let panels = b.n.div_ceil(isa.columns);
     let deep = b.k.next_multiple_of(isa.group);
     let row_bytes = deep * isa.a_bytes;
     let cut: Cut = cut(m, panels, most, row_bytes, m as f64 * b.n as f64 * b.k as f64);
+    let packed_zero = zeros.a.wrapping_sub(i32::from(isa.signed_a) << 7);
+    // Panels that stay in half of the second cache while row panels pass.
+    let group = (caches().l2_bytes / 2 / (deep * isa.columns).max(1)).clamp(1, SEGMENT / isa.columns);
     each_task(m, panels, cut, |rows, part| {
         let a_len = (rows.len() * row_bytes).next_multiple_of(64);
-        with_buffer(&BLOCK, a_len + rows.len() * (SEGMENT + 1) * 4, |buffer| {
+        let extra = rows.len() + (most + 1) * SEGMENT;
+        with_buffer(&BLOCK, a_len + extra * 4, |buffer| {
             let (packed, rest) = buffer.split_at_mut(a_len);
-            let (sums, row_sums) = bytemuck::cast_slice_mut::<u8, i32>(rest).split_at_mut(rows.len() * SEGMENT);
+            let (row_sums, rest) = bytemuck::cast_slice_mut::<u8, i32>(rest).split_at_mut(rows.len());
+            let (start, sums) = rest.split_at_mut(SEGMENT);
             for (first, height) in heights(rows.len(), most) {
                 let to = &mut packed[first * row_bytes..(first + height) * row_bytes];
-                pack_rows(isa, rows.start + first, b.k, to, &mut row_sums[first..first + height], row);
+                let sums = if zeros.row_sums { &mut row_sums[first..first + height] } else { &mut [] };
+                a.pack(isa, (rows.start + first, height), b.k, to, sums);
             }
-            let group = SEGMENT / isa.columns;
-            for start in part.clone().step_by(group) {
-                let columns = start..(start + group).min(part.end);
-                block(isa, rows.len(), packed, b, columns.clone(), sums);
+            for at in part.clone().step_by(group) {
+                let columns = at..(at + group).min(part.end);
                 let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
-                for (r, line) in sums.chunks_exact_mut(SEGMENT).enumerate() {
-                    let sums = &mut line[..to - from];
-                    done(Segment {
-                        row: rows.start + r,
-                        column: from,
-                        sums,
-                        row_sum: row_sums[r],
-                        shift: i32::from(isa.signed_a) << 7,
-                    });
+                start[to - from..].fill(0);
+                start.iter_mut().zip(&b.sums[from..to]).for_each(|(s, &c)| *s = packed_zero.wrapping_mul(c).wrapping_neg());
+                for (first, height) in heights(rows.len(), most) {
+                    let packed = &packed[first * row_bytes..(first + height) * row_bytes];
+                    row_panel(isa, height, packed, b, columns.clone(), start, sums);
+                    for (r, line) in sums.chunks_exact_mut(SEGMENT).take(height).enumerate() {
+                        let row_sum = if zeros.row_sums { row_sums[first + r] } else { 0 };
+                        done(Segment { row: rows.start + first + r, column: from, sums: &mut line[..to - from], row_sum });
+                    }
                 }
             }
         });
     });
 }
 
-/// Sums of a block of rows times some panels, [`SEGMENT`] apart.
-fn block(isa: &Isa, rows: usize, a: &[u8], b: &Weights, panels: std::ops::Range<usize>, sums: &mut [i32]) {
+/// Sums of one panel of rows times some panels of B, [`SEGMENT`] apart.
+fn row_panel(isa: &Isa, height: usize, a: &[u8], b: &Weights, panels: Range<usize>, start: &[i32], sums: &mut [i32]) {
     let deep = b.k.next_multiple_of(isa.group);
-    assert!(a.len() >= rows * deep * isa.a_bytes && sums.len() >= rows * SEGMENT && panels.len() * isa.columns <= SEGMENT);
-    for j in panels.clone() {
-        let panel = b.panels[j * deep * isa.columns..].as_ptr();
-        for (first, height) in heights(rows, isa.tiles.len()) {
-            let a = a[first * deep * isa.a_bytes..].as_ptr();
-            let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
-            // SAFETY: `product` saw that the instruction set is there; the asserts here and in `Weights::packed` bound A, B and
-            // the sums.
-            unsafe { isa.tiles[height - 1](deep / isa.group, a, panel, c, SEGMENT) };
+    let width = panels.len() * isa.columns;
+    assert!(a.len() >= height * deep * isa.a_bytes && sums.len() >= height * SEGMENT && width <= SEGMENT.min(start.len()));
+    for (i, j) in panels.enumerate() {
+        let (panel, at) = (b.panels[j * deep * isa.columns..].as_ptr(), i * isa.columns);
+        // SAFETY: `product` saw that the instruction set is there; the asserts here and in `Weights::packed` bound A, B, the
+        // start and the sums.
+        unsafe {
+            let tile = isa.tiles[height - 1];
+            tile(deep / isa.group, a.as_ptr(), panel, start[at..].as_ptr(), sums[at..].as_mut_ptr(), SEGMENT);
         }
     }
 }

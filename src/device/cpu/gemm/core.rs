@@ -5,12 +5,14 @@
 //! panel only.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::sync::OnceLock;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::blocks::{SEGMENT, caches, cut, each_task, heights, with_buffer};
+use super::blocks::{SEGMENT, caches, cut, each_task, heights, wide, with_buffer};
+use super::interleave::interleave;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
@@ -193,13 +195,20 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// Row `k` of panel `j`, and the step between its rows.
-    fn panel(&self, isa: &Isa, j: usize, k: usize) -> (*const u8, usize) {
+    /// What lies from row `k` of panel `j` on, and the step between its rows in elements.
+    fn panel(&self, isa: &Isa, j: usize, k: usize) -> (&[u8], usize) {
         let size = self.dtype.size_bytes();
         match self.tail {
-            Some(tail) if (j + 1) * isa.columns > self.n => (tail[k * isa.columns * size..].as_ptr(), isa.columns),
-            _ => (self.panels[(j * self.steps.1 + k * self.steps.0) * size..].as_ptr(), self.steps.0),
+            Some(tail) if (j + 1) * isa.columns > self.n => (&tail[k * isa.columns * size..], isa.columns),
+            _ => (&self.panels[(j * self.steps.1 + k * self.steps.0) * size..], self.steps.0),
         }
+    }
+
+    /// The same for packed panels of 16 bits, turned into f32: as many rows as `room` holds.
+    fn widened<'r>(&self, isa: &Isa, j: usize, k: usize, room: &'r mut [f32]) -> (&'r [u8], usize) {
+        let (panel, step) = self.panel(isa, j, k);
+        widen(self.dtype, &bytemuck::cast_slice(panel)[..room.len()], room);
+        (bytemuck::cast_slice(room), step)
     }
 }
 
@@ -225,34 +234,36 @@ impl Rows<'_> {
         match *self {
             _ if k == 0 => {}
             Rows::Strided { a, row, col: 1 } if height == 1 => out.copy_from_slice(&a[first * row..first * row + k]),
-            Rows::Strided { a, row, col } => {
-                for r in 0..height {
-                    let line = a[(first + r) * row..].iter().step_by(col.max(1)).take(k);
-                    if col == 0 {
-                        out[r..].iter_mut().step_by(height).for_each(|to| *to = a[(first + r) * row]);
-                        continue;
-                    }
-                    for (to, &x) in out[r..].iter_mut().step_by(height).zip(line) {
-                        *to = x;
-                    }
+            Rows::Strided { a, row, col: 1 } => side_by_side(&a[first * row..], row, height, k, out),
+            Rows::Strided { a, row, col: 0 } => {
+                for (r, to) in (0..height).cycle().zip(out) {
+                    *to = a[(first + r) * row];
                 }
             }
-            Rows::Each(fill) => with_buffer(&ROW, k * 4, |line| {
-                let line: &mut [f32] = bytemuck::cast_slice_mut(line);
+            Rows::Strided { a, row, col } => {
                 for r in 0..height {
-                    fill(first + r, line);
-                    for (to, &x) in out[r..].iter_mut().step_by(height).zip(&*line) {
-                        *to = x;
-                    }
+                    let line = a[(first + r) * row..].iter().step_by(col);
+                    out[r..].iter_mut().step_by(height).zip(line).for_each(|(to, &x)| *to = x);
                 }
+            }
+            Rows::Each(fill) => with_buffer(&LINES, height * k * 4, |lines| {
+                let lines: &mut [f32] = bytemuck::cast_slice_mut(lines);
+                lines.chunks_exact_mut(k).enumerate().for_each(|(r, line)| fill(first + r, line));
+                side_by_side(lines, k, height, k, out);
             }),
         }
     }
 }
 
+/// Rows of `k` elements, `step` apart, as `[k][height]`.
+fn side_by_side(a: &[f32], step: usize, height: usize, k: usize, out: &mut [f32]) {
+    interleave(bytemuck::cast_slice(a), step * 4, height, k, bytemuck::cast_slice_mut(out));
+}
+
 thread_local! {
     static BLOCK: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-    pub(super) static ROW: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+    static LINES: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
+    static PANEL: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
 }
 
 /// Computes `m` rows of `A x B` and calls `done(row, first column, sums)` once for each segment of at most 256 columns, from
@@ -261,7 +272,7 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, 
     assert!(isa.present(), "the processor lacks {}", isa.needs);
     let most = isa.tiles[0].len();
     let panels = b.n.div_ceil(isa.columns);
-    let cut = cut(m, panels, most, b.k * 4, 2.0 * m as f64 * b.n as f64 * b.k as f64);
+    let cut = cut(m, panels, most, depth(isa, m, b.k) * 4, 2.0 * m as f64 * b.n as f64 * b.k as f64);
     each_task(m, panels, cut, |rows, part| {
         let (a_len, c_len) = (rows.len() * b.k, rows.len() * SEGMENT);
         with_buffer(&BLOCK, (a_len.next_multiple_of(16) + c_len) * 4, |buffer| {
@@ -282,28 +293,53 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, 
     });
 }
 
+/// Elements of K of a block: of many rows, as many as keep a panel of B in the first cache; of few, as many as keep them there.
+fn depth(isa: &Isa, rows: usize, k: usize) -> usize {
+    let l1 = caches().l1d_bytes;
+    let most = if rows > isa.tiles[0].len() { l1 * 3 / 4 / (4 * isa.columns) } else { (l1 / 2 / (4 * rows.max(1))).max(256) };
+    k.div_ceil(k.div_ceil(most).max(1))
+}
+
 /// Sums of a block of rows times some panels, [`SEGMENT`] apart.
-fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: std::ops::Range<usize>, sums: &mut [f32]) {
+fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, sums: &mut [f32]) {
     if b.k == 0 {
         return sums.fill(0.0);
     }
-    let tiles = isa.tiles[b.store() as usize];
+    let most = isa.tiles[0].len();
     assert!(a.len() >= rows * b.k && sums.len() >= rows * SEGMENT && panels.len() * isa.columns <= SEGMENT);
-    let l1 = caches().l1d_bytes;
-    let depth = if rows > tiles.len() { l1 * 3 / 4 / (4 * isa.columns) } else { (l1 / 2 / (4 * rows)).max(256) };
-    let depth = b.k.div_ceil(b.k.div_ceil(depth));
-    for k in (0..b.k).step_by(depth) {
-        let deep = depth.min(b.k - k);
-        for j in panels.clone() {
-            let (panel, step) = b.panel(isa, j, k);
-            for (first, height) in heights(rows, tiles.len()) {
+    let depth = depth(isa, rows, b.k);
+    // Panels of 16 bits that several row panels pass are turned into f32 once.
+    let once = b.dtype != DType::F32 && rows > most;
+    let tiles = isa.tiles[if once { tile::F32 } else { b.store() } as usize];
+    with_buffer(&PANEL, if once { depth * isa.columns * 4 } else { 0 }, |room| {
+        let room: &mut [f32] = bytemuck::cast_slice_mut(room);
+        for (k, j) in (0..b.k).step_by(depth).flat_map(|k| panels.clone().map(move |j| (k, j))) {
+            let deep = depth.min(b.k - k);
+            let (panel, step) = if once { b.widened(isa, j, k, &mut room[..deep * isa.columns]) } else { b.panel(isa, j, k) };
+            for (first, height) in heights(rows, most) {
                 let a = a[first * b.k + k * height..].as_ptr();
                 let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
                 // SAFETY: `product` saw that the instruction set is there; the asserts here and where `Weights` is made bound
                 // A, B and the sums.
-                unsafe { tiles[height - 1](deep, a, panel, step, c, SEGMENT, k > 0) };
+                unsafe { tiles[height - 1](deep, a, panel.as_ptr(), step, c, SEGMENT, k > 0) };
             }
         }
+    });
+}
+
+/// Elements of f16 or bf16 as f32, in a form that vectorises: of f16, the exponent's bias is changed by a multiplication, which
+/// is exact for subnormal numbers too.
+pub fn widen(dtype: DType, from: &[u16], to: &mut [f32]) {
+    let f16 = |h: u16| {
+        let bits = u32::from(h & 0x7fff) << 13;
+        let special = if h & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
+        let value = f32::from_bits(bits) * f32::from_bits(0x7780_0000); // 2^112
+        f32::from_bits(value.to_bits() | special | u32::from(h & 0x8000) << 16)
+    };
+    let bf16 = |h: u16| f32::from_bits(u32::from(h) << 16);
+    match dtype {
+        DType::F16 => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = f16(h))),
+        _ => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = bf16(h))),
     }
 }
 

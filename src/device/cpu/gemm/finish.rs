@@ -1,5 +1,7 @@
 //! What happens to a finished row segment: scaling, addend, epilogue, store.
 
+use std::borrow::Cow;
+
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use smallvec::SmallVec;
@@ -215,8 +217,18 @@ impl<'a> Finish<'a> {
         program.run(&lanes, self.write(flat, x.len(), self.p.stored()));
     }
 
-    /// Takes exact integer sums of a row segment to the output. `b_scales` are those of B rounded while packing.
-    pub fn int_row(&self, batch: usize, row: usize, col: usize, sums: &mut [i32], a_scale: f32, b_scales: Option<&[f32]>) {
+    /// The scales of B's columns: one for all, or one for each. `rounded` are those of B rounded while packing.
+    pub fn column_scales<'s>(&self, batch: usize, rounded: Option<&'s [f32]>) -> Cow<'s, [f32]> {
+        let scale = self.p.quant.as_ref().and_then(|q| q.b_scale.as_ref());
+        match (rounded, scale) {
+            (Some(scales), _) => Cow::Borrowed(scales),
+            (None, Some(param)) if param.step != 0 => (0..self.p.n).map(|j| self.scale(Some(param), batch, j)).collect(),
+            (None, param) => Cow::Owned(vec![self.scale(param, batch, 0)]),
+        }
+    }
+
+    /// Takes exact integer sums of a row segment to the output, with B's scales from [`Finish::column_scales`].
+    pub fn int_row(&self, batch: usize, row: usize, col: usize, sums: &mut [i32], a_scale: f32, b_scales: &[f32]) {
         if let Some((c, view)) = self.c.filter(|(c, _)| c.dtype == DType::I32) {
             let at = self.p.offset(&c.batch, batch) + row * c.row + col * c.col;
             let c_step = c.col;
@@ -226,22 +238,16 @@ impl<'a> Finish<'a> {
         let Some(q) = self.p.quant.as_ref().filter(|_| self.p.out != DType::I32) else {
             return self.store_sums(batch, row, col, sums);
         };
-        let a_scale = a_scale * self.scale(&q.a_scale, batch, row) * self.p.alpha;
+        let a_scale = a_scale * self.scale(q.a_scale.as_ref(), batch, row) * self.p.alpha;
         let mut x = [0f32; super::blocks::SEGMENT];
         let x = &mut x[..sums.len()];
-        let out_scale = self.scale(&q.out_scale, batch, 0);
-        let factor = |j: usize| match b_scales {
-            Some(b) => a_scale * b[col + j],
-            None => a_scale * self.scale(&q.b_scale, batch, col + j),
-        };
-        if q.b_scale.as_ref().is_none_or(|s| s.step == 0) && b_scales.is_none() {
-            let factor = factor(0) / out_scale;
+        let out_scale = self.scale(q.out_scale.as_ref(), batch, 0);
+        if let [one] = *b_scales {
+            let factor = a_scale * one / out_scale;
             wide(|| x.iter_mut().zip(&*sums).for_each(|(v, &s)| *v = s as f32 * factor));
-        } else if let Some(b) = b_scales {
-            let b = &b[col..];
-            wide(|| x.iter_mut().zip(&*sums).zip(b).for_each(|((v, &s), &b)| *v = s as f32 * (a_scale * b)));
         } else {
-            x.iter_mut().zip(&*sums).enumerate().for_each(|(j, (v, &s))| *v = s as f32 * (factor(j) / out_scale));
+            let b = &b_scales[col..];
+            wide(|| x.iter_mut().zip(&*sums).zip(b).for_each(|((v, &s), &b)| *v = s as f32 * (a_scale * b / out_scale)));
         }
         match self.p.out.int_range() {
             None => self.scaled_row(batch, row, col, x),
@@ -262,22 +268,22 @@ impl<'a> Finish<'a> {
         let out = self.write(flat, sums.len(), self.p.out);
         match self.p.out {
             DType::I32 => bytemuck::cast_slice_mut::<u8, i32>(out).copy_from_slice(sums),
-            _ => out.iter_mut().zip(sums).for_each(|(o, &s)| *o = s as u8),
+            _ => wide(|| out.iter_mut().zip(sums).for_each(|(o, &s)| *o = s as u8)),
         }
     }
 
     /// A scale, 1 when left out.
-    pub fn scale(&self, param: &Option<Param>, batch: usize, i: usize) -> f32 {
+    fn scale(&self, param: Option<&Param>, batch: usize, i: usize) -> f32 {
         self.param(param, batch, i).map_or(1.0, |(view, at)| real_at(view, at) as f32)
     }
 
     /// A zero point, 0 when left out.
     pub fn zero(&self, param: &Option<Param>, batch: usize, i: usize) -> i32 {
-        self.param(param, batch, i).map_or(0, |(view, at)| int_at(view, at) as i32)
+        self.param(param.as_ref(), batch, i).map_or(0, |(view, at)| int_at(view, at) as i32)
     }
 
-    fn param(&self, param: &Option<Param>, batch: usize, i: usize) -> Option<(&TensorView<'a>, usize)> {
-        let p = param.as_ref()?;
+    fn param(&self, param: Option<&Param>, batch: usize, i: usize) -> Option<(&TensorView<'a>, usize)> {
+        let p = param?;
         let view = self.inputs.get(p.input)?.as_ref()?;
         Some((view, self.p.offset(&p.batch, batch) + i * p.step))
     }

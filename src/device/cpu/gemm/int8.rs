@@ -3,7 +3,7 @@
 #[cfg(target_arch = "aarch64")]
 use super::arm;
 use super::blocks::wide;
-use super::bytes::{self, Isa, Weights, packed_len};
+use super::bytes::{self, Isa, Rows, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
 use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;
@@ -12,7 +12,7 @@ use crate::base::{DType, Tensor, TensorView};
 use crate::device::cpu::{Call, CpuKernel, Packed};
 use crate::error::Result;
 use crate::graph::Problem;
-use crate::graph::problem::gemm::{Dynamic, GemmProblem, Quant};
+use crate::graph::problem::gemm::{Dynamic, GemmProblem, Param, Quant};
 use crate::hardware::DeviceInfo;
 
 pub(super) const PORTABLE: CpuKernel = CpuKernel {
@@ -168,36 +168,48 @@ fn product(
         match (q.dynamic, tensor) {
             (Some(Dynamic::RowI8), _) => round_row(p, a, place, scales[row], (0, -127, 127), 0x80, out),
             (Some(_), Some((scale, zero))) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
-            _ => {
-                let flip = if a.dtype == DType::I8 { 0x80 } else { 0 };
-                let from = a.bytes[place..].iter().step_by(p.a.col.max(1));
-                if p.a.col == 0 {
-                    out.fill(a.bytes[place] ^ flip);
-                } else {
-                    out.iter_mut().zip(from).for_each(|(to, &x)| *to = x ^ flip);
-                }
-            }
+            _ => stored_row(p, a, place, out),
         }
     };
+    let stored = q.dynamic.is_none() && a.dtype != DType::I8 && p.a.col == 1;
+    let rows = if stored { Rows::Strided { a: &a.bytes[at..], row: p.a.row } } else { Rows::Each(&fill) };
     let signed_a = a.dtype == DType::I8 || q.dynamic == Some(Dynamic::RowI8);
     let (a_shift, b_shift) = (if signed_a { 128 } else { 0 }, if p.b.dtype == DType::U8 { -128 } else { 0 });
+    let a_zero = |row: usize| a_shift + tensor.map_or(0, |(_, z)| i32::from(z)) + finish.zero(&q.a_zero, batch, row);
+    let b_zero = |column: usize| b_shift + finish.zero(&q.b_zero, batch, column);
+    let one_for_all = |zero: &Option<Param>| zero.as_ref().is_none_or(|z| z.step == 0);
+    let uniform = (one_for_all(&q.a_zero), one_for_all(&q.b_zero));
+    let settled = uniform == (true, true) && b_zero(0) == 0;
+    let zeros = Zeros { a: a_zero(0), row_sums: !settled };
+    let columns = finish.column_scales(batch, b_scales);
     let done = |mut segment: bytes::Segment| {
         let (row, column) = (segment.row, segment.column);
-        let a_zero = a_shift + tensor.map_or(0, |(_, z)| i32::from(z)) + finish.zero(&q.a_zero, batch, row);
-        if q.b_zero.as_ref().is_none_or(|z| z.step == 0) {
-            let zero = b_shift + finish.zero(&q.b_zero, batch, 0);
-            segment.correct(weights, a_zero, |_| zero);
-        } else {
-            segment.correct(weights, a_zero, |j| b_shift + finish.zero(&q.b_zero, batch, j));
+        match uniform {
+            _ if settled => {}
+            (_, true) => {
+                let zero = b_zero(0);
+                segment.correct(weights, zeros, a_zero(row), |_| zero);
+            }
+            _ => segment.correct(weights, zeros, a_zero(row), b_zero),
         }
         let a_scale = match (q.dynamic, tensor) {
             (Some(Dynamic::RowI8), _) => scales[row],
             (_, Some((scale, _))) => scale,
             _ => 1.0,
         };
-        finish.int_row(batch, row, column, segment.sums, a_scale, b_scales);
+        finish.int_row(batch, row, column, segment.sums, a_scale, &columns);
     };
-    bytes::product(isa, p.m, &fill, weights, &done);
+    bytes::product(isa, p.m, rows, weights, zeros, &done);
+}
+
+/// A row of an 8-bit A; s8 is moved to u8.
+fn stored_row(p: &GemmProblem, a: &TensorView, at: usize, out: &mut [u8]) {
+    let flip = if a.dtype == DType::I8 { 0x80 } else { 0 };
+    match p.a.col {
+        0 => out.fill(a.bytes[at] ^ flip),
+        1 => wide(|| out.iter_mut().zip(&a.bytes[at..]).for_each(|(to, &x)| *to = x ^ flip)),
+        step => out.iter_mut().zip(a.bytes[at..].iter().step_by(step)).for_each(|(to, &x)| *to = x ^ flip),
+    }
 }
 
 /// Largest magnitude of a row of A.

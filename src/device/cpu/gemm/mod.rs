@@ -15,6 +15,7 @@ pub mod bytes;
 pub mod core;
 mod finish;
 mod int8;
+mod interleave;
 mod real;
 mod reference;
 mod simd;

@@ -154,6 +154,9 @@ fn product(isa: &Isa, p: &GemmProblem, a: &TensorView, batch: usize, weights: &W
     let bits = &bytemuck::cast_slice::<u8, u16>(a.bytes)[at.min(a.numel())..];
     let half = a.dtype == DType::F16;
     let fill = |row: usize, out: &mut [f32]| {
+        if p.a.col == 1 {
+            return core::widen(a.dtype, &bits[row * p.a.row..][..p.k], out);
+        }
         for (k, to) in out.iter_mut().enumerate() {
             let bits = bits[row * p.a.row + k * p.a.col];
             *to = if half { f16::from_bits(bits).to_f32() } else { bf16::from_bits(bits).to_f32() };

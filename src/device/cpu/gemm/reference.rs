@@ -146,6 +146,7 @@ fn quantised(p: &GemmProblem, q: &Quant, (a, b): (&TensorView, &TensorView), bat
     let (values, a_scales, a_zero) = dynamic_a(p, q, a, batch);
     let at_b = p.offset(&p.b.batch, batch);
     let b_scales = (p.b.dtype == DType::F32).then(|| column_scales(p, b.slice::<f32>(), at_b));
+    let columns = finish.column_scales(batch, b_scales.as_deref());
     for row in 0..p.m {
         let a_zero = a_zero + i64::from(finish.zero(&q.a_zero, batch, row));
         for start in (0..p.n).step_by(SEGMENT) {
@@ -158,7 +159,7 @@ fn quantised(p: &GemmProblem, q: &Quant, (a, b): (&TensorView, &TensorView), bat
                 (0..p.k).map(|k| (values[row * p.k + k] - a_zero) * (b_at(k) - b_zero)).sum::<i64>() as i32
             };
             let mut sums: Vec<i32> = (start..(start + SEGMENT).min(p.n)).map(sum).collect();
-            finish.int_row(batch, row, start, &mut sums, a_scales[row], b_scales.as_deref());
+            finish.int_row(batch, row, start, &mut sums, a_scales[row], &columns);
         }
     }
 }

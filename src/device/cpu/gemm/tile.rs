@@ -8,8 +8,8 @@ use super::simd::{Dot, Real};
 /// One tile: `(k, a, b, b_step, c, c_step, accumulate)`; steps in elements, `b` is f32 or 16-bit storage as `STORE` says.
 pub type RealTile = unsafe fn(usize, *const f32, *const u8, usize, *mut f32, usize, bool);
 
-/// One tile of bytes: `(groups, a, b, c, c_step)`.
-pub type DotTile = unsafe fn(usize, *const u8, *const i8, *mut i32, usize);
+/// One tile of bytes: `(groups, a, b, start, c, c_step)`; sums start from `start`, one value a column.
+pub type DotTile = unsafe fn(usize, *const u8, *const i8, *const i32, *mut i32, usize);
 
 /// B stored as f32.
 pub const F32: u8 = 0;
@@ -92,19 +92,21 @@ unsafe fn real_step<V: Real, const ROWS: usize, const STORE: u8>(
 }
 
 /// # Safety
-/// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups * 2 * LANES` of B, `c`
-/// `ROWS` rows of two vectors `c_step` apart.
+/// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups * 2 * LANES` of B, `start`
+/// two vectors, `c` `ROWS` rows of two vectors `c_step` apart.
 #[inline(always)]
 pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize>(
     groups: usize,
     a: *const u8,
     b: *const i8,
+    start: *const i32,
     c: *mut i32,
     c_step: usize,
 ) {
     // SAFETY: the caller's contract covers each access below.
     unsafe {
         let mut sums = [[[V::zero(); 2]; ROWS]; SETS];
+        sums[0] = [[V::load(start), V::load(start.add(V::LANES))]; ROWS];
         let mut at = 0;
         while at + SETS <= groups {
             for (set, sums) in sums.iter_mut().enumerate() {

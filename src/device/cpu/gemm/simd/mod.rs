@@ -70,6 +70,8 @@ pub trait Dot: Copy {
     unsafe fn dot(self, a: Self, b: Self) -> Self;
     /// Sum.
     unsafe fn add(self, b: Self) -> Self;
+    /// Reads i32.
+    unsafe fn load(p: *const i32) -> Self;
     /// Writes i32.
     unsafe fn store(self, p: *mut i32);
     /// One group of K: adds `a[row] . b` to the sums of each row.

@@ -125,6 +125,7 @@ impl Dot for NeonDot {
     #[inline(always)] unsafe fn add(self, b: Self) -> Self {
         NeonDot(unsafe { [vaddq_s32(self.0[0], b.0[0]), vaddq_s32(self.0[1], b.0[1])] })
     }
+    #[inline(always)] unsafe fn load(p: *const i32) -> Self { NeonDot(unsafe { [vld1q_s32(p), vld1q_s32(p.add(4))] }) }
     #[inline(always)] unsafe fn store(self, p: *mut i32) { unsafe { vst1q_s32(p, self.0[0]); vst1q_s32(p.add(4), self.0[1]) } }
     const GROUP: usize = 1;
     const A_BYTES: usize = 2;
@@ -212,6 +213,7 @@ impl Dot for NeonSdot {
     #[inline(always)] unsafe fn add(self, b: Self) -> Self {
         NeonSdot(unsafe { [vaddq_s32(self.0[0], b.0[0]), vaddq_s32(self.0[1], b.0[1])] })
     }
+    #[inline(always)] unsafe fn load(p: *const i32) -> Self { NeonSdot(unsafe { [vld1q_s32(p), vld1q_s32(p.add(4))] }) }
     #[inline(always)] unsafe fn store(self, p: *mut i32) { unsafe { vst1q_s32(p, self.0[0]); vst1q_s32(p.add(4), self.0[1]) } }
     const GROUP: usize = 4;
     const A_BYTES: usize = 1;

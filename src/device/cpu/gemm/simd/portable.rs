@@ -77,6 +77,11 @@ impl Dot for PortableDot {
         PortableDot(std::array::from_fn(|i| self.0[i].wrapping_add(b.0[i])))
     }
     #[inline(always)]
+    unsafe fn load(p: *const i32) -> Self {
+        // SAFETY: valid for 8 elements by contract.
+        PortableDot(unsafe { p.cast::<[i32; 8]>().read_unaligned() })
+    }
+    #[inline(always)]
     unsafe fn store(self, p: *mut i32) {
         // SAFETY: valid for 8 elements by contract.
         unsafe { p.cast::<[i32; 8]>().write_unaligned(self.0) }

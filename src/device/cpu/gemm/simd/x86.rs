@@ -27,7 +27,7 @@ macro_rules! real {
 /// A vector type's [`Dot`] from its intrinsics.
 macro_rules! dot {
     ($t:ident, $n:literal, $group:literal, $a_bytes:literal; zero: $zero:expr, splat: $splat:ident, load $p:ident: $load:expr,
-     dot $s:ident, $a:ident, $b:ident: $dot:expr, add: $add:ident, store $q:ident, $v:ident: $store:expr) => {
+     dot $s:ident, $a:ident, $b:ident: $dot:expr, add: $add:ident, sums $r:ident: $sums:expr, store $q:ident, $v:ident: $store:expr) => {
         #[rustfmt::skip]
         #[allow(clippy::undocumented_unsafe_blocks)] // The trait's contract covers each intrinsic.
         impl Dot for $t {
@@ -39,6 +39,7 @@ macro_rules! dot {
             #[inline(always)] unsafe fn load_b($p: *const i8) -> Self { $t(unsafe { $load }) }
             #[inline(always)] unsafe fn dot(self, x: Self, y: Self) -> Self { let ($s, $a, $b) = (self.0, x.0, y.0); $t(unsafe { $dot }) }
             #[inline(always)] unsafe fn add(self, b: Self) -> Self { $t(unsafe { $add(self.0, b.0) }) }
+            #[inline(always)] unsafe fn load($r: *const i32) -> Self { $t(unsafe { $sums }) }
             #[inline(always)] unsafe fn store(self, $q: *mut i32) { let $v = self.0; unsafe { $store } }
         }
     };
@@ -76,16 +77,16 @@ fma: _mm512_fmadd_ps, add: _mm512_add_ps, store: _mm512_storeu_ps }
 dot! { Avx2Dot, 8, 2, 2; zero: _mm256_setzero_si256(), splat: _mm256_set1_epi32,
 load p: _mm256_cvtepi8_epi16(_mm_loadu_si128(p.cast())),
 dot s, a, b: _mm256_add_epi32(s, _mm256_madd_epi16(a, b)), add: _mm256_add_epi32,
-store p, v: _mm256_storeu_si256(p.cast(), v) }
+sums p: _mm256_loadu_si256(p.cast()), store p, v: _mm256_storeu_si256(p.cast(), v) }
 dot! { Avx512Dot, 16, 2, 2; zero: _mm512_setzero_si512(), splat: _mm512_set1_epi32,
 load p: _mm512_cvtepi8_epi16(_mm256_loadu_si256(p.cast())),
 dot s, a, b: _mm512_add_epi32(s, _mm512_madd_epi16(a, b)), add: _mm512_add_epi32,
-store p, v: _mm512_storeu_si512(p.cast(), v) }
+sums p: _mm512_loadu_si512(p.cast()), store p, v: _mm512_storeu_si512(p.cast(), v) }
 dot! { AvxVnni, 8, 4, 1; zero: _mm256_setzero_si256(), splat: _mm256_set1_epi32,
 load p: _mm256_loadu_si256(p.cast()),
 dot s, a, b: _mm256_dpbusd_avx_epi32(s, a, b), add: _mm256_add_epi32,
-store p, v: _mm256_storeu_si256(p.cast(), v) }
+sums p: _mm256_loadu_si256(p.cast()), store p, v: _mm256_storeu_si256(p.cast(), v) }
 dot! { Avx512Vnni, 16, 4, 1; zero: _mm512_setzero_si512(), splat: _mm512_set1_epi32,
 load p: _mm512_loadu_si512(p.cast()),
 dot s, a, b: _mm512_dpbusd_epi32(s, a, b), add: _mm512_add_epi32,
-store p, v: _mm512_storeu_si512(p.cast(), v) }
+sums p: _mm512_loadu_si512(p.cast()), store p, v: _mm512_storeu_si512(p.cast(), v) }
