@@ -68,6 +68,11 @@ impl Steps {
             Expr::Arg(i) => Step::Arg(*i),
             Expr::Constant(v) => Step::Constant(*v),
             Expr::Unary(op, a) => Step::Unary(*op, self.add(a)),
+            // The one power that models are full of.
+            Expr::Binary(Binary::Pow, a, b) if *b.0 == Expr::Constant(2.0) => {
+                let a = self.add(a);
+                Step::Binary(Binary::Mul, a, a)
+            }
             Expr::Binary(op, a, b) => Step::Binary(*op, self.add(a), self.add(b)),
             Expr::Select(c, a, b) => Step::Select(self.add(c), self.add(a), self.add(b)),
             Expr::Cast(d, a) => Step::Cast(*d, self.add(a)),
@@ -89,16 +94,45 @@ impl Steps {
             values.push(match *step {
                 Step::Arg(i) => args[i],
                 Step::Constant(v) => v,
-                Step::Unary(op, a) => unary(op, values[a]),
+                Step::Unary(op, a) => self.unary(op, values[a]),
                 Step::Binary(op, a, b) => self.binary(op, values[a], values[b]),
                 Step::Select(c, a, b) => values[if values[c] != 0.0 { a } else { b }],
-                Step::Cast(d, a) => cast(d, values[a]),
+                Step::Cast(d, a) => self.cast(d, values[a]),
             });
         }
         values.last().copied().unwrap_or(f64::NAN)
     }
 
-    fn binary(&self, op: Binary, a: f64, b: f64) -> f64 {
+    /// What storing `x` as `dtype` and loading it again gives in this domain: from integers, integers wrap; from floats,
+    /// they truncate and saturate. Exact for integers below 2^53.
+    pub fn cast(&self, dtype: DType, x: f64) -> f64 {
+        match (self.domain, dtype) {
+            (Domain::I64, DType::I8) => (x as i64 as i8).into(),
+            (Domain::I64, DType::U8) => (x as i64 as u8).into(),
+            (Domain::I64, DType::I16) => (x as i64 as i16).into(),
+            (Domain::I64, DType::U16) => (x as i64 as u16).into(),
+            (Domain::I64, DType::I32) => (x as i64 as i32).into(),
+            (Domain::I64, DType::U32) => (x as i64 as u32).into(),
+            (Domain::I64, d) if d != DType::Bool => x,
+            _ => cast(dtype, x),
+        }
+    }
+
+    /// What storing the result keeps.
+    pub fn stored(&self, x: f64) -> f64 {
+        match (self.domain, self.out) {
+            (Domain::I64, DType::U64) => (x as i64 as u64) as f64,
+            _ => self.cast(self.out, x),
+        }
+    }
+
+    /// Of integers: truncated.
+    pub(super) fn unary(&self, op: Unary, x: f64) -> f64 {
+        let y = unary(op, x);
+        if self.domain == Domain::I64 { y.trunc() } else { y }
+    }
+
+    pub(super) fn binary(&self, op: Binary, a: f64, b: f64) -> f64 {
         let truth = |t: bool| t.into();
         match op {
             Binary::Add => a + b,
@@ -126,6 +160,7 @@ impl Steps {
                     a.max(b)
                 }
             }
+            Binary::Pow if self.domain == Domain::I64 => a.powf(b).trunc(),
             Binary::Pow => a.powf(b),
             Binary::Rem => {
                 if b == 0.0 && self.domain == Domain::I64 {
@@ -138,7 +173,8 @@ impl Steps {
                 if b == 0.0 && self.domain == Domain::I64 {
                     0.0
                 } else {
-                    a - b * (a / b).floor()
+                    let r = a % b;
+                    if r != 0.0 && (r < 0.0) != (b < 0.0) { r + b } else { r }
                 }
             }
             Binary::Less => truth(a < b),
@@ -150,10 +186,15 @@ impl Steps {
             Binary::BitAnd => (a as i64 & b as i64) as f64,
             Binary::BitOr => (a as i64 | b as i64) as f64,
             Binary::BitXor => (a as i64 ^ b as i64) as f64,
-            Binary::ShiftLeft => ((a as i64) << (b as i64 & 63)) as f64,
-            Binary::ShiftRight => ((a as i64) >> (b as i64 & 63)) as f64,
+            Binary::ShiftLeft => shift(a, b, u64::checked_shl),
+            Binary::ShiftRight => shift(a, b, u64::checked_shr),
         }
     }
+}
+
+/// Of all 64 bits; 0 when they are shifted out.
+fn shift(a: f64, b: f64, by: fn(u64, u32) -> Option<u64>) -> f64 {
+    u32::try_from(b as i64).ok().and_then(|b| by(a as i64 as u64, b)).unwrap_or(0) as i64 as f64
 }
 
 fn unary(op: Unary, x: f64) -> f64 {

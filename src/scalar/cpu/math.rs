@@ -1,4 +1,39 @@
-//! f32 functions without branches, so that loops over them become vector code.
+//! f32 functions without branches, so that loops over them become vector code. No multiplication is fused with an addition
+//! here, so that other backends give the same bits.
+
+/// Of `e^r` for `|r| <= ln(2) / 2`: `1 + r + r^2 p(r)`.
+pub const EXP: [f32; 6] = [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 0.166_666_65, 0.5];
+/// Of `log(1 + m)` for `1 + m` in [sqrt(1/2), sqrt(2)): `m - m^2/2 + m^3 p(m)`.
+pub const LOG: [f32; 9] = [
+    7.037_683_6e-2,
+    -0.115_146_1,
+    0.116_769_98,
+    -0.124_201_41,
+    0.142_493_23,
+    -0.166_680_57,
+    0.200_007_15,
+    -0.249_999_94,
+    0.333_333_3,
+];
+/// Of tanh below 0.625: `x + x^3 p(x^2)`.
+pub const TANH: [f32; 5] = [-5.704_989e-3, 2.063_908_8e-2, -5.373_971_6e-2, 0.133_314_42, -0.333_332_8];
+/// Of erf below 0.5: `x p(x^2)`.
+pub const ERF_SMALL: [f32; 6] =
+    [-8.548_327e-4, 5.223_977_6e-3, -2.686_617_1e-2, 0.112_837_92, -0.376_126_4, std::f32::consts::FRAC_2_SQRT_PI];
+/// Of `(1 - erf(x)) e^(x^2) / t` for `t = 1 / (1 + 0.3275911 x)`. Abramowitz and Stegun 7.1.26.
+pub const ERF_LARGE: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_496_74, 0.254_829_6];
+/// ln 2 as the sum of two numbers, the first of few bits.
+pub const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
+
+/// The polynomial with these coefficients, the highest power's first.
+#[inline(always)]
+fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
+    let mut p = coefficients[0];
+    for c in &coefficients[1..] {
+        p = p * x + c;
+    }
+    p
+}
 
 /// `e^x` within 2 ulp; 0 below -103.97, infinity above 88.73, NaN for NaN.
 #[inline(always)]
@@ -7,14 +42,8 @@ pub fn exp(x: f32) -> f32 {
     let clamped = x.clamp(-104.0, 89.0);
     let shifted = clamped * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
-    let r = clamped - n * 0.693_359_4 - n * -2.121_944_4e-4;
-    let p = 1.987_569_1e-4_f32;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 0.166_666_65;
-    let p = p * r + 0.5;
-    let y = p * r * r + r + 1.0;
+    let r = clamped - n * LN_2[0] - n * LN_2[1];
+    let y = polynomial(EXP, r) * r * r + r + 1.0;
     // 2^n in two halves, so that results below the normal range come out right.
     let n = shifted.to_bits() as i32 - MAGIC.to_bits() as i32;
     let half = n >> 1;
@@ -30,20 +59,12 @@ pub fn log(x: f32) -> f32 {
     let bits = scaled.to_bits() as i32;
     // Mantissa in [sqrt(1/2), sqrt(2)).
     let e = (bits.wrapping_sub(0x3f35_04f3)) >> 23;
-    let m = f32::from_bits((bits - (e << 23)) as u32) - 1.0;
+    let m = f32::from_bits(bits.wrapping_sub(e << 23) as u32) - 1.0;
     let z = m * m;
-    let p = 7.037_683_6e-2_f32;
-    let p = p * m - 0.115_146_1;
-    let p = p * m + 0.116_769_98;
-    let p = p * m - 0.124_201_41;
-    let p = p * m + 0.142_493_23;
-    let p = p * m - 0.166_680_57;
-    let p = p * m + 0.200_007_15;
-    let p = p * m - 0.249_999_94;
-    let p = p * m + 0.333_333_3;
+    let p = polynomial(LOG, m);
     let e = e as f32 - if tiny { 23.0 } else { 0.0 };
-    let y = p * m * z + e * -2.121_944_4e-4 - 0.5 * z;
-    let y = m + y + e * 0.693_359_4;
+    let y = p * m * z + e * LN_2[1] - 0.5 * z;
+    let y = m + y + e * LN_2[0];
     if x > 0.0 {
         if x == f32::INFINITY { x } else { y }
     } else if x == 0.0 {
@@ -57,12 +78,7 @@ pub fn log(x: f32) -> f32 {
 #[inline(always)]
 pub fn tanh(x: f32) -> f32 {
     let z = x * x;
-    let p = -5.704_989e-3_f32;
-    let p = p * z + 2.063_908_8e-2;
-    let p = p * z - 5.373_971_6e-2;
-    let p = p * z + 0.133_314_42;
-    let p = p * z - 0.333_332_8;
-    let small = x + x * z * p;
+    let small = x + x * z * polynomial(TANH, z);
     let a = x.abs();
     let large = 1.0 - 2.0 / (exp(2.0 * a) + 1.0);
     let large = if x < 0.0 { -large } else { large };
@@ -80,15 +96,9 @@ pub fn tanh(x: f32) -> f32 {
 pub fn erf(x: f32) -> f32 {
     let a = x.abs();
     let z = x * x;
-    let p = -8.548_327e-4_f32;
-    let p = p * z + 5.223_977_6e-3;
-    let p = p * z - 2.686_617_1e-2;
-    let p = p * z + 0.112_837_92;
-    let p = p * z - 0.376_126_4;
-    let small = x * (p * z + std::f32::consts::FRAC_2_SQRT_PI);
-    // Abramowitz and Stegun 7.1.26.
+    let small = x * polynomial(ERF_SMALL, z);
     let t = 1.0 / (1.0 + 0.327_591_1 * a);
-    let q = ((((1.061_405_4 * t - 1.453_152) * t + 1.421_413_7) * t - 0.284_496_74) * t + 0.254_829_6) * t;
+    let q = polynomial(ERF_LARGE, t) * t;
     let large = 1.0 - q * exp(-z);
     let large = if x < 0.0 { -large } else { large };
     if a < 0.5 {

@@ -8,6 +8,8 @@ use crate::scalar::{Binary, Unary};
 pub(super) trait Number: bytemuck::Pod + PartialOrd {
     fn from_f64(x: f64) -> Self;
     fn from_i64(x: i64) -> Self;
+    /// Wrapping in i64.
+    fn from_u64(x: u64) -> Self;
     fn to_f64(self) -> f64;
     /// Saturating toward i64, truncating.
     fn to_i64(self) -> i64;
@@ -27,6 +29,10 @@ macro_rules! float_number {
             }
             #[inline(always)]
             fn from_i64(x: i64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn from_u64(x: u64) -> Self {
                 x as $t
             }
             #[inline(always)]
@@ -129,7 +135,8 @@ fn float_unary(op: Unary, x: f64) -> f64 {
         Unary::Asinh => x.asinh(),
         Unary::Acosh => x.acosh(),
         Unary::Atanh => x.atanh(),
-        Unary::Sign => f64::from(u8::from(x > 0.0)) - f64::from(u8::from(x < 0.0)),
+        Unary::Sign if x == 0.0 || x.is_nan() => x,
+        Unary::Sign => x.signum(),
         Unary::IsNan => x.is_nan().into(),
         Unary::IsPosInf => (x == f64::INFINITY).into(),
         Unary::IsNegInf => (x == f64::NEG_INFINITY).into(),
@@ -147,6 +154,10 @@ impl Number for i64 {
     #[inline(always)]
     fn from_i64(x: i64) -> Self {
         x
+    }
+    #[inline(always)]
+    fn from_u64(x: u64) -> Self {
+        x as i64
     }
     #[inline(always)]
     fn to_f64(self) -> f64 {

@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use half::{bf16, f16};
 
 use super::number::Number;
-use crate::base::{AlignedBytes, DType};
+use crate::base::{AlignedBytes, DType, round};
 use crate::scalar::steps::Step;
 use crate::scalar::{Binary, Domain, Steps, Unary};
 
@@ -193,7 +193,7 @@ fn load<T: Number>(dtype: DType, bytes: &[u8], out: &mut [T]) {
         DType::I32 => each(bytes, out, |x: i32| T::from_i64(x.into())),
         DType::U32 => each(bytes, out, |x: u32| T::from_i64(x.into())),
         DType::I64 => each(bytes, out, T::from_i64),
-        DType::U64 => each(bytes, out, |x: u64| T::from_i64(x as i64)),
+        DType::U64 => each(bytes, out, T::from_u64),
     }
 }
 
@@ -209,6 +209,8 @@ fn store<T: Number>(dtype: DType, values: &[T], bytes: &mut [u8]) {
     match dtype {
         DType::F32 => each(values, bytes, |x| x.to_f64() as f32),
         DType::F64 => each(values, bytes, |x| x.to_f64()),
+        DType::F16 if size_of::<T>() == 8 => each(values, bytes, |x| round::to_f16(x.to_f64())),
+        DType::BF16 if size_of::<T>() == 8 => each(values, bytes, |x| round::to_bf16(x.to_f64())),
         DType::F16 => each(values, bytes, |x| f16::from_f32(x.to_f64() as f32)),
         DType::BF16 => each(values, bytes, |x| bf16::from_f32(x.to_f64() as f32)),
         DType::Bool => each(values, bytes, |x| u8::from(x.is_true())),
