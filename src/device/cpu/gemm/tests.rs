@@ -8,7 +8,8 @@ use crate::graph::op::{Lower, Operand};
 use crate::graph::problem::{EpilogueSpec, Family};
 use crate::graph::{Attr, Node, Problem, Site, Type, find};
 use crate::hardware::cpu::info;
-use crate::kernel::{KernelDef, all};
+use crate::hardware::{Capabilities, DeviceInfo};
+use crate::kernel::{KernelDef, all, choose};
 use crate::scalar::{arg, constant};
 
 struct Random(u64);
@@ -266,6 +267,32 @@ fn extreme_bytes_do_not_saturate() {
             }
         }
     }
+}
+
+/// The int8 kernel chosen on a processor with these instruction sets.
+fn chosen(capabilities: Capabilities, wanted: Option<&str>) -> &'static str {
+    let inputs = [Tensor::new([64, 64], &[1u8; 4096]).ok(), Tensor::new([64, 64], &[1i8; 4096]).ok()];
+    let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
+    choose(&DeviceInfo { capabilities, ..info(1) }, &problem, wanted).unwrap().kernel.name
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_kernel_never_run_is_chosen_by_name_only() {
+    let both = Capabilities::AVX2 | Capabilities::AVX_VNNI;
+    assert_eq!(chosen(both, None), "cpu-avx2-int8-6x16");
+    assert_eq!(chosen(both, Some("avxvnni")), "cpu-avxvnni-int8-6x16");
+    assert_eq!(chosen(Capabilities::AVX2, Some("avxvnni")), "cpu-avx2-int8-6x16");
+}
+
+#[test]
+#[cfg(target_arch = "aarch64")]
+fn the_best_instruction_set_is_chosen() {
+    let (neon, dotprod) = (Capabilities::NEON, Capabilities::DOTPROD);
+    assert_eq!(chosen(neon | dotprod | Capabilities::I8MM, None), "cpu-i8mm-int8-6x16");
+    assert_eq!(chosen(neon | dotprod | Capabilities::I8MM, Some("dotprod")), "cpu-dotprod-int8-6x16");
+    assert_eq!(chosen(neon | dotprod, None), "cpu-dotprod-int8-6x16");
+    assert_eq!(chosen(neon, None), "cpu-neon-int8-6x16");
 }
 
 fn scale(x: f32) -> Option<Tensor> {
