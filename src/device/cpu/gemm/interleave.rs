@@ -10,47 +10,51 @@ pub(super) fn interleave(from: &[u8], step: usize, height: usize, units: usize, 
     }
     assert!(from.len() >= (height - 1) * step + 4 * units && out.len() >= height * units, "rows to interleave are too short");
     let mut row = 0;
+    let mut pass = |rows: usize, lay: Lay| {
+        while row + rows <= height {
+            // SAFETY: `rows` rows from `row` on lie inside both (asserted above); the instruction set was detected.
+            unsafe { lay(from.as_ptr().add(row * step), step, height, units, out.as_mut_ptr().add(row)) };
+            row += rows;
+        }
+    };
     #[cfg(target_arch = "x86_64")]
     {
-        let mut pass = |rows: usize, lay: unsafe fn(*const u8, usize, usize, usize, *mut u32)| {
-            while row + rows <= height {
-                // SAFETY: `rows` rows from `row` on lie inside both (asserted above); the instruction set was detected.
-                unsafe { lay(from.as_ptr().add(row * step), step, height, units, out.as_mut_ptr().add(row)) };
-                row += rows;
-            }
-        };
         if is_x86_feature_detected!("avx2") {
             pass(8, x86::eight);
         }
         pass(4, x86::four);
         pass(2, x86::two);
     }
-    while row < height {
-        let line = from[row * step..][..4 * units].as_chunks::<4>().0;
-        for (to, x) in out[row..].iter_mut().step_by(height).zip(line) {
-            *to = u32::from_ne_bytes(*x);
+    #[cfg(target_arch = "aarch64")]
+    pass(4, arm::four);
+    pass(1, |from, step, height, units, out| {
+        // SAFETY: as above.
+        unsafe { rest(1, 0, from, step, height, units, out) }
+    });
+}
+
+/// Some rows at a time: `(from, step, height, units, out)` as for [`interleave`].
+type Lay = unsafe fn(*const u8, usize, usize, usize, *mut u32);
+
+/// Units from `done` on, one by one.
+///
+/// # Safety
+/// `rows` rows of `units` units lie in `from`, `step` bytes apart; `out` has room for them, `height` units apart.
+unsafe fn rest(rows: usize, done: usize, from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+    for u in done..units {
+        for r in 0..rows {
+            // SAFETY: the caller's contract.
+            unsafe { *out.add(u * height + r) = from.add(r * step + 4 * u).cast::<u32>().read_unaligned() };
         }
-        row += 1;
     }
 }
 
-/// Eight, four and two rows at a time: `(from, step, height, units, out)` as for [`interleave`].
+/// Eight, four and two rows at a time.
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use std::arch::x86_64::*;
 
-    /// Units from `done` on, one by one.
-    ///
-    /// # Safety
-    /// `rows` rows of `units` units lie in `from`, `step` bytes apart; `out` has room for them, `height` units apart.
-    unsafe fn rest(rows: usize, done: usize, from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
-        for u in done..units {
-            for r in 0..rows {
-                // SAFETY: the caller's contract.
-                unsafe { *out.add(u * height + r) = from.add(r * step + 4 * u).cast::<u32>().read_unaligned() };
-            }
-        }
-    }
+    use super::rest;
 
     /// # Safety
     /// As for [`rest`]; the processor has AVX2.
@@ -122,6 +126,36 @@ mod x86 {
         }
         // SAFETY: the caller's contract.
         unsafe { rest(2, whole, from, step, height, units, out) }
+    }
+}
+
+/// Four rows at a time.
+#[cfg(target_arch = "aarch64")]
+mod arm {
+    use std::arch::aarch64::*;
+
+    use super::rest;
+
+    /// # Safety
+    /// As for [`rest`].
+    pub(super) unsafe fn four(from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+        let whole = units / 4 * 4;
+        for u in (0..whole).step_by(4) {
+            // SAFETY: four units of four rows lie inside both by the caller's contract; NEON is always there.
+            unsafe {
+                let x: [uint32x4_t; 4] = std::array::from_fn(|r| vreinterpretq_u32_u8(vld1q_u8(from.add(r * step + 4 * u))));
+                let (a, b) = (vzip1q_u32(x[0], x[1]), vzip2q_u32(x[0], x[1]));
+                let (c, d) = (vzip1q_u32(x[2], x[3]), vzip2q_u32(x[2], x[3]));
+                for (i, (x, y)) in [(a, c), (b, d)].into_iter().enumerate() {
+                    let (x, y) = (vreinterpretq_u64_u32(x), vreinterpretq_u64_u32(y));
+                    let to = out.add((u + 2 * i) * height);
+                    vst1q_u32(to, vreinterpretq_u32_u64(vzip1q_u64(x, y)));
+                    vst1q_u32(to.add(height), vreinterpretq_u32_u64(vzip2q_u64(x, y)));
+                }
+            }
+        }
+        // SAFETY: the caller's contract.
+        unsafe { rest(4, whole, from, step, height, units, out) }
     }
 }
 
