@@ -1,0 +1,77 @@
+//! The machine's devices, and one kernel of one device run on one problem.
+
+use std::sync::Arc;
+
+use halfbyte::base::{DType, Shape, Tensor};
+use halfbyte::device::api::{Bindings, Command, CommandList, Device, Place, Slot};
+use halfbyte::device::cpu::{CpuDevice, device::find};
+use halfbyte::graph::{Problem, Type};
+use halfbyte::hardware::DeviceKind;
+use halfbyte::kernel::{self, KernelDef};
+
+/// Every device that runs kernels here. Another backend joins by a row.
+pub fn all() -> Vec<Box<dyn Device>> {
+    vec![Box::new(CpuDevice::new(Some(2)).unwrap())]
+}
+
+/// The device's kernels that take the problem, chosen by name: also those that the chooser would not pick.
+pub fn kernels(device: &dyn Device, problem: &Problem) -> Vec<&'static KernelDef> {
+    let here = device.info();
+    kernel::all()
+        .filter(|k| k.family == problem.family() && k.device == here.kind && here.capabilities.contains(k.needs))
+        .filter(|k| (k.accepts)(problem).is_ok())
+        .collect()
+}
+
+/// One launch. Inputs whose number is in `constant` are made ready ahead.
+pub fn launch(
+    device: &dyn Device,
+    kernel: &'static KernelDef,
+    problem: &Problem,
+    inputs: &[Option<Tensor>],
+    constant: &[usize],
+    outputs: &[Type],
+) -> Vec<Tensor> {
+    let constants: Vec<_> = (0..inputs.len()).map(|i| inputs[i].clone().filter(|_| constant.contains(&i))).collect();
+    let prepared = device.prepare(kernel, problem, &constants).unwrap();
+    let scratch = match kernel.device {
+        DeviceKind::Cpu => (find(kernel.name).unwrap().scratch_bytes)(problem, device.info()),
+        _ => 0,
+    };
+    let ty = |t: &Tensor| Type::new(t.dtype(), t.shape().clone());
+    let input = |(i, t): (usize, &Option<Tensor>)| {
+        let t = t.as_ref()?;
+        let place = if constant.contains(&i) { Place::Constant(t.clone()) } else { Place::Input(i) };
+        Some(Slot { place, ty: ty(t) })
+    };
+    let command = Command {
+        kernel,
+        problem: Arc::new(problem.clone()),
+        prepared: Some(Arc::new(prepared)),
+        inputs: inputs.iter().enumerate().map(input).collect(),
+        outputs: outputs.iter().enumerate().map(|(i, t)| Some(Slot { place: Place::Output(i), ty: t.clone() })).collect(),
+        scratch: (0, scratch),
+        cost_us: 0.0,
+    };
+    let mut arena = device.reserve(scratch).unwrap();
+    let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch }).unwrap();
+    let none = Tensor::zeros(DType::U8, Shape::from([0])).unwrap();
+    let aligned: Vec<Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none).aligned()).collect();
+    let views: Vec<_> = aligned.iter().map(Tensor::view).collect();
+    let mut results: Vec<Tensor> = outputs.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone()).unwrap()).collect();
+    {
+        let mut written: Vec<_> = results.iter_mut().map(Tensor::view_mut).collect();
+        let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile: false };
+        let ticket = device.submit(&recorded, bindings).unwrap_or_else(|e| panic!("{}: {e} for {problem:?}", kernel.name));
+        device.wait(ticket).unwrap();
+    }
+    device.release(arena);
+    results
+}
+
+/// The plain reference's outputs: exact up to f64's own rounding when the problem's types are f64.
+pub fn reference(problem: &Problem, inputs: &[Option<Tensor>], outputs: &[Type]) -> Vec<Tensor> {
+    let cpu = CpuDevice::new(Some(1)).unwrap();
+    let plain = kernels(&cpu, problem).into_iter().find(|k| k.name.starts_with("cpu-any")).expect("each family has one");
+    launch(&cpu, plain, problem, inputs, &[], outputs)
+}

@@ -1,0 +1,261 @@
+//! Matrix products and convolutions.
+
+use halfbyte::base::{DType, Tensor};
+use halfbyte::graph::problem::conv::ConvQuant;
+use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem};
+use halfbyte::graph::{Attr, Lower, Node, Operand, Problem, Site, Type, find};
+use halfbyte::scalar::bounds::Range;
+use halfbyte::scalar::{arg, constant};
+
+use super::check::*;
+use super::device::reference;
+use super::formulas::Random;
+
+fn lower(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem {
+    let mut node = Node::new("", op, 17, vec![None; inputs.len()], vec![None]);
+    node.attrs = attrs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
+    let operand = |t: &Tensor| Operand { ty: Type::new(t.dtype(), t.shape().clone()), value: None };
+    let operands: Vec<Option<Operand>> = inputs.iter().map(|t| t.as_ref().map(operand)).collect();
+    let Lower::Family(lower) = find("", op).unwrap().lower else { panic!("{op} is of no family") };
+    lower(&Site { node: &node, inputs: &operands }, &[]).unwrap()
+}
+
+fn gemm(problem: &Problem) -> &GemmProblem {
+    let Problem::Gemm(p) = problem else { panic!("no matrix product: {problem:?}") };
+    p
+}
+
+/// Every result as f64 and the sum of its terms' magnitudes, by the reference.
+fn sums(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> [Vec<f64>; 2] {
+    let positive: Vec<(&str, Attr)> =
+        attrs.iter().map(|(name, v)| (*name, if let Attr::Float(v) = v { Attr::Float(v.abs()) } else { v.clone() })).collect();
+    let [values, magnitudes] = exact(inputs);
+    [(attrs, values), (&positive, magnitudes)].map(|(attrs, inputs)| {
+        let problem = lower(op, attrs, &inputs);
+        reference(&problem, &inputs, &[Type::new(DType::F64, gemm(&problem).shape.clone())])[0].to_f64()
+    })
+}
+
+const EXTENTS: [usize; 14] = [0, 1, 2, 3, 7, 8, 13, 16, 29, 33, 65, 130, 257, 300];
+
+fn product(r: &mut Random, dtype: DType, [m, n, k]: [usize; 3]) -> usize {
+    let inputs = [Some(random(r, dtype, &[m, k])), Some(random(r, dtype, &[k, n]))];
+    let problem = lower("MatMul", &[], &inputs);
+    let [values, magnitudes] = sums("MatMul", &[], &inputs);
+    let allowed = rounded(&around(&values, |i| gamma(k + 1) * magnitudes[i]), dtype);
+    each_kernel(&problem, &inputs, &[1], Type::new(dtype, [m, n]), &allowed)
+}
+
+#[test]
+fn float_products() {
+    let mut r = Random(7);
+    let mut runs = 0;
+    for _ in 0..24 {
+        let shape = std::array::from_fn(|_| EXTENTS[r.below(EXTENTS.len())]);
+        runs += [DType::F32, DType::F16, DType::BF16].map(|d| product(&mut r, d, shape)).iter().sum::<usize>();
+    }
+    for shape in [[1, 40, 8192], [5, 33, 4096], [64, 64, 2500], [90, 130, 700]] {
+        runs += product(&mut r, DType::F32, shape);
+    }
+    println!("{runs} runs");
+    assert!(runs >= 24 * 3 * 2);
+}
+
+#[test]
+fn transposed_scaled_products_with_addends() {
+    let mut r = Random(10);
+    for i in 0..32 {
+        let (ta, tb) = (i & 1, i >> 1 & 1);
+        let [m, n, k] = std::array::from_fn(|_| 1 + r.below(40));
+        let (a, b) = (if ta == 1 { [k, m] } else { [m, k] }, if tb == 1 { [n, k] } else { [k, n] });
+        let c = &[vec![m, n], vec![n], vec![m, 1], vec![]][i % 4];
+        let inputs = [&a[..], &b, c].map(|shape| Some(random(&mut r, DType::F32, shape)));
+        let flag = |v: usize| Attr::Int(v as i64);
+        let scale = |v: f32| Attr::Float(v);
+        let beta = if i < 16 { 1.0 } else { -2.0 };
+        let attrs = [("transA", flag(ta)), ("transB", flag(tb)), ("alpha", scale(0.3)), ("beta", scale(beta))];
+        let [values, magnitudes] = sums("Gemm", &attrs, &inputs);
+        let allowed = rounded(&around(&values, |i| gamma(k + 4) * magnitudes[i]), DType::F32);
+        each_kernel(&lower("Gemm", &attrs, &inputs), &inputs, &[1], Type::new(DType::F32, [m, n]), &allowed);
+    }
+}
+
+#[test]
+fn epilogues_of_products() {
+    let mut r = Random(11);
+    let sum = || arg(0) + arg(1);
+    let formulas = [
+        (arg(0) + arg(1)).max(constant(0.0)),
+        sum(),
+        (arg(0) * constant(2.0) - arg(1)).tanh(),
+        sum().sigmoid() * arg(0),
+        (sum() * 0.1).exp(),
+        (sum() / 8.0).round().cast(DType::I8),
+    ];
+    for (i, formula) in formulas.iter().cycle().take(24).enumerate() {
+        let out = if i % 6 == 5 { DType::I8 } else { [DType::F32, DType::F16][i / 6 % 2] };
+        let [m, n, k] = std::array::from_fn(|_| 1 + r.below(200));
+        let mut inputs = vec![Some(random(&mut r, DType::F32, &[m, k])), Some(random(&mut r, DType::F32, &[k, n]))];
+        let [values, magnitudes] = sums("MatMul", &[], &inputs);
+        let operand = random(&mut r, DType::F32, &[if i % 2 == 0 { 1 } else { m }, n]);
+        let each = operand.to_f64();
+        let each: Vec<f64> = (0..m * n).map(|at| each[at % each.len()]).collect();
+        let mut problem = lower("MatMul", &[], &inputs);
+        let operands = vec![Type::new(DType::F32, operand.shape().clone())];
+        inputs.push(Some(operand));
+        problem.with_epilogue(EpilogueSpec { formula: formula.clone(), operands, out }).unwrap();
+        let sums = around(&values, |i| gamma(k + 1) * magnitudes[i]);
+        let allowed = stored(&sums, formula, &[(DType::F32, each)], out);
+        each_kernel(&problem, &inputs, &[1], Type::new(out, [m, n]), &allowed);
+    }
+}
+
+/// `sum (a - a_zero) (b - b_zero)` in i64.
+fn integer_product(inputs: &[Option<Tensor>], [m, n, k]: [usize; 3]) -> Vec<Range> {
+    let ints = |i: usize| inputs[i].as_ref().map(|t| t.to_i64().unwrap());
+    let (a, b) = (ints(0).unwrap(), ints(1).unwrap());
+    let zero = |z: &Option<Vec<i64>>, i: usize| z.as_ref().map_or(0, |z| z[i % z.len()]);
+    let (za, zb) = (ints(2), ints(3));
+    let mut sums = Vec::new();
+    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+        let (za, zb) = (zero(&za, i), zero(&zb, j));
+        sums.push((0..k).map(|l| (a[i * k + l] - za) * (b[l * n + j] - zb)).sum::<i64>() as i32);
+    }
+    sums.into_iter().map(|s| Range::point(s.into())).collect()
+}
+
+#[test]
+fn integer_products_are_exact() {
+    let mut r = Random(12);
+    for i in 0..36 {
+        let [m, n, k] = std::array::from_fn(|_| EXTENTS[r.below(EXTENTS.len())]);
+        let [m, n, k] = if i % 9 == 0 { [m.min(17), n.min(40), 8192] } else { [m.min(130), n.min(130), k] };
+        let (ta, tb) = ([DType::U8, DType::I8][i & 1], [DType::U8, DType::I8][i >> 1 & 1]);
+        let (rows, columns) = if i >> 2 & 1 == 1 { (vec![m], vec![n]) } else { (vec![], vec![1]) };
+        let inputs = [
+            Some(random(&mut r, ta, &[m, k])),
+            Some(random(&mut r, tb, &[k, n])),
+            (i % 3 > 0).then(|| random(&mut r, ta, &rows)),
+            (i % 5 > 0).then(|| random(&mut r, tb, &columns)),
+        ];
+        let want = integer_product(&inputs, [m, n, k]);
+        let problem = lower("MatMulInteger", &[], &inputs);
+        assert!(each_kernel(&problem, &inputs, &[1], Type::new(DType::I32, [m, n]), &want) >= 2);
+    }
+    // Sums that saturate where pairs are added in 16 bits.
+    for (a, b) in [(255.0, -128.0), (255.0, 127.0), (0.0, -128.0)] {
+        let shape = [15, 33, 1000];
+        let inputs =
+            [Some(tensor(DType::U8, &[15, 1000], &[a; 15_000])), Some(tensor(DType::I8, &[1000, 33], &[b; 33_000])), None, None];
+        let want = integer_product(&inputs, shape);
+        each_kernel(&lower("MatMulInteger", &[], &inputs), &inputs, &[1], Type::new(DType::I32, [15, 33]), &want);
+    }
+}
+
+fn geometry(r: &mut Random, transposed: bool) -> ConvProblem {
+    let rank = 1 + r.below(2);
+    let depthwise = r.below(3) == 0;
+    let [groups, cg, mg] = if depthwise { [1 + r.below(7), 1, 1] } else { [1 + r.below(3), 1 + r.below(20), 1 + r.below(30)] };
+    let pick = |r: &mut Random, n: usize| (0..rank).map(|_| 1 + r.below(n)).collect::<Vec<_>>();
+    let (kernel, strides, dilations) = (pick(r, 5), pick(r, 3), pick(r, 2));
+    let input: Vec<usize> = (0..rank).map(|i| (kernel[i] - 1) * dilations[i] + 1 + r.below(30)).collect();
+    let pads: Vec<i64> = (0..rank).map(|_| r.below(3) as i64).collect();
+    let output = (0..rank).map(|i| {
+        let extent = (kernel[i] - 1) * dilations[i] + 1;
+        if transposed {
+            ((input[i] - 1) * strides[i] + extent).saturating_sub(pads[i] as usize).max(1)
+        } else {
+            (input[i] + pads[i] as usize - extent) / strides[i] + 1
+        }
+    });
+    let output = output.collect();
+    ConvProblem {
+        n: r.below(3),
+        c: groups * cg,
+        m: groups * mg,
+        groups,
+        input,
+        output,
+        kernel,
+        strides,
+        dilations,
+        pads,
+        transposed,
+        x: DType::F32,
+        w: DType::F32,
+        y: DType::F32,
+        x_at: 0,
+        w_at: 1,
+        b_at: Some(2),
+        own_inputs: 3,
+        quant: None,
+        epilogue: None,
+    }
+}
+
+fn operands(r: &mut Random, p: &ConvProblem) -> Vec<Option<Tensor>> {
+    let x: Vec<usize> = [p.n, p.c].into_iter().chain(p.input.iter().copied()).collect();
+    let w = if p.transposed { [p.c, p.m / p.groups] } else { [p.m, p.c / p.groups] };
+    let w: Vec<usize> = w.into_iter().chain(p.kernel.iter().copied()).collect();
+    vec![Some(random(r, p.x, &x)), Some(random(r, p.w, &w)), Some(random(r, DType::F32, &[p.m]))]
+}
+
+/// The same convolution of f64 by the reference.
+fn convolved(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<f64> {
+    let [x, w, y] = [DType::F64; 3];
+    let wide = ConvProblem { x, w, y, quant: None, epilogue: None, ..p.clone() };
+    reference(&Problem::Conv(wide), inputs, &[Type::new(DType::F64, p.out_shape())])[0].to_f64()
+}
+
+#[test]
+fn float_convolutions() {
+    let mut r = Random(77);
+    for round in 0..80 {
+        let mut p = geometry(&mut r, round % 4 == 3);
+        let mut inputs = operands(&mut r, &p);
+        let [values, magnitudes] = exact(&inputs).map(|i| convolved(&p, &i));
+        let terms = p.c / p.groups * p.kernel.iter().product::<usize>() + 1;
+        let sums = around(&values, |i| gamma(terms + 1) * magnitudes[i]);
+        let allowed = if round % 2 == 0 {
+            let pixels: usize = p.output.iter().product();
+            let by_channel: Vec<usize> = std::iter::once(p.m).chain(p.output.iter().map(|_| 1)).collect();
+            let [full, channel] = [&p.out_shape()[..], &by_channel].map(|s| random(&mut r, DType::F32, s));
+            let channels = channel.to_f64();
+            let each: Vec<f64> = (0..sums.len()).map(|i| channels[i / pixels % p.m]).collect();
+            let formula = (arg(0) + arg(1)).tanh() * arg(2);
+            let given = [(DType::F32, full.to_f64()), (DType::F32, each)];
+            let operands = [&full, &channel].map(|t| Type::new(DType::F32, t.shape().clone())).to_vec();
+            inputs.extend([Some(full), Some(channel)]);
+            p.epilogue = Some(EpilogueSpec { formula: formula.clone(), operands, out: DType::F32 });
+            stored(&sums, &formula, &given, DType::F32)
+        } else {
+            rounded(&sums, DType::F32)
+        };
+        let out = Type::new(DType::F32, p.out_shape());
+        each_kernel(&Problem::Conv(p), &inputs, &[1, 2], out, &allowed);
+    }
+}
+
+#[test]
+fn integer_convolutions_are_exact() {
+    let mut r = Random(5);
+    for round in 0..40 {
+        let mut p = geometry(&mut r, false);
+        (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);
+        (p.y, p.b_at, p.own_inputs) = (DType::I32, None, 4);
+        p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: Some(3), requantize: None });
+        let mut inputs = operands(&mut r, &p);
+        inputs[2] = Some(random(&mut r, p.x, &[]));
+        inputs.push(Some(random(&mut r, p.w, &[p.m])));
+        // Padding is the zero point, which is 0 once it is taken off.
+        let zero = inputs[2].as_ref().unwrap().to_f64()[0];
+        let zeros = inputs[3].as_ref().unwrap().to_f64();
+        let w = inputs[1].as_ref().unwrap();
+        let own = w.numel() / p.m;
+        let moved: Vec<f64> = w.to_f64().iter().enumerate().map(|(i, v)| v - zeros[i / own]).collect();
+        let plain = [mapped(&inputs[0], |v| v - zero), Some(tensor(DType::F64, w.shape(), &moved))];
+        let want: Vec<Range> = convolved(&p, &plain).into_iter().map(Range::point).collect();
+        let out = Type::new(DType::I32, p.out_shape());
+        each_kernel(&Problem::Conv(p), &inputs, &[1, 3], out, &want);
+    }
+}

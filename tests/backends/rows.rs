@@ -1,0 +1,342 @@
+//! Reductions, softmax, normalisations, attention, pooling, movements and elementwise work.
+
+use halfbyte::base::{DType, Shape, Tensor};
+use halfbyte::graph::problem::attend::{Attention, HeadLayout, Scores};
+use halfbyte::graph::problem::pool::Pooling;
+use halfbyte::graph::problem::reduce::{Affine, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
+use halfbyte::graph::problem::{AttendProblem, MoveProblem, PoolProblem, ReduceProblem, ScalarProblem};
+use halfbyte::graph::{Problem, Type};
+use halfbyte::scalar::bounds::{Range, enclose};
+use halfbyte::scalar::{Formula, Steps, arg};
+
+use super::check::*;
+use super::device::reference;
+use super::formulas::Random;
+
+const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
+
+fn reduce(x: &Type, kind: &ReduceKind, out: DType) -> Problem {
+    Problem::Reduce(ReduceProblem { x: x.clone(), out: vec![out], kind: kind.clone() })
+}
+
+/// The reduction of f64 by the reference.
+fn reduced(x: &Tensor, others: &[Option<Tensor>], kind: &ReduceKind, out: &Shape) -> Vec<f64> {
+    let x = mapped(&Some(x.clone()), |v| v);
+    let problem = reduce(&Type::new(DType::F64, x.as_ref().unwrap().shape().clone()), kind, DType::F64);
+    let inputs: Vec<_> = [x].into_iter().chain(others.iter().cloned()).collect();
+    reference(&problem, &inputs, &[Type::new(DType::F64, out.clone())])[0].to_f64()
+}
+
+/// The sum that a fold is made of, its terms' magnitudes, and the formula that ends it.
+fn parts(fold: Fold, n: usize) -> (Fold, Fold, Formula) {
+    match fold {
+        Fold::Mean => (Fold::Sum, Fold::L1, arg(0) / n as f64),
+        Fold::L2 => (Fold::SumSquare, Fold::SumSquare, arg(0).sqrt()),
+        Fold::LogSum => (Fold::Sum, Fold::L1, arg(0).log()),
+        Fold::Sum => (Fold::Sum, Fold::L1, arg(0)),
+        other => (other, other, arg(0)),
+    }
+}
+
+#[test]
+fn folds() {
+    let mut r = Random(7);
+    let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::L1, Fold::L2, Fold::LogSum, Fold::SumSquare];
+    for (shape, axes) in [
+        ([3, 5, 7], vec![2]),
+        ([3, 70, 65], vec![1]),
+        ([200, 3, 1], vec![0]),
+        ([2, 40, 33], vec![1, 2]),
+        ([2, 3, 4], vec![]),
+        ([2, 0, 3], vec![1]),
+        ([0, 4, 3], vec![1]),
+        ([64, 2, 600], vec![2]),
+        ([1, 3, 8192], vec![2]),
+    ] {
+        let shape = Shape::from(shape);
+        let out: Shape = shape.iter().enumerate().map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect();
+        let n: usize = axes.iter().map(|&a| shape[a]).product();
+        for (dtype, fold) in FLOATS.into_iter().flat_map(|d| folds.map(|f| (d, f))) {
+            let mut x = random(&mut r, dtype, &shape);
+            if fold == Fold::LogSum {
+                x = tensor(dtype, &shape, &x.to_f64().iter().map(|v| v.abs()).collect::<Vec<_>>());
+            }
+            let kind = |fold| ReduceKind::Fold { fold, groups: Groups::new(&shape, &axes) };
+            let (sum, terms, end) = parts(fold, n);
+            let [values, magnitudes] = [sum, terms].map(|f| reduced(&x, &[], &kind(f), &out));
+            let exact = matches!(fold, Fold::Max | Fold::Min);
+            let ranges = if exact {
+                values.iter().map(|&v| Range::point(v)).collect()
+            } else {
+                around(&values, |i| gamma(n + 1) * magnitudes[i])
+            };
+            let problem = reduce(&Type::new(dtype, shape.clone()), &kind(fold), dtype);
+            each_kernel(&problem, &[Some(x)], &[], Type::new(dtype, out.clone()), &stored(&ranges, &end, &[], dtype));
+        }
+    }
+}
+
+/// What a softmax may give: `exp` is within 2 ulp of its rounded argument, and gives 0 below -87.3.
+fn shares(x: &[f64], rows: Rows, kind: SoftmaxKind) -> Vec<Range> {
+    let mut allowed = vec![Range::point(0.0); x.len()];
+    for row in 0..rows.count() {
+        let places: Vec<usize> = (0..rows.len).map(|i| rows.start(row) + i * rows.inner).collect();
+        let most = places.iter().map(|&i| x[i]).fold(f64::NEG_INFINITY, f64::max);
+        let below: Vec<f64> = places.iter().map(|&i| x[i] - most).collect();
+        let sum: f64 = below.iter().map(|d| d.exp()).sum();
+        // Of e^d: |d| u from the subtraction, 4 u from exp. Of the sum: the mean of that, and of n additions.
+        let of = |d: f64| if d.is_infinite() { 0.0 } else { (d.abs() + 4.0) * U };
+        let of_sum = below.iter().map(|&d| d.exp() / sum * of(d)).sum::<f64>() + gamma(rows.len) + rows.len as f64 * 1.3e-38;
+        for (&i, &d) in places.iter().zip(&below) {
+            let log = d - sum.ln();
+            allowed[i] = match kind {
+                _ if sum.is_nan() => Range::point(f64::NAN),
+                SoftmaxKind::LogSoftmax => Range::around(log, 2.0 * (of(d) + of_sum) + 8.0 * U * (log.abs() + sum.ln())),
+                _ => Range::around(d.exp() / sum, d.exp() / sum * 1.01 * (of(d) + of_sum + 2.0 * U) + 1.3e-38),
+            };
+        }
+    }
+    allowed
+}
+
+#[test]
+fn softmax() {
+    let mut r = Random(9);
+    for (shape, axis) in [([4, 9, 33], 2), ([2, 9, 70], 1), ([130, 3, 5], 0), ([3, 0, 2], 1), ([0, 2, 2], 2), ([3, 2, 8192], 2)] {
+        let shape = Shape::from(shape);
+        let rows = Rows::along(&shape, axis);
+        for (dtype, spread, extreme) in FLOATS.into_iter().flat_map(|d| [(d, 1.0, false), (d, 40.0, false), (d, 1.0, true)]) {
+            let mut values: Vec<f64> = random(&mut r, dtype, &shape).to_f64().iter().map(|v| v * spread).collect();
+            for (i, v) in [f64::NEG_INFINITY, f64::INFINITY, f64::NAN].into_iter().enumerate().filter(|_| extreme) {
+                if let Some(x) = values.get_mut(i * 67) {
+                    *x = v;
+                }
+            }
+            let x = tensor(dtype, &shape, &values);
+            for kind in [SoftmaxKind::Softmax, SoftmaxKind::LogSoftmax] {
+                let allowed = rounded(&shares(&x.to_f64(), rows, kind), dtype);
+                let problem = reduce(&Type::new(dtype, shape.clone()), &ReduceKind::Softmax { rows, kind }, dtype);
+                each_kernel(&problem, &[Some(x.clone())], &[], Type::new(dtype, shape.clone()), &allowed);
+            }
+        }
+    }
+}
+
+/// What a normalised row may hold, by the errors of mean, deviations, variance and factor in turn.
+fn normalised(x: &[f64], center: bool, epsilon: f64, scale: &[f64], bias: &[f64]) -> Vec<Range> {
+    let n = x.len() as f64;
+    let mean = if center { x.iter().sum::<f64>() / n } else { 0.0 };
+    let of_mean = if center { gamma(x.len() + 1) * x.iter().map(|v| v.abs()).sum::<f64>() / n } else { 0.0 };
+    let d: Vec<f64> = x.iter().map(|v| v - mean).collect();
+    let of_d: Vec<f64> = d.iter().map(|d| of_mean + U * (d.abs() + of_mean)).collect();
+    let variance = d.iter().map(|d| d * d).sum::<f64>() / n;
+    let of_squares = d.iter().zip(&of_d).map(|(d, e)| 2.0 * d.abs() * e + e * e).sum::<f64>() / n;
+    let of_variance = of_squares + gamma(x.len() + 2) * (variance + of_squares) + U * (variance + epsilon);
+    let inverse = 1.0 / (variance + epsilon).sqrt();
+    let of_inverse = of_variance / (variance + epsilon) + 4.0 * U;
+    let one = |j: usize| {
+        let y = d[j] * inverse * scale[j];
+        let off = of_d[j] * inverse * scale[j].abs() + y.abs() * of_inverse;
+        Range::around(y + bias[j], 1.01 * off + 4.0 * U * (y.abs() + bias[j].abs()))
+    };
+    (0..x.len()).map(one).collect()
+}
+
+#[test]
+fn normalisations() {
+    let mut r = Random(11);
+    for (rows, len) in [(5, 33), (64, 384), (0, 8), (3, 8192), (7, 1)] {
+        for (dtype, center) in FLOATS.into_iter().flat_map(|d| [(d, true), (d, false)]) {
+            let shape = [rows, len];
+            let factors = Type::new(DType::F32, [len]);
+            let affine = Affine { period: 1, per_row: len, inner: 1, shape: Shape::from([len]) };
+            let (epsilon, skip) = (1e-5, false);
+            let (scale, bias) = (Some(factors.clone()), Some(factors));
+            let kind = ReduceKind::Normalize(Normalize { rows, len, center, epsilon, scale, bias, affine, skip });
+            let [x, scale, bias] =
+                [(dtype, &shape[..]), (DType::F32, &[len]), (DType::F32, &[len])].map(|(d, s)| random(&mut r, d, s));
+            let (values, s, b) = (x.to_f64(), scale.to_f64(), bias.to_f64());
+            let ranges: Vec<Range> =
+                values.chunks(len).flat_map(|row| normalised(row, center, f64::from(epsilon), &s, &b)).collect();
+            let problem = reduce(&Type::new(dtype, shape), &kind, dtype);
+            let inputs = [Some(x), Some(scale), Some(bias)];
+            each_kernel(&problem, &inputs, &[], Type::new(dtype, shape), &rounded(&ranges, dtype));
+        }
+    }
+}
+
+fn attention(p: Attention) -> Problem {
+    Problem::Attend(AttendProblem::Attention(p))
+}
+
+/// What attention may give: scores are off by their products' rounding, shares by twice the largest of that and their own
+/// exponentials', results by the shares' and the last product's.
+fn attended(p: &Attention, inputs: &[Option<Tensor>]) -> Vec<Range> {
+    let shape = Type::new(DType::F64, [p.batch * p.q_heads * p.q_len * p.v_head_size]);
+    let scores = Type::new(DType::F64, [p.batch, p.q_heads, p.q_len, p.keys()]);
+    let none = Type::new(DType::F64, [p.batch, p.kv_heads, p.keys(), p.head_size]);
+    let values = Type::new(DType::F64, [p.batch, p.kv_heads, p.keys(), p.v_head_size]);
+    let outputs = [shape, none, values, scores];
+    let wide = Attention { dtype: DType::F64, scores: Scores::Raw, ..p.clone() };
+    let [mut exact, mut magnitudes] = exact(inputs);
+    for i in [3, 6] {
+        (exact[i], magnitudes[i]) = (inputs[i].clone(), inputs[i].clone());
+    }
+    let plain = Attention { mask: None, causal: false, valid: false, softcap: 0.0, ..wide.clone() };
+    let largest = reference(&attention(plain), &magnitudes, &outputs)[3].to_f64().into_iter().fold(0.0, f64::max);
+    let mask = inputs[3].as_ref().filter(|t| t.dtype() == DType::F32);
+    let mask = mask.map_or(0.0, |t| t.to_f64().iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs())));
+    let of_score = gamma(p.head_size + 2) * largest + 16.0 * U * f64::from(p.softcap) + U * (largest + mask);
+    let of_share = 4.0 * of_score + (2.0 * (largest + mask) + 8.0) * U + gamma(p.keys() + 2);
+    let y = reference(&attention(wide.clone()), &exact, &outputs)[0].to_f64();
+    exact[2] = magnitudes[2].clone();
+    let terms = reference(&attention(wide), &exact, &outputs)[0].to_f64();
+    around(&y, |i| 1.01 * (of_share + gamma(p.keys() + 2)) * terms[i])
+}
+
+#[test]
+fn attention_heads() {
+    let mut r = Random(3);
+    let shapes = [[1, 1, 1, 1, 1, 1, 1], [2, 4, 2, 5, 7, 6, 9], [1, 3, 3, 37, 65, 32, 32], [2, 2, 1, 3, 0, 4, 4]];
+    let variants = [(0.0, false, None, false), (1.5, true, None, false), (0.0, true, None, true)];
+    let masks = [Some(DType::Bool), Some(DType::F32)].map(|m| (0.0, false, m, false));
+    let layouts = [(HeadLayout::HeadsFirst, false), (HeadLayout::TokensFirst, false), (HeadLayout::HeadsFirst, true)];
+    for (shape, (layout, k_transposed)) in shapes.iter().flat_map(|s| layouts.map(|l| (*s, l))) {
+        for (softcap, causal, mask, valid) in variants.into_iter().chain(masks) {
+            let [batch, q_heads, kv_heads, q_len, kv_len, head_size, v_head_size] = shape;
+            let dtype = FLOATS[r.below(3)];
+            let (past_len, scale, scores, mask_keys) = (0, 0.3, Scores::Raw, kv_len);
+            let mask = mask.map(|d| Type::new(d, [batch, q_heads, q_len, kv_len]));
+            let p = Attention {
+                dtype,
+                layout,
+                batch,
+                q_heads,
+                kv_heads,
+                q_len,
+                kv_len,
+                past_len,
+                head_size,
+                v_head_size,
+                k_transposed,
+                scale,
+                softcap,
+                causal,
+                mask,
+                mask_keys,
+                valid,
+                scores,
+            };
+            let (q, kv) = (batch * q_heads * q_len, batch * kv_heads * kv_len);
+            let sizes = [q * head_size, kv * head_size, kv * v_head_size];
+            let mut inputs: Vec<_> = sizes.iter().map(|&n| Some(random(&mut r, dtype, &[n]))).collect();
+            inputs.resize(7, None);
+            inputs[3] = p.mask.as_ref().map(|t| random(&mut r, t.dtype, &t.shape));
+            inputs[6] = valid.then(|| Tensor::vector(&(0..batch).map(|b| 2 * b as i64).collect::<Vec<_>>()));
+            let allowed = rounded(&attended(&p, &inputs), dtype);
+            let out = Type::new(dtype, [q * v_head_size]);
+            each_kernel(&attention(p), &inputs, &[], out, &allowed);
+        }
+    }
+}
+
+/// Each window's taps as positions of a plane, and how many there are counting padding.
+fn windows(p: &PoolProblem) -> Vec<(Vec<usize>, usize)> {
+    let mut all = Vec::new();
+    for (oy, ox) in (0..p.output[0]).flat_map(|y| (0..p.output[1]).map(move |x| (y, x))) {
+        let (mut taps, mut counted) = (Vec::new(), 0);
+        for (ky, kx) in (0..p.kernel[0]).flat_map(|y| (0..p.kernel[1]).map(move |x| (y, x))) {
+            let at = |o: usize, k: usize, a: usize| (o * p.strides[a] + k * p.dilations[a]) as i64 - p.pads[a];
+            let (y, x) = (at(oy, ky, 0), at(ox, kx, 1));
+            let within = |v: i64, a: usize, end: i64| v < p.input[a] as i64 + end;
+            counted += usize::from(within(y, 0, p.pads_end[0]) && within(x, 1, p.pads_end[1]));
+            if y >= 0 && x >= 0 && within(y, 0, 0) && within(x, 1, 0) {
+                taps.push(y as usize * p.input[1] + x as usize);
+            }
+        }
+        all.push((taps, counted));
+    }
+    all
+}
+
+#[test]
+fn pools() {
+    let mut r = Random(21);
+    for round in 0..40 {
+        let mut pick = |n: usize| [1 + r.below(n), 1 + r.below(n)].to_vec();
+        let (kernel, strides, dilations) = (pick(4), pick(3), pick(2));
+        let input: Vec<usize> = (0..2).map(|a| (kernel[a] - 1) * dilations[a] + 1 + r.below(20)).collect();
+        let pads: Vec<i64> = (0..2).map(|a| r.below(kernel[a]) as i64).collect();
+        let extent = |a: usize| input[a] + 2 * pads[a] as usize - (kernel[a] - 1) * dilations[a] - 1;
+        let output = (0..2).map(|a| extent(a) / strides[a] + 1).collect();
+        let pooling = match round % 3 {
+            0 => Pooling::Max { column_major: false },
+            1 => Pooling::Average { include_pad: false },
+            _ => Pooling::Average { include_pad: true },
+        };
+        let (planes, dtype) = (r.below(5), FLOATS[round % 2]);
+        let p = PoolProblem { pooling, planes, input, output, kernel, strides, dilations, pads_end: pads.clone(), pads, dtype };
+        let x = random(&mut r, dtype, &[planes, p.input[0], p.input[1]]);
+        let mut allowed = Vec::new();
+        for plane in x.to_f64().chunks(p.input[0] * p.input[1]) {
+            for (taps, counted) in windows(&p) {
+                let values = || taps.iter().map(|&t| plane[t]);
+                allowed.push(match pooling {
+                    Pooling::Max { .. } => Range::point(values().fold(f64::NEG_INFINITY, f64::max)),
+                    _ => {
+                        let n = if round % 3 == 2 { counted } else { taps.len() }.max(1) as f64;
+                        let magnitude = values().map(f64::abs).sum::<f64>();
+                        Range::around(values().sum::<f64>() / n, gamma(taps.len() + 2) * magnitude / n)
+                    }
+                });
+            }
+        }
+        let out = Type::new(dtype, [planes, p.output[0], p.output[1]]);
+        each_kernel(&Problem::Pool(p), &[Some(x)], &[], out, &rounded(&allowed, dtype));
+    }
+}
+
+#[test]
+fn movements_are_exact() {
+    let mut r = Random(23);
+    for dtype in DType::ALL {
+        let [a, b, n] = std::array::from_fn(|_| 1 + r.below(30));
+        let x = random(&mut r, dtype, &[a, b]);
+        let values = x.to_f64();
+        let [rows, columns] = [a, b].map(|d| (0..n).map(|_| r.below(d)).collect::<Vec<_>>());
+        let points = |places: Vec<usize>| places.into_iter().map(|i| Range::point(values[i])).collect::<Vec<_>>();
+        let both: Vec<usize> = rows.iter().flat_map(|i| columns.iter().map(move |j| i * b + j)).collect();
+        let problem = Problem::Move(MoveProblem::Axes(vec![Some(rows.clone()), Some(columns)]));
+        each_kernel(&problem, &[Some(x.clone())], &[], Type::new(dtype, [n, n]), &points(both));
+        let indices = Tensor::vector(&rows.iter().map(|&i| i as i64).collect::<Vec<_>>());
+        let whole: Vec<usize> = rows.iter().flat_map(|i| (0..b).map(move |j| i * b + j)).collect();
+        let problem = Problem::Move(MoveProblem::Gather { axis: 0 });
+        each_kernel(&problem, &[Some(x), Some(indices)], &[], Type::new(dtype, [n, b]), &points(whole));
+    }
+}
+
+#[test]
+fn elementwise_formulas_over_broadcast_operands() {
+    let mut r = Random(29);
+    let formulas = [
+        arg(0) * arg(0).sigmoid() + arg(1),
+        (arg(0) - arg(1)).abs().sqrt() / (arg(1).abs() + 1.0),
+        arg(0).less(arg(1)).select(arg(0).exp(), arg(1).erf()),
+        (arg(0) / arg(1)).round().clip(-128.0, 127.0),
+    ];
+    for (formula, (i, dtype)) in formulas.iter().flat_map(|f| FLOATS.into_iter().enumerate().map(move |d| (f, d))) {
+        for shape in [[3, 1, 5], [0, 4, 4], [7, 33, 65]] {
+            let out = [DType::F32, dtype, DType::I8][i];
+            let b: Vec<usize> = vec![shape[1], 1];
+            let inputs = [random(&mut r, dtype, &shape), random(&mut r, dtype, &b)];
+            let [x, y] = [0, 1].map(|i| inputs[i].to_f64());
+            let steps = Steps::compile(formula, &[dtype; 2], out).unwrap();
+            let allowed: Vec<Range> =
+                (0..x.len()).map(|i| enclose(&steps, &[Range::point(x[i]), Range::point(y[i / shape[2] % shape[1]])])).collect();
+            let operands = inputs.iter().map(|t| Type::new(dtype, t.shape().clone())).collect();
+            let out = Type::new(out, shape);
+            let problem = Problem::Scalar(ScalarProblem { formula: formula.clone(), operands, out: out.clone() });
+            each_kernel(&problem, &inputs.map(Some), &[], out, &allowed);
+        }
+    }
+}
