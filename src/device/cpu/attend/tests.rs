@@ -75,42 +75,6 @@ fn operands(p: &Attention) -> Vec<Option<Tensor>> {
     all
 }
 
-fn agree(p: &Attention) {
-    let inputs = operands(p);
-    let want = run("cpu-any-attend", p, &inputs);
-    for kernel in kernel::attend::KERNELS.iter().skip(1).filter(|k| capabilities().contains(k.needs)) {
-        for (i, (g, w)) in run(kernel.name, p, &inputs).iter().zip(&want).enumerate() {
-            assert!((g - w).abs() < 1e-5 * (1.0 + w.abs()), "{} element {i}: {g} for {w} in {p:?}", kernel.name);
-        }
-    }
-}
-
-#[test]
-fn vector_attention_agrees() {
-    let shapes = [
-        [1, 1, 1, 1, 1, 1, 1],
-        [2, 4, 2, 5, 7, 6, 9],
-        [1, 3, 3, 37, 65, 32, 32],
-        [2, 12, 12, 16, 16, 32, 32],
-        [2, 2, 1, 3, 0, 4, 4],
-    ];
-    for (shape, layout) in shapes.iter().flat_map(|s| [(*s, HeadLayout::HeadsFirst), (*s, HeadLayout::TokensFirst)]) {
-        let plain = attention(shape, layout);
-        agree(&plain);
-        agree(&Attention { causal: true, softcap: 1.5, ..plain.clone() });
-        agree(&Attention { valid: true, causal: true, ..plain.clone() });
-        for dtype in [DType::Bool, DType::F32] {
-            let mask = |dims: [usize; 4]| Some(Type::new(dtype, dims));
-            let [batch, heads, _, q, k, ..] = shape;
-            agree(&Attention { mask: mask([batch, heads, q, k]), ..plain.clone() });
-            agree(&Attention { mask: mask([batch, 1, 1, k]), causal: true, ..plain.clone() });
-        }
-        if layout == HeadLayout::HeadsFirst {
-            agree(&Attention { k_transposed: true, ..plain });
-        }
-    }
-}
-
 #[test]
 fn masked_keys_count_for_nothing() {
     let p = Attention { mask: Some(Type::new(DType::Bool, [2, 3])), ..attention([1, 1, 1, 2, 3, 2, 2], HeadLayout::HeadsFirst) };

@@ -7,8 +7,6 @@ mod dense;
 mod depthwise;
 mod finish;
 mod reference;
-#[cfg(test)]
-mod tests;
 mod tile;
 mod transposed;
 mod window;

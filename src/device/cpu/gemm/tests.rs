@@ -5,12 +5,11 @@ use half::{bf16, f16};
 use crate::base::{AlignedBytes, DType, Shape, Tensor, TensorViewMut};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::op::{Lower, Operand};
-use crate::graph::problem::{EpilogueSpec, Family};
+use crate::graph::problem::Family;
 use crate::graph::{Attr, Node, Problem, Site, Type, find};
 use crate::hardware::cpu::info;
 use crate::hardware::{Capabilities, DeviceInfo};
 use crate::kernel::{KernelDef, all, choose};
-use crate::scalar::{arg, constant};
 
 struct Random(u64);
 
@@ -125,32 +124,6 @@ fn bound(k: usize, out: DType) -> f64 {
     (k + 4.0) * k.max(1.0) * 2f64.powi(-24) + 1e-6 + store * (k + 1.0)
 }
 
-const EXTENTS: [usize; 14] = [0, 1, 2, 3, 7, 8, 13, 16, 29, 33, 65, 130, 257, 300];
-
-#[test]
-fn float_products_of_ragged_shapes() {
-    let mut random = Random(7);
-    for round in 0..60 {
-        let [m, n, k] = std::array::from_fn(|_| EXTENTS[random.below(EXTENTS.len())]);
-        for dtype in [DType::F32, DType::F16, DType::BF16] {
-            let inputs = [Some(random.tensor(dtype, &[m, k])), Some(random.tensor(dtype, &[k, n]))];
-            let problem = lower("", "MatMul", &[], &inputs).unwrap();
-            assert!(compare(&problem, &inputs, bound(k, dtype)) >= 1, "round {round}");
-        }
-    }
-}
-
-#[test]
-fn float_products_of_deep_sums_and_threads() {
-    let mut random = Random(8);
-    for (m, n, k) in [(1, 40, 8192), (5, 33, 4096), (64, 64, 2500), (200, 300, 700)] {
-        let inputs = [Some(random.tensor(DType::F32, &[m, k])), Some(random.tensor(DType::F32, &[k, n]))];
-        let problem = lower("", "MatMul", &[], &inputs).unwrap();
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
-        pool.install(|| compare(&problem, &inputs, 1e-2 * (k as f64).sqrt() / 64.0));
-    }
-}
-
 #[test]
 fn batches_broadcast_and_vectors_lose_their_axes() {
     let mut random = Random(9);
@@ -187,86 +160,6 @@ fn the_reference_knows_a_small_product() {
     let ints = [Some(Tensor::new([1, 2], &[255u8, 255]).unwrap()), Some(Tensor::new([2, 1], &[-128i8, -128]).unwrap())];
     let problem = lower("", "MatMulInteger", &[], &ints).unwrap();
     assert_eq!(run("cpu-any-gemm-reference", &problem, &ints, false).to_i64(), Some(vec![-65280]));
-}
-
-#[test]
-fn gemm_transposes_scales_and_adds() {
-    let mut random = Random(10);
-    for i in 0..32 {
-        let (ta, tb) = (i & 1, i >> 1 & 1);
-        let [m, n, k] = std::array::from_fn(|_| 1 + random.below(40));
-        let a = if ta == 1 { [k, m] } else { [m, k] };
-        let b = if tb == 1 { [n, k] } else { [k, n] };
-        let c = &[vec![m, n], vec![n], vec![m, 1], vec![]][i % 4];
-        let inputs =
-            [Some(random.tensor(DType::F32, &a)), Some(random.tensor(DType::F32, &b)), Some(random.tensor(DType::F32, c))];
-        let attrs = [
-            ("transA", Attr::Int(ta as i64)),
-            ("transB", Attr::Int(tb as i64)),
-            ("alpha", Attr::Float(0.5)),
-            ("beta", Attr::Float(if i < 16 { 1.0 } else { -2.0 })),
-        ];
-        let problem = lower("", "Gemm", &attrs, &inputs).unwrap();
-        compare(&problem, &inputs, bound(k, DType::F32));
-    }
-}
-
-#[test]
-fn epilogues_see_their_operands() {
-    let mut random = Random(11);
-    let sum = || arg(0) + arg(1);
-    let formulas =
-        [arg(0).max(constant(0.0)), sum(), sum().max(constant(0.0)), (arg(0) * constant(2.0) - arg(1)).tanh(), sum().sigmoid()];
-    for (i, formula) in formulas.iter().cycle().take(30).enumerate() {
-        let [m, n, k] = std::array::from_fn(|_| 1 + random.below(300));
-        let operand = &[vec![n], vec![2, m, n], vec![m, 1], vec![1]][i % 4];
-        let mut inputs = vec![Some(random.tensor(DType::F32, &[2, m, k])), Some(random.tensor(DType::F32, &[k, n]))];
-        let mut problem = lower("", "MatMul", &[], &inputs).unwrap();
-        let operands = if formula.arity() > 1 { vec![Type::new(DType::F32, Shape::from(&operand[..]))] } else { vec![] };
-        if formula.arity() > 1 {
-            inputs.push(Some(random.tensor(DType::F32, operand)));
-        }
-        problem.with_epilogue(EpilogueSpec { formula: formula.clone(), operands, out: DType::F32 }).unwrap();
-        compare(&problem, &inputs, 2.0 * bound(k, DType::F32));
-    }
-}
-
-#[test]
-fn integer_products_are_exact() {
-    let mut random = Random(12);
-    for i in 0..48 {
-        let [m, n] = std::array::from_fn(|_| EXTENTS[random.below(EXTENTS.len())]);
-        let k = if i % 12 == 0 { 8192 } else { EXTENTS[random.below(EXTENTS.len())] };
-        let (m, n) = if k == 8192 { (m.min(17), n.min(40)) } else { (m, n) };
-        let (ta, tb) = ([DType::U8, DType::I8][i & 1], [DType::U8, DType::I8][i >> 1 & 1]);
-        let per = i >> 2 & 1 == 1;
-        let (rows, columns) = if per { (vec![m], vec![n]) } else { (vec![], vec![1]) };
-        let inputs = [
-            Some(random.tensor(ta, &[m, k])),
-            Some(random.tensor(tb, &[k, n])),
-            (i % 3 > 0).then(|| random.tensor(ta, &rows)),
-            (i % 5 > 0).then(|| random.tensor(tb, &columns)),
-        ];
-        let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
-        assert!(compare(&problem, &inputs, 0.0) >= 1);
-    }
-}
-
-#[test]
-fn extreme_bytes_do_not_saturate() {
-    // Depths that fill no group of K, and heights that fill no tile.
-    for (m, k) in [(1, 0), (15, 1), (14, 5), (13, 7), (3, 11), (2, 1000), (15, 1003)] {
-        for (a, b) in [(255u8, -128i8), (255, 127), (0, -128)] {
-            let inputs = [Tensor::new([m, k], &vec![a; m * k]).ok(), Tensor::new([k, 33], &vec![b; k * 33]).ok()];
-            let problem = lower("", "MatMulInteger", &[], &inputs).unwrap();
-            compare(&problem, &inputs, 0.0);
-            for kernel in usable(&problem) {
-                let out = run(kernel.name, &problem, &inputs, true).to_i64().unwrap();
-                assert_eq!(out.len(), m * 33);
-                assert!(out.iter().all(|&x| x == i64::from(a) * i64::from(b) * k as i64), "{} {m} {k}", kernel.name);
-            }
-        }
-    }
 }
 
 /// The int8 kernel chosen on a processor with these instruction sets.

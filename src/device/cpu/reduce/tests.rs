@@ -79,56 +79,6 @@ fn bound(dtype: DType) -> f64 {
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 #[test]
-fn vector_folds_agree() {
-    let mut random = Random(7);
-    let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::L1, Fold::L2, Fold::LogSum, Fold::SumSquare];
-    for (shape, axes) in [
-        ([3, 5, 7], vec![2]),
-        ([3, 70, 65], vec![1]),
-        ([200, 3, 1], vec![0]),
-        ([2, 40, 33], vec![1, 2]),
-        ([2, 3, 4], vec![]),
-        ([2, 0, 3], vec![1]),
-        ([0, 4, 3], vec![1]),
-        ([64, 2, 600], vec![2]),
-    ] {
-        let shape = Shape::from(shape);
-        for (dtype, fold) in FLOATS.into_iter().flat_map(|d| folds.map(|f| (d, f))) {
-            let values: Vec<f32> =
-                random.floats(shape.numel()).iter().map(|v| if fold == Fold::LogSum { v.abs() } else { *v }).collect();
-            let out: Shape = shape.iter().enumerate().map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect();
-            let groups = Groups::new(&shape, &axes);
-            let kind = ReduceKind::Fold { fold, groups };
-            agree(kind, &[tensor(dtype, &shape, &values)], &[Type::new(dtype, out)], bound(dtype));
-        }
-    }
-}
-
-#[test]
-fn vector_softmax_agrees_also_on_infinities_and_nan() {
-    let mut random = Random(9);
-    for (shape, axis) in [([4, 9, 33], 2), ([2, 9, 70], 1), ([130, 3, 5], 0), ([3, 0, 2], 1), ([0, 2, 2], 2), ([20, 20, 200], 2)]
-    {
-        let shape = Shape::from(shape);
-        for dtype in FLOATS {
-            let mut values = random.floats(shape.numel());
-            for (i, v) in [f32::NEG_INFINITY, f32::INFINITY, f32::NAN].into_iter().enumerate() {
-                if let Some(x) = values.get_mut(i * 67) {
-                    *x = v;
-                }
-            }
-            if shape.numel() > 400 {
-                values[297..330].fill(f32::NEG_INFINITY);
-            }
-            for kind in [SoftmaxKind::Softmax, SoftmaxKind::LogSoftmax] {
-                let kind = ReduceKind::Softmax { rows: Rows::along(&shape, axis), kind };
-                agree(kind, &[tensor(dtype, &shape, &values)], &[Type::new(dtype, shape.clone())], bound(dtype));
-            }
-        }
-    }
-}
-
-#[test]
 fn vector_normalisation_agrees() {
     let mut random = Random(11);
     for (rows, len, affine) in [
