@@ -4,66 +4,63 @@ use super::{KernelDef, Proof};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::Family;
-use crate::graph::problem::recurrent::{Activation, Cell};
-use crate::hardware::{Capabilities, DeviceKind};
+use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 
 pub(crate) static KERNELS: &[KernelDef] = &[
-    KernelDef {
-        name: "cpu-any-recurrent",
-        device: DeviceKind::Cpu,
-        family: Family::Recurrent,
-        needs: Capabilities::empty(),
-        proof: Proof::Run,
-        accepts: |_| Ok(()),
-        cost_us: |p, _| 5.0 + p.flops() / 1000.0,
-    },
+    row("cpu-any-recurrent", Capabilities::empty(), |_| Ok(()), |p, _| 5.0 + p.flops() / 1e3),
+    row("cpu-portable-float-recurrent", Capabilities::empty(), float, |p, _| cost(p, 5e3)),
+    row("cpu-portable-int8-recurrent", Capabilities::empty(), int8, |p, _| cost(p, 5e3)),
     #[cfg(target_arch = "x86_64")]
-    KernelDef {
-        name: "cpu-avx2-f32-lstm",
-        device: DeviceKind::Cpu,
-        family: Family::Recurrent,
-        needs: Capabilities::AVX2,
-        proof: Proof::Run,
-        accepts: lstm,
-        cost_us: |p, _| 3.0 + p.flops() / 20e3,
-    },
+    row("cpu-avx2-float-recurrent", Capabilities::AVX2, float, |p, _| cost(p, 30e3)),
     #[cfg(target_arch = "x86_64")]
-    KernelDef {
-        name: "cpu-avx512-f32-lstm",
-        device: DeviceKind::Cpu,
-        family: Family::Recurrent,
-        needs: Capabilities::AVX512.union(Capabilities::AVX2),
-        proof: Proof::Run,
-        accepts: lstm,
-        cost_us: |p, _| 3.0 + p.flops() / 30e3,
-    },
+    row("cpu-avx512-float-recurrent", Capabilities::AVX512, float, |p, _| cost(p, 40e3)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx2-int8-recurrent", Capabilities::AVX2, int8, |p, _| cost(p, 50e3)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx512-int8-recurrent", Capabilities::AVX512, int8, |p, _| cost(p, 60e3)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx512vnni-int8-recurrent", Capabilities::AVX512_VNNI, int8, |p, _| cost(p, 90e3)),
     #[cfg(target_arch = "aarch64")]
-    KernelDef {
-        name: "cpu-neon-f32-lstm",
-        device: DeviceKind::Cpu,
-        family: Family::Recurrent,
-        needs: Capabilities::NEON,
-        proof: Proof::Run,
-        accepts: lstm,
-        cost_us: |p, _| 3.0 + p.flops() / 10e3,
-    },
+    row("cpu-neon-float-recurrent", Capabilities::NEON, float, |p, _| cost(p, 10e3)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-neon-int8-recurrent", Capabilities::NEON, int8, |p, _| cost(p, 10e3)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-dotprod-int8-recurrent", Capabilities::DOTPROD, int8, |p, _| cost(p, 30e3)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-i8mm-int8-recurrent", Capabilities::I8MM, int8, |p, _| cost(p, 40e3)),
 ];
 
-fn lstm(p: &Problem) -> Result<(), &'static str> {
-    const USUAL: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Tanh];
-    let Problem::Recurrent(p) = p else { return Err("another family's problem") };
-    if p.cell != (Cell::Lstm { input_forget: false }) {
-        return Err("LSTM without coupled gates only");
+const fn row(
+    name: &'static str,
+    needs: Capabilities,
+    accepts: fn(&Problem) -> Result<(), &'static str>,
+    cost_us: fn(&Problem, &DeviceInfo) -> f64,
+) -> KernelDef {
+    KernelDef { name, device: DeviceKind::Cpu, family: Family::Recurrent, needs, proof: Proof::Run, accepts, cost_us }
+}
+
+/// Microseconds at a rate of operations a microsecond.
+fn cost(p: &Problem, rate: f64) -> f64 {
+    3.0 + p.flops() / rate
+}
+
+fn float(p: &Problem) -> Result<(), &'static str> {
+    match p {
+        Problem::Recurrent(p) if p.quantized.is_some() => Err("no quantised weights"),
+        Problem::Recurrent(p) if p.dtype == DType::F64 => Err("takes f32, f16 and bf16 only"),
+        Problem::Recurrent(_) => Ok(()),
+        _ => Err("another family's problem"),
     }
-    if p.dtype != DType::F32 {
-        return Err("takes f32 only");
+}
+
+fn int8(p: &Problem) -> Result<(), &'static str> {
+    match p {
+        Problem::Recurrent(p) if p.quantized.is_none() || p.dtype != DType::F32 => Err("quantised weights and f32 only"),
+        // The bound of exact sums of 8-bit products in i32.
+        Problem::Recurrent(p) if p.input_size.max(p.hidden_size) >= 33_000 => {
+            Err("sums of more than 33,000 products may overflow")
+        }
+        Problem::Recurrent(_) => Ok(()),
+        _ => Err("another family's problem"),
     }
-    if p.clip.is_some() || p.activations.chunks(3).any(|a| a != USUAL) {
-        return Err("no clip and no activations but sigmoid and tanh");
-    }
-    // The bound of exact sums of 8-bit products in i32.
-    if p.quantized.is_some() && p.input_size.max(p.hidden_size) >= 33_000 {
-        return Err("sums of more than 33,000 products may overflow");
-    }
-    Ok(())
 }

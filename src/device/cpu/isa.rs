@@ -13,6 +13,8 @@ pub(super) trait Work {
 #[allow(dead_code)] // Each target uses its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Isa {
+    /// What every processor of the target has.
+    Portable,
     /// AVX2 with FMA and F16C.
     Avx2,
     /// AVX-512 F, BW, DQ, VL.

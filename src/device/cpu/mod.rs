@@ -6,11 +6,13 @@ pub mod evaluate;
 
 mod attend;
 mod conv;
+mod disjoint;
 mod exponent;
 mod gemm;
 mod isa;
 mod movement;
 mod pool;
+mod quantize;
 mod recurrent;
 mod reduce;
 mod scalar;

@@ -1,10 +1,12 @@
 //! LSTM, GRU, RNN.
 
+use super::scalar;
 use crate::base::{DType, Shape};
 use crate::error::Result;
-use crate::graph::problem::recurrent::{Activation, Cell};
+use crate::graph::problem::recurrent::Cell;
 use crate::graph::problem::{Problem, RecurrentProblem};
 use crate::graph::{Attr, Lower, OpDef, Refusal, Site, Type};
+use crate::scalar::{Formula, arg};
 
 const fn row(domain: &'static str, name: &'static str) -> OpDef {
     OpDef { domain, name, infer, lower: Lower::Family(lower) }
@@ -29,35 +31,25 @@ fn reverse(site: &Site) -> Result<Vec<bool>> {
     }
 }
 
-/// The activation called `name`, with its own defaults where alpha or beta is not given.
-fn activation(site: &Site, name: &str, alpha: Option<f32>, beta: Option<f32>) -> Result<Activation> {
-    let (a, b) = (|d| alpha.unwrap_or(d), |d| beta.unwrap_or(d));
+/// The activation called `name`. `alpha` and `beta` give the next element of the attribute's list, or this default.
+fn activation(site: &Site, name: &str, mut alpha: impl FnMut(f32) -> f64, mut beta: impl FnMut(f32) -> f64) -> Result<Formula> {
     Ok(match name.to_ascii_lowercase().as_str() {
-        "sigmoid" => Activation::Sigmoid,
-        "tanh" => Activation::Tanh,
-        "relu" => Activation::Relu,
-        "softsign" => Activation::Softsign,
-        "softplus" => Activation::Softplus,
-        "affine" => Activation::Affine { alpha: a(1.0), beta: b(0.0) },
-        "leakyrelu" => Activation::LeakyRelu { alpha: a(0.01) },
-        "thresholdedrelu" => Activation::ThresholdedRelu { alpha: a(1.0) },
-        "scaledtanh" => Activation::ScaledTanh { alpha: a(1.0), beta: b(1.0) },
-        "hardsigmoid" => Activation::HardSigmoid { alpha: a(0.2), beta: b(0.5) },
-        "elu" => Activation::Elu { alpha: a(1.0) },
+        "sigmoid" => arg(0).sigmoid(),
+        "tanh" => arg(0).tanh(),
+        "relu" => scalar::relu(),
+        "softsign" => scalar::softsign(),
+        "softplus" => scalar::softplus(),
+        "affine" => arg(0) * alpha(1.0) + beta(0.0),
+        "leakyrelu" => scalar::leaky_relu(alpha(0.01)),
+        "thresholdedrelu" => scalar::thresholded_relu(alpha(1.0)),
+        "scaledtanh" => (arg(0) * beta(1.0)).tanh() * alpha(1.0),
+        "hardsigmoid" => scalar::hard_sigmoid(alpha(0.2), beta(0.5)),
+        "elu" => scalar::elu(alpha(1.0)),
         _ => return Err(site.error(format!("activation {name:?} is not defined"))),
     })
 }
 
-/// How many of alpha and beta the activation takes from the attributes' lists.
-fn takes(a: &Activation) -> (bool, bool) {
-    match a {
-        Activation::Affine { .. } | Activation::ScaledTanh { .. } | Activation::HardSigmoid { .. } => (true, true),
-        Activation::LeakyRelu { .. } | Activation::ThresholdedRelu { .. } | Activation::Elu { .. } => (true, false),
-        _ => (false, false),
-    }
-}
-
-fn activations(site: &Site, cell: Cell, directions: usize) -> Result<Vec<Activation>> {
+fn activations(site: &Site, cell: Cell, directions: usize) -> Result<Vec<Formula>> {
     let count = cell.activations();
     let defaults: &[&str] = match cell {
         Cell::Rnn => &["Tanh"],
@@ -72,12 +64,11 @@ fn activations(site: &Site, cell: Cell, directions: usize) -> Result<Vec<Activat
     }
     let mut alphas = site.floats("activation_alpha").unwrap_or(&[]).iter();
     let mut betas = site.floats("activation_beta").unwrap_or(&[]).iter();
-    let one = |name: &&str| {
-        let (alpha, beta) = takes(&activation(site, name, None, None)?);
-        let alpha = if alpha { alphas.next().copied() } else { None };
-        activation(site, name, alpha, if beta { betas.next().copied() } else { None })
+    let mut next = |name: &&str| {
+        let alpha = |default| alphas.next().copied().unwrap_or(default).into();
+        activation(site, name, alpha, |default| betas.next().copied().unwrap_or(default).into())
     };
-    names.iter().map(one).collect()
+    names.iter().map(&mut next).collect()
 }
 
 fn problem(site: &Site) -> Result<RecurrentProblem> {

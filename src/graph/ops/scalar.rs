@@ -42,16 +42,16 @@ pub(super) static OPS: &[OpDef] = &[
     row("Round", same, |_| Ok(arg(0).round())),
     row("Sign", same, |_| Ok(arg(0).unary(Unary::Sign))),
     row("Reciprocal", same, |_| Ok(constant(1.0) / arg(0))),
-    row("Relu", same, |_| Ok(arg(0).max(constant(0.0)))),
+    row("Relu", same, |_| Ok(relu())),
     row("Sigmoid", same, |_| Ok(arg(0).sigmoid())),
-    row("Softplus", same, |_| Ok(arg(0).max(constant(0.0)) + ((-arg(0).abs()).exp() + 1.0).log())),
-    row("Softsign", same, |_| Ok(arg(0) / (arg(0).abs() + 1.0))),
-    row("Mish", same, |_| Ok(arg(0) * (arg(0).max(constant(0.0)) + ((-arg(0).abs()).exp() + 1.0).log()).tanh())),
+    row("Softplus", same, |_| Ok(softplus())),
+    row("Softsign", same, |_| Ok(softsign())),
+    row("Mish", same, |_| Ok(arg(0) * softplus().tanh())),
     row("HardSwish", same, |_| Ok(arg(0) * (arg(0) / 6.0 + 0.5).clip(0.0, 1.0))),
-    row("HardSigmoid", same, |s| Ok((arg(0) * f(s, "alpha", 0.2) + f(s, "beta", 0.5)).clip(0.0, 1.0))),
-    row("LeakyRelu", same, |s| Ok(positive(arg(0), arg(0) * f(s, "alpha", 0.01)))),
-    row("ThresholdedRelu", same, |s| Ok(constant(f(s, "alpha", 1.0)).less(arg(0)).select(arg(0), constant(0.0)))),
-    row("Elu", same, |s| Ok(positive(arg(0), (arg(0).exp() - 1.0) * f(s, "alpha", 1.0)))),
+    row("HardSigmoid", same, |s| Ok(hard_sigmoid(f(s, "alpha", 0.2), f(s, "beta", 0.5)))),
+    row("LeakyRelu", same, |s| Ok(leaky_relu(f(s, "alpha", 0.01)))),
+    row("ThresholdedRelu", same, |s| Ok(thresholded_relu(f(s, "alpha", 1.0)))),
+    row("Elu", same, |s| Ok(elu(f(s, "alpha", 1.0)))),
     row("Celu", same, celu),
     row("Selu", same, selu),
     row("Shrink", same, shrink),
@@ -96,6 +96,35 @@ pub(super) static OPS: &[OpDef] = &[
 
 fn f(site: &Site, name: &str, default: f32) -> f64 {
     site.float(name, default).into()
+}
+
+pub(super) fn relu() -> Formula {
+    arg(0).max(constant(0.0))
+}
+
+/// `log(1 + e^x)`.
+pub(super) fn softplus() -> Formula {
+    relu() + ((-arg(0).abs()).exp() + 1.0).log()
+}
+
+pub(super) fn softsign() -> Formula {
+    arg(0) / (arg(0).abs() + 1.0)
+}
+
+pub(super) fn hard_sigmoid(alpha: f64, beta: f64) -> Formula {
+    (arg(0) * alpha + beta).clip(0.0, 1.0)
+}
+
+pub(super) fn leaky_relu(alpha: f64) -> Formula {
+    positive(arg(0), arg(0) * alpha)
+}
+
+pub(super) fn thresholded_relu(alpha: f64) -> Formula {
+    constant(alpha).less(arg(0)).select(arg(0), constant(0.0))
+}
+
+pub(super) fn elu(alpha: f64) -> Formula {
+    positive(arg(0), (arg(0).exp() - 1.0) * alpha)
 }
 
 /// `x` where it is above 0, else `other`.

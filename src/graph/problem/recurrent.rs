@@ -1,6 +1,7 @@
 //! Recurrent networks: LSTM, GRU and the plain one.
 
 use crate::base::DType;
+use crate::scalar::Formula;
 
 /// The recurrent cell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,23 +38,6 @@ impl Cell {
     }
 }
 
-/// An activation function of a cell.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[allow(missing_docs)]
-pub enum Activation {
-    Sigmoid,
-    Tanh,
-    Relu,
-    Softsign,
-    Softplus,
-    Affine { alpha: f32, beta: f32 },
-    LeakyRelu { alpha: f32 },
-    ThresholdedRelu { alpha: f32 },
-    ScaledTanh { alpha: f32, beta: f32 },
-    HardSigmoid { alpha: f32, beta: f32 },
-    Elu { alpha: f32 },
-}
-
 /// A recurrent layer over a sequence.
 ///
 /// Inputs: x, w, r, bias, sequence lengths (i32), initial h, initial c, peepholes; quantised ones then w scale, w zero point,
@@ -70,8 +54,8 @@ pub struct RecurrentProblem {
     pub hidden_size: usize,
     /// For each direction, whether it runs backwards.
     pub reverse: Vec<bool>,
-    /// [`Cell::activations`] for each direction.
-    pub activations: Vec<Activation>,
+    /// [`Cell::activations`] formulas of one argument for each direction.
+    pub activations: Vec<Formula>,
     /// Bound of the activations' arguments.
     pub clip: Option<f32>,
     /// Batch before sequence and directions in x, y and the states.

@@ -101,7 +101,7 @@ fn one(isa: Isa, p: &Attention, all: &Operands, mask: &Mask, [b, h]: [usize; 2],
     };
     let y = &mut y[start..];
     match isa {
-        Isa::Avx2 | Isa::Neon => isa.run(Head::<16> { problem: p, mask, b, h, q, k, v, y, y_step, buffers }),
+        Isa::Portable | Isa::Avx2 | Isa::Neon => isa.run(Head::<16> { problem: p, mask, b, h, q, k, v, y, y_step, buffers }),
         Isa::Avx512 => isa.run(Head::<32> { problem: p, mask, b, h, q, k, v, y, y_step, buffers }),
     }
 }

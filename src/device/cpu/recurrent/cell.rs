@@ -1,103 +1,103 @@
-//! One step of a cell for one row, in f64.
+//! The cells, each written once for one row: the reference runs them in f64, the vector kernels in f32.
 
-use crate::graph::problem::RecurrentProblem;
-use crate::graph::problem::recurrent::{Activation, Cell};
+use std::ops::{Add, Mul, Neg, Sub};
 
-/// An activation of `x`.
-pub(super) fn activate(f: Activation, x: f64) -> f64 {
-    match f {
-        Activation::Sigmoid => 1.0 / (1.0 + (-x).exp()),
-        Activation::Tanh => x.tanh(),
-        Activation::Relu => x.max(0.0),
-        Activation::Softsign => x / (1.0 + x.abs()),
-        Activation::Softplus => x.max(0.0) + (-x.abs()).exp().ln_1p(),
-        Activation::Affine { alpha, beta } => f64::from(alpha) * x + f64::from(beta),
-        Activation::LeakyRelu { alpha } => {
-            if x >= 0.0 {
-                x
-            } else {
-                f64::from(alpha) * x
-            }
-        }
-        Activation::ThresholdedRelu { alpha } => {
-            if x > f64::from(alpha) {
-                x
-            } else {
-                0.0
-            }
-        }
-        Activation::ScaledTanh { alpha, beta } => f64::from(alpha) * (f64::from(beta) * x).tanh(),
-        Activation::HardSigmoid { alpha, beta } => (f64::from(alpha) * x + f64::from(beta)).clamp(0.0, 1.0),
-        Activation::Elu { alpha } => {
-            if x >= 0.0 {
-                x
-            } else {
-                f64::from(alpha) * x.exp_m1()
-            }
-        }
-    }
+/// f32 or f64.
+pub(super) trait Real:
+    Copy + PartialOrd + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Neg<Output = Self> + From<f32>
+{
+}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// What a cell is besides its weights.
+pub(super) struct Rules<'a, T, A> {
+    /// Bound of the gates' sums.
+    pub clip: Option<f32>,
+    /// Weights by which gates input, output and forget see the cell state.
+    pub peepholes: Option<&'a [T]>,
+    /// Applies activation `n` to each element.
+    pub activate: A,
 }
 
-/// What a step of one row of one direction works on. Products and biases lie gate after gate.
-pub(super) struct Step<'a> {
-    /// The layer.
-    pub problem: &'a RecurrentProblem,
-    /// Its direction's activations.
-    pub activations: &'a [Activation],
-    /// `w x + bias of w`.
-    pub from_x: &'a [f64],
-    /// `r h` of the old h, without bias.
-    pub from_h: &'a [f64],
-    /// Bias of r.
-    pub bias: &'a [f64],
-    /// Input, output and forget weights of the old (output: the new) cell state.
-    pub peepholes: Option<&'a [f64]>,
-}
-
-impl Step<'_> {
-    /// Activation `n` of the clipped `x`.
-    fn act(&self, n: usize, x: f64) -> f64 {
-        let x = self.problem.clip.map_or(x, |c| x.clamp(-f64::from(c).abs(), f64::from(c).abs()));
-        activate(self.activations[n], x)
+impl<T: Real, A: Fn(usize, &mut [T])> Rules<'_, T, A> {
+    /// Activation `n` of the sums, clipped.
+    #[inline(always)]
+    fn gate(&self, n: usize, sums: &mut [T]) {
+        if let Some(clip) = self.clip {
+            let high = T::from(clip.abs());
+            let low = -high;
+            sums.iter_mut().for_each(|s| *s = if *s > high { high } else { *s });
+            sums.iter_mut().for_each(|s| *s = if *s < low { low } else { *s });
+        }
+        (self.activate)(n, sums);
     }
 
-    fn sum(&self, gate: usize, i: usize) -> f64 {
-        let at = gate * self.problem.hidden_size + i;
-        self.from_x[at] + self.from_h[at] + self.bias[at]
-    }
-
-    /// Updates h, and c of an LSTM. `again` gives `r h` of the hidden gate for a state that the reset gate has met.
-    pub(super) fn run(&self, h: &mut [f64], c: &mut [f64], again: impl Fn(&[f64]) -> Vec<f64>) {
-        match self.problem.cell {
-            Cell::Lstm { input_forget } => (0..h.len()).for_each(|i| self.lstm(input_forget, i, &mut h[i], &mut c[i])),
-            Cell::Rnn => (0..h.len()).for_each(|i| h[i] = self.act(0, self.sum(0, i))),
-            Cell::Gru { linear_before_reset } => self.gru(linear_before_reset, h, again),
+    /// Adds what gate `n` sees of the cell state.
+    #[inline(always)]
+    fn peep(&self, n: usize, sums: &mut [T], c: &[T]) {
+        if let Some(weights) = self.peepholes {
+            let weights = &weights[n * c.len()..][..c.len()];
+            sums.iter_mut().zip(weights).zip(c).for_each(|((s, &w), &c)| *s = *s + w * c);
         }
     }
 
-    fn lstm(&self, input_forget: bool, i: usize, h: &mut f64, c: &mut f64) {
-        let peep = |n: usize| self.peepholes.map_or(0.0, |p| p[n * self.problem.hidden_size + i]);
-        let input = self.act(0, self.sum(0, i) + peep(0) * *c);
-        let forget = if input_forget { 1.0 - input } else { self.act(0, self.sum(2, i) + peep(2) * *c) };
-        let new = self.act(1, self.sum(3, i));
-        *c = forget * *c + input * new;
-        let output = self.act(0, self.sum(1, i) + peep(1) * *c);
-        *h = output * activate(self.activations[2], *c);
+    /// New h from the sums.
+    #[inline(always)]
+    pub(super) fn rnn(&self, sums: &[T], h: &mut [T]) {
+        h.copy_from_slice(sums);
+        self.gate(0, h);
     }
 
-    fn gru(&self, linear_before_reset: bool, h: &mut [f64], again: impl Fn(&[f64]) -> Vec<f64>) {
+    /// New h and c from the sums of gates input, output, forget and cell, which are used up. `coupled`: the forget gate is what the
+    /// input gate leaves.
+    #[inline(always)]
+    pub(super) fn lstm(&self, coupled: bool, sums: &mut [T], h: &mut [T], c: &mut [T]) {
         let n = h.len();
-        let update: Vec<f64> = (0..n).map(|i| self.act(0, self.sum(0, i))).collect();
-        let reset: Vec<f64> = (0..n).map(|i| self.act(0, self.sum(1, i))).collect();
-        let hidden: Vec<f64> = if linear_before_reset {
-            (0..n).map(|i| reset[i] * (self.from_h[2 * n + i] + self.bias[2 * n + i])).collect()
+        let (input, rest) = sums.split_at_mut(n);
+        let (output, rest) = rest.split_at_mut(n);
+        let (forget, new) = rest.split_at_mut(n);
+        self.peep(0, input, c);
+        self.gate(0, input);
+        if coupled {
+            forget.iter_mut().zip(&*input).for_each(|(f, &i)| *f = T::from(1.0) - i);
         } else {
-            let met: Vec<f64> = h.iter().zip(&reset).map(|(h, r)| h * r).collect();
-            again(&met).iter().enumerate().map(|(i, v)| v + self.bias[2 * n + i]).collect()
-        };
-        for i in 0..n {
-            let new = self.act(1, self.from_x[2 * n + i] + hidden[i]);
-            h[i] = (1.0 - update[i]) * new + update[i] * h[i];
+            self.peep(2, forget, c);
+            self.gate(0, forget);
+        }
+        self.gate(1, new);
+        for (((c, &f), &i), &new) in c.iter_mut().zip(&*forget).zip(&*input).zip(&*new) {
+            *c = f * *c + i * new;
+        }
+        self.peep(1, output, c);
+        self.gate(0, output);
+        h.copy_from_slice(c);
+        (self.activate)(2, h);
+        h.iter_mut().zip(&*output).for_each(|(h, &o)| *h = o * *h);
+    }
+
+    /// Turns the sums of gates update and reset into the gates; `met` becomes h as the reset gate leaves it.
+    #[inline(always)]
+    pub(super) fn gru_gates(&self, sums: &mut [T], h: &[T], met: Option<&mut [T]>) {
+        let n = h.len();
+        self.gate(0, &mut sums[..2 * n]);
+        if let Some(met) = met {
+            met.iter_mut().zip(h).zip(&sums[n..]).for_each(|((m, &h), &r)| *m = r * h);
+        }
+    }
+
+    /// New h from the gates update and reset and the sum of the hidden one. `linear`: what the reset gate meets before it is added
+    /// to that sum.
+    #[inline(always)]
+    pub(super) fn gru(&self, sums: &mut [T], linear: Option<&[T]>, h: &mut [T]) {
+        let (gates, hidden) = sums.split_at_mut(2 * h.len());
+        let (update, reset) = gates.split_at(h.len());
+        if let Some(linear) = linear {
+            hidden.iter_mut().zip(reset).zip(linear).for_each(|((s, &r), &l)| *s = *s + r * l);
+        }
+        self.gate(1, hidden);
+        for ((h, &u), &new) in h.iter_mut().zip(update).zip(&*hidden) {
+            *h = (T::from(1.0) - u) * new + u * *h;
         }
     }
 }

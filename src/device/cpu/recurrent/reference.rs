@@ -1,12 +1,14 @@
 //! The reference of recurrent networks, in f64 (quantised products in exact integers), one thread.
 
 use super::super::widen::{from_f64, to_f64};
-use super::cell::Step;
-use crate::base::quant;
+use super::cell::Rules;
+use crate::base::{DType, quant};
 use crate::device::cpu::Call;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::RecurrentProblem;
+use crate::graph::problem::recurrent::Cell;
+use crate::scalar::{Formula, Steps};
 
 fn input(call: &Call, i: usize) -> Option<Vec<f64>> {
     call.inputs.get(i)?.as_ref().map(to_f64)
@@ -61,7 +63,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     let mut y = vec![0.0; p.seq_len * d * b * n];
     for direction in 0..d {
         let part = direction * b * n..(direction + 1) * b * n;
-        one_direction(p, call, direction, &mut h[part.clone()], &mut c[part], &mut y);
+        one_direction(p, call, direction, &mut h[part.clone()], &mut c[part], &mut y)?;
     }
     if p.batch_first {
         (h, c) = (swap(&h, d, b, n), swap(&c, d, b, n));
@@ -87,7 +89,7 @@ fn output(p: &RecurrentProblem, t: usize, b: usize, direction: usize) -> usize {
 }
 
 /// Runs all rows of one direction; h and c are `[batch, hidden]`.
-fn one_direction(p: &RecurrentProblem, call: &Call, direction: usize, h: &mut [f64], c: &mut [f64], y: &mut [f64]) {
+fn one_direction(p: &RecurrentProblem, call: &Call, direction: usize, h: &mut [f64], c: &mut [f64], y: &mut [f64]) -> Result<()> {
     let (n, gates, d) = (p.hidden_size, p.cell.gates() * p.hidden_size, p.directions());
     let all: Vec<Vec<f64>> = (0..12).map(|i| input(call, i).unwrap_or_default()).collect();
     let part = |i: usize| &all[i][all[i].len() / d * direction..][..all[i].len() / d];
@@ -100,19 +102,49 @@ fn one_direction(p: &RecurrentProblem, call: &Call, direction: usize, h: &mut [f
     let (w, r) = (weights(1, p.input_size, 8), weights(2, n, 10));
     let none = vec![0.0; 2 * gates];
     let (wb, rb) = if part(3).is_empty() { none.split_at(gates) } else { part(3).split_at(gates) };
-    let peepholes = Some(part(7)).filter(|v| !v.is_empty());
-    let activations = &p.activations[direction * p.cell.activations()..][..p.cell.activations()];
+    let formulas = &p.activations[direction * p.cell.activations()..][..p.cell.activations()];
+    let compile = |f: &Formula| Steps::compile(f, &[DType::F64], DType::F64);
+    let activations = formulas.iter().map(compile).collect::<Result<Vec<_>>>()?;
+    let activate = |i: usize, x: &mut [f64]| x.iter_mut().for_each(|x| *x = activations[i].eval(&[*x]));
+    let rules = Rules { clip: p.clip, peepholes: Some(part(7)).filter(|v| !v.is_empty()), activate };
     for b in 0..p.batch {
         let len = all[4].get(b).map_or(p.seq_len, |&l| (l.max(0.0) as usize).min(p.seq_len));
         let (h, c) = (&mut h[b * n..][..n], &mut c[b * n..][..n]);
         for step in 0..len {
             let t = if p.reverse[direction] { len - 1 - step } else { step };
-            let mut from_x = w.times(&all[0][token(p, t, b) * p.input_size..][..p.input_size], 0, gates);
-            from_x.iter_mut().zip(wb).for_each(|(x, b)| *x += b);
-            let from_h = r.times(h, 0, gates);
-            let step = Step { problem: p, activations, from_x: &from_x, from_h: &from_h, bias: rb, peepholes };
-            step.run(h, c, |met| r.times(met, 2 * n, 3 * n));
+            let mut sums = w.times(&all[0][token(p, t, b) * p.input_size..][..p.input_size], 0, gates);
+            add(&mut sums, wb);
+            let recurrent = |h: &[f64], from: usize, to: usize| {
+                let mut product = r.times(h, from, to);
+                add(&mut product, &rb[from..to]);
+                product
+            };
+            match p.cell {
+                Cell::Lstm { input_forget } => {
+                    add(&mut sums, &recurrent(h, 0, gates));
+                    rules.lstm(input_forget, &mut sums, h, c);
+                }
+                Cell::Rnn => {
+                    add(&mut sums, &recurrent(h, 0, gates));
+                    rules.rnn(&sums, h);
+                }
+                Cell::Gru { linear_before_reset } => {
+                    add(&mut sums, &recurrent(h, 0, 2 * n));
+                    let mut met = h.to_vec();
+                    rules.gru_gates(&mut sums, h, (!linear_before_reset).then_some(&mut met));
+                    let product = recurrent(&met, 2 * n, gates);
+                    if !linear_before_reset {
+                        add(&mut sums[2 * n..], &product);
+                    }
+                    rules.gru(&mut sums, linear_before_reset.then_some(&product), h);
+                }
+            }
             y[output(p, t, b, direction)..][..n].copy_from_slice(h);
         }
     }
+    Ok(())
+}
+
+fn add(to: &mut [f64], more: &[f64]) {
+    to.iter_mut().zip(more).for_each(|(t, m)| *t += m);
 }

@@ -1,6 +1,5 @@
-//! Folds along rows and down columns, ranges.
+//! Folds along rows and down columns.
 
-use crate::device::cpu::exponent::larger;
 use crate::device::cpu::isa::{Work, fold_lanes};
 use crate::graph::problem::reduce::Fold;
 
@@ -62,39 +61,5 @@ fn columns(x: &[f32], y: &mut [f32], start: f32, f: impl Fn(f32) -> f32, op: imp
             total.iter_mut().zip(&part).for_each(|(t, &p)| *t = op(*t, p));
         }
         out.copy_from_slice(&total[..out.len()]);
-    }
-}
-
-/// Smallest and largest element and 0 (NaN ignored).
-pub(super) struct Range<'a>(pub &'a [f32]);
-
-impl Work for Range<'_> {
-    type Out = (f32, f32);
-
-    #[inline(always)]
-    fn run(self) -> (f32, f32) {
-        (-fold_lanes(self.0, 0.0, |v: f32| -v, larger), fold_lanes(self.0, 0.0, |v| v, larger))
-    }
-}
-
-/// Elements quantised to u8, as [`crate::base::quant::quantize`] does.
-pub(super) struct QuantizeU8<'a> {
-    pub x: &'a [f32],
-    pub y: &'a mut [u8],
-    pub scale: f32,
-    pub zero: u8,
-}
-
-impl Work for QuantizeU8<'_> {
-    type Out = ();
-
-    #[inline(always)]
-    fn run(self) {
-        let zero = f32::from(self.zero);
-        for (y, &x) in self.y.iter_mut().zip(self.x) {
-            let q = (x / self.scale).round_ties_even();
-            let q = if q.is_nan() { 0.0 } else { q };
-            *y = (q + zero).clamp(0.0, 255.0) as i32 as u8;
-        }
     }
 }

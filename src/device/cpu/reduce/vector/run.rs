@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::{normalize, reference};
-use super::fold::{FoldRows, QuantizeU8, Range};
+use super::fold::FoldRows;
 use super::normalize::{NormalizeRows, ScaleRows};
 use super::rows::each;
 use super::softmax::Softmax;
@@ -11,6 +11,7 @@ use crate::base::quant::dynamic_u8;
 use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::device::cpu::isa::Isa;
+use crate::device::cpu::quantize::{QuantizeU8, Range};
 use crate::device::cpu::widen::to_f32;
 use crate::error::{Error, Result};
 use crate::graph::Problem;

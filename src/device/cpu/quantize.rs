@@ -1,0 +1,38 @@
+//! Ranges and rounding of activations that are quantised while running.
+
+use super::exponent::larger;
+use super::isa::{Work, fold_lanes};
+
+/// Smallest and largest element and 0 (NaN ignored).
+pub(super) struct Range<'a>(pub &'a [f32]);
+
+impl Work for Range<'_> {
+    type Out = (f32, f32);
+
+    #[inline(always)]
+    fn run(self) -> (f32, f32) {
+        (-fold_lanes(self.0, 0.0, |v: f32| -v, larger), fold_lanes(self.0, 0.0, |v| v, larger))
+    }
+}
+
+/// Elements quantised to u8, as [`crate::base::quant::quantize`] does.
+pub(super) struct QuantizeU8<'a> {
+    pub x: &'a [f32],
+    pub y: &'a mut [u8],
+    pub scale: f32,
+    pub zero: u8,
+}
+
+impl Work for QuantizeU8<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let zero = f32::from(self.zero);
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            let q = (x / self.scale).round_ties_even();
+            let q = if q.is_nan() { 0.0 } else { q };
+            *y = (q + zero).clamp(0.0, 255.0) as i32 as u8;
+        }
+    }
+}
