@@ -159,8 +159,34 @@ fn kernels_lists_every_candidate_with_the_pick_and_the_reasons() {
 }
 
 #[test]
-fn the_probe_prints_json() {
-    assert!(json("probe --json")["cpu"]["cores"].as_u64() > Some(0));
+fn the_probe_tells_of_every_section_or_why_it_is_absent() {
+    let said = json("probe --json");
+    let cpu = &said["cpu"];
+    assert!(cpu["topology"]["usable_cores"].as_u64() > Some(0) && cpu["topology"]["untold"].is_array(), "{cpu}");
+    for measured in cpu["measured"].as_array().unwrap() {
+        for rate in ["f32_gflops", "int8_gops", "read_gbps"] {
+            assert!(measured["peaks"][rate].as_f64() > Some(0.0), "{measured}");
+        }
+    }
+    for section in ["cuda", "nvml", "wgpu"] {
+        let absent = said[section]["absent"].as_str();
+        assert!(said[section]["found"].is_array() || absent.is_some_and(|why| why.len() > 10), "{section}: {said}");
+    }
+    let chosen = said["kernels"].as_array().unwrap();
+    let own = chosen[0]["picks"].as_array().unwrap();
+    let problems: Vec<&str> = own.iter().map(|p| p["problem"].as_str().unwrap()).collect();
+    for word in ["f32 1024x1024x1024", "f16 1x4096x4096", "u8s8 1024x1024x1024", "conv"] {
+        assert!(problems.iter().any(|p| p.contains(word)), "{word}: {problems:?}");
+    }
+    assert!(own.iter().all(|p| p["kernel"].as_str().is_some_and(|k| k.starts_with("cpu-"))), "{own:?}");
+    // The chooser is asked about the machine as a session sees it.
+    let row = json("kernels --gemm 1x4096x4096 --dtype u8s8 --json");
+    let pick = row.as_array().unwrap().iter().find(|r| r["picked"] == true).unwrap();
+    assert!(own.iter().any(|p| p["problem"] == "gemm u8s8 1x4096x4096" && p["kernel"] == pick["kernel"]), "{own:?}");
+    let table = text(&Command::new(env!("CARGO_BIN_EXE_halfbyte-probe")).output().unwrap());
+    for word in ["CPU", "measured", "cores", "CUDA", "NVML", "WGPU", "gemm f32 1024x1024x1024"] {
+        assert!(table.contains(word), "{word} is missing from {table}");
+    }
 }
 
 #[test]

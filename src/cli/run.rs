@@ -238,6 +238,7 @@ pub fn report_text(report: &Report) -> String {
 pub fn size(bytes: usize) -> String {
     let bytes = bytes as f64;
     match bytes {
+        b if b >= 1073741824.0 => format!("{:.1} GiB", b / 1073741824.0),
         b if b >= 1048576.0 => format!("{:.1} MiB", b / 1048576.0),
         b if b >= 1024.0 => format!("{:.1} KiB", b / 1024.0),
         b => format!("{b} B"),

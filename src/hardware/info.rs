@@ -76,7 +76,7 @@ pub struct DeviceInfo {
     pub name: String,
     /// Instruction sets and features.
     pub capabilities: Capabilities,
-    /// Physical cores, or streaming multiprocessors.
+    /// Cores that this process may use, or streaming multiprocessors.
     pub cores: usize,
     /// Threads that kernels may use.
     pub threads: usize,

@@ -10,6 +10,7 @@ pub mod info;
 mod nvml;
 pub mod probe;
 pub mod roofline;
+pub mod topology;
 #[cfg(feature = "wgpu")]
 mod wgpu;
 

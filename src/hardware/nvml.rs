@@ -2,17 +2,22 @@
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
+use nvml_wrapper::error::NvmlError;
 
 use super::probe::NvmlDevice;
 
 /// Every device that NVML knows, or why there is none.
 pub(super) fn devices() -> Result<Vec<NvmlDevice>, String> {
-    let nvml = Nvml::init().map_err(|e| format!("NVML cannot be used: {e}"))?;
+    let nvml = Nvml::init().map_err(|e| match e {
+        NvmlError::LibloadingError(_) => "NVML's library (libnvidia-ml) is not installed".to_string(),
+        other => format!("NVML cannot be used: {other}"),
+    })?;
     let count = nvml.device_count().map_err(|e| e.to_string())?;
-    (0..count).map(|i| one(&nvml, i)).collect()
+    let driver = nvml.sys_driver_version().unwrap_or_else(|e| format!("of unknown version ({e})"));
+    (0..count).map(|i| one(&nvml, i, &driver)).collect()
 }
 
-fn one(nvml: &Nvml, index: u32) -> Result<NvmlDevice, String> {
+fn one(nvml: &Nvml, index: u32, driver: &str) -> Result<NvmlDevice, String> {
     let device = nvml.device_by_index(index).map_err(|e| e.to_string())?;
     let memory = device.memory_info().map_err(|e| e.to_string())?;
     let readings = [
@@ -23,6 +28,7 @@ fn one(nvml: &Nvml, index: u32) -> Result<NvmlDevice, String> {
     ];
     Ok(NvmlDevice {
         name: device.name().map_err(|e| e.to_string())?,
+        driver: driver.to_string(),
         used_bytes: memory.used,
         total_bytes: memory.total,
         state: readings.into_iter().flatten().collect::<Vec<_>>().join(", "),

@@ -1,5 +1,6 @@
 //! Everything that the machine has, each section saying plainly why it is absent.
 
+use super::topology::Topology;
 use super::{Caches, Peaks, cpu, roofline};
 
 /// What was found, or why nothing was.
@@ -38,10 +39,11 @@ pub struct Measured {
 #[allow(missing_docs)]
 pub struct CpuSection {
     pub name: String,
-    pub cores: usize,
+    /// Instruction sets that kernels ask for.
     pub capabilities: String,
     pub caches: Caches,
     pub memory_bytes: u64,
+    pub topology: Topology,
     pub measured: Vec<Measured>,
 }
 
@@ -51,10 +53,15 @@ pub struct CpuSection {
 #[allow(missing_docs)]
 pub struct CudaDevice {
     pub name: String,
+    /// Newest CUDA version that the driver speaks.
+    pub driver: String,
     pub compute_capability: String,
     pub sms: i32,
     pub memory_bytes: usize,
+    /// Highest clock.
     pub clock_khz: i32,
+    /// By the memory's clock and width.
+    pub memory_gbps: f64,
     pub l2_bytes: i32,
     pub shared_bytes_per_block: i32,
 }
@@ -65,6 +72,7 @@ pub struct CudaDevice {
 #[allow(missing_docs)]
 pub struct NvmlDevice {
     pub name: String,
+    pub driver: String,
     pub used_bytes: u64,
     pub total_bytes: u64,
     /// Temperature, power, utilisation and clock, where the device tells them.
@@ -80,9 +88,14 @@ pub struct WgpuAdapter {
     pub kind: String,
     pub backend: String,
     pub driver: String,
+    /// All that the adapter offers.
     pub features: Vec<String>,
+    /// Smallest and largest.
+    pub subgroup_sizes: [u32; 2],
+    pub max_buffer_bytes: u64,
     pub max_storage_buffer_bytes: u64,
     pub max_workgroup_invocations: u32,
+    pub max_workgroups_per_axis: u32,
     pub workgroup_storage_bytes: u32,
 }
 
@@ -100,18 +113,18 @@ pub struct Probe {
 impl Probe {
     /// Looks and measures; takes about a second.
     pub fn new() -> Self {
-        let threads = std::thread::available_parallelism().map_or(1, |n| n.get());
-        let info = cpu::info(threads);
+        let info = cpu::info(1);
+        let threads = info.cores;
         let mut counts = vec![1, threads];
         counts.dedup();
         let measured = counts.into_iter().map(|threads| Measured { threads, peaks: roofline::measure(threads) }).collect();
         Probe {
             cpu: CpuSection {
                 name: info.name,
-                cores: info.cores,
                 capabilities: info.capabilities.to_string(),
                 caches: info.caches,
                 memory_bytes: info.memory_bytes,
+                topology: Topology::read(),
                 measured,
             },
             cuda: cuda().into(),

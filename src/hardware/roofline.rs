@@ -8,8 +8,6 @@ use super::Peaks;
 
 /// Accumulators that are independent of each other, so that every unit is busy, where no instruction set is named.
 const LANES: usize = 256;
-/// Bytes read for the memory rate: beyond every cache.
-const READ_BYTES: usize = 64 << 20;
 
 /// Rates of `threads` threads together: f32 multiply-adds in registers, exact 8-bit products (as 16-bit pairs), reads from
 /// memory. Best of several short rounds; about half a second.
@@ -17,8 +15,10 @@ pub fn measure(threads: usize) -> Peaks {
     let threads = threads.max(1);
     let f32_ops = together(threads, 5, || float_round(20_000)) / 1e9;
     let int_ops = together(threads, 5, || int_round(20_000)) / 1e9;
-    let memory = vec![1u8; READ_BYTES];
-    let part = READ_BYTES / threads;
+    // Far beyond the caches.
+    let bytes = (4 * super::cpu::info(1).caches.l3_bytes).clamp(64 << 20, 1 << 30);
+    let memory = vec![1u8; bytes];
+    let part = bytes / threads;
     let read = together_indexed(threads, 3, |t| read_round(&memory[t * part..(t + 1) * part]));
     Peaks { f32_gflops: f32_ops, int8_gops: int_ops, read_gbps: read / 1e9 }
 }

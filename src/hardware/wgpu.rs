@@ -1,6 +1,6 @@
 //! wgpu adapters: Vulkan, Metal, DX12.
 
-use wgpu::{Adapter, Backends, Features, Instance, InstanceDescriptor};
+use wgpu::{Adapter, Backends, Instance, InstanceDescriptor};
 
 use super::probe::WgpuAdapter;
 
@@ -16,15 +16,17 @@ pub(super) fn adapters() -> Result<Vec<WgpuAdapter>, String> {
 
 fn one(adapter: &Adapter) -> WgpuAdapter {
     let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
-    let named = [("f16", Features::SHADER_F16), ("subgroups", Features::SUBGROUP), ("timestamps", Features::TIMESTAMP_QUERY)];
     WgpuAdapter {
         name: info.name,
         kind: format!("{:?}", info.device_type),
         backend: info.backend.to_string(),
         driver: format!("{} {}", info.driver, info.driver_info),
-        features: named.iter().filter(|(_, f)| features.contains(*f)).map(|(n, _)| n.to_string()).collect(),
+        features: features.iter_names().map(|(n, _)| n.to_lowercase().replace('_', "-")).collect(),
+        subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+        max_buffer_bytes: limits.max_buffer_size,
         max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
+        max_workgroups_per_axis: limits.max_compute_workgroups_per_dimension,
         workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,
     }
 }
