@@ -8,7 +8,6 @@ use std::time::Instant;
 use clap::Args;
 
 use super::args::gemm_dtypes;
-use super::inputs::tensor;
 use super::interrupt::{self, INTERRUPTED};
 use super::measurement::product_roof;
 use super::output::{print, print_json, table};
@@ -64,7 +63,7 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
 /// A graph of one matrix product with constant weights, and its left operand.
 pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, Tensor)> {
     let mut random = Xorshift::new(1);
-    let (a, b) = (tensor(&mut random, dtypes.0, [m, k].into())?, tensor(&mut random, dtypes.1, [k, n].into())?);
+    let (a, b) = (random.fill(dtypes.0, [m, k])?, random.fill(dtypes.1, [k, n])?);
     let op = if dtypes.0.is_float() { "MatMul" } else { "MatMulInteger" };
     let mut graph = Graph { name: "gemm".into(), ..Graph::default() };
     let (left, right, out) = (graph.add_value("a", None), graph.add_value("b", Some(b)), graph.add_value("c", None));

@@ -32,20 +32,13 @@ fn made(model: &Model, args: &Inputs) -> Result<Vec<(String, Tensor)>> {
     model.inputs().map(one).collect()
 }
 
-/// A random tensor that most models take: floats in [-1, 1), masks and indices of 0 and 1, any byte.
-pub fn tensor(random: &mut Xorshift, dtype: DType, shape: Shape) -> Result<Tensor> {
+/// A random tensor that most models take: integers are masks and indices, 0 or 1.
+fn tensor(random: &mut Xorshift, dtype: DType, shape: Shape) -> Result<Tensor> {
     let n = shape.checked_numel().unwrap_or(0);
-    let reals = |random: &mut Xorshift| (0..n).map(|_| random.real()).collect::<Vec<f32>>();
     match dtype {
-        DType::F32 => Tensor::new(shape, &reals(random)),
-        DType::F16 => Tensor::new(shape, &reals(random).into_iter().map(half::f16::from_f32).collect::<Vec<_>>()),
-        DType::BF16 => Tensor::new(shape, &reals(random).into_iter().map(half::bf16::from_f32).collect::<Vec<_>>()),
-        DType::F64 => Tensor::new(shape, &reals(random).into_iter().map(f64::from).collect::<Vec<_>>()),
         DType::I64 => Tensor::new(shape, &(0..n).map(|_| random.below(2) as i64).collect::<Vec<_>>()),
         DType::I32 => Tensor::new(shape, &(0..n).map(|_| random.below(2) as i32).collect::<Vec<_>>()),
-        DType::U8 => Tensor::new(shape, &(0..n).map(|_| random.below(256) as u8).collect::<Vec<_>>()),
-        DType::I8 => Tensor::new(shape, &(0..n).map(|_| random.below(256) as u8 as i8).collect::<Vec<_>>()),
-        other => Tensor::zeros(other, shape),
+        other => random.fill(other, shape),
     }
 }
 

@@ -5,6 +5,7 @@ use prost::Message;
 
 use super::proto::*;
 use super::{Loaded, from_bytes, open};
+use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Dim, check};
@@ -237,19 +238,7 @@ fn constant_nodes_are_values() {
     assert_eq!(graph.constant(graph.nodes[0].inputs[1].unwrap()), Some(&Tensor::vector(&[1.0f32, 2.0])));
 }
 
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % n.max(1)
-    }
-}
-
-fn damaged(bytes: &[u8], random: &mut Random) -> Vec<u8> {
+fn damaged(bytes: &[u8], random: &mut Xorshift) -> Vec<u8> {
     let mut new = bytes.to_vec();
     match random.below(4) {
         0 => new.truncate(random.below(bytes.len())),
@@ -290,7 +279,7 @@ fn damaged_models_never_panic() {
         let near = format!("{}/../shared/zoo/{name}/model.onnx", env!("CARGO_MANIFEST_DIR"));
         seeds.extend(std::fs::read(near).ok().filter(|b| b.len() < 1 << 20));
     }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    let mut random = Xorshift::new(1);
     let mut loaded = 0;
     for seed in &seeds {
         let rounds = if seed.len() < 4096 { 6000 } else { 1000 };

@@ -1,5 +1,6 @@
 //! The vector kernels against the reference, and masks against what the specification says.
 
+use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::Type;
@@ -9,14 +10,7 @@ use crate::hardware::cpu::capabilities;
 use crate::kernel;
 
 fn floats(seed: u64, n: usize) -> Vec<f32> {
-    let mut state = seed;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % 2001) as f32 / 500.0 - 2.0
-    };
-    (0..n).map(|_| next()).collect()
+    Xorshift::new(seed).reals(n, 2.0)
 }
 
 fn run(name: &str, p: &Attention, inputs: &[Option<Tensor>]) -> Vec<f64> {

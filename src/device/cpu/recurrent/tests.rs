@@ -1,5 +1,6 @@
 //! The vector kernels against the reference, and the reference against what the specification says.
 
+use crate::base::xorshift::Xorshift;
 use crate::base::{AlignedBytes, DType, Shape, Tensor};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::problem::recurrent::*;
@@ -8,18 +9,11 @@ use crate::hardware::cpu::{capabilities, info};
 use crate::kernel;
 use crate::scalar::{Formula, arg, constant};
 
-struct Random(u64);
+struct Random(Xorshift);
 
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
     fn below(&mut self, n: usize) -> usize {
-        (self.next() % n as u64) as usize
+        self.0.below(n)
     }
 
     fn flip(&mut self) -> bool {
@@ -27,7 +21,7 @@ impl Random {
     }
 
     fn values(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| (self.next() % 2001) as f32 / 2500.0 - 0.4).collect()
+        self.0.reals(n, 0.4)
     }
 
     fn of<T: Clone>(&mut self, all: &[T]) -> T {
@@ -158,7 +152,7 @@ fn agree(p: &RecurrentProblem, inputs: &[Option<Tensor>], bound: f64) -> usize {
 
 #[test]
 fn every_cell_agrees_with_and_without_options() {
-    let mut random = Random(5);
+    let mut random = Random(Xorshift::new(5));
     for sizes in
         [[3, 2, 5, 4], [1, 1, 1, 1], [4, 5, 33, 17], [2, 1, 0, 3], [0, 2, 3, 3], [2, 0, 3, 3], [3, 2, 3, 0], [6, 3, 40, 64]]
     {
@@ -174,7 +168,7 @@ fn every_cell_agrees_with_and_without_options() {
 
 #[test]
 fn random_layers_agree() {
-    let mut random = Random(77);
+    let mut random = Random(Xorshift::new(77));
     let x = || arg(0);
     let activations = [
         sigmoid(),
@@ -208,7 +202,7 @@ fn random_layers_agree() {
 
 #[test]
 fn quantised_lstm_agrees() {
-    let mut random = Random(3);
+    let mut random = Random(Xorshift::new(3));
     let lstm = Cell::Lstm { input_forget: false };
     for (sizes, dtype) in [([3, 2, 5, 4], DType::I8), ([4, 3, 33, 17], DType::U8), ([2, 1, 64, 32], DType::I8)] {
         for full in [false, true] {
