@@ -150,6 +150,24 @@ fn the_null_device_charges_what_the_chooser_predicts() {
 }
 
 #[test]
+fn plans_give_their_memory_back_when_others_take_their_place_and_at_the_end() {
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)));
+    let session = Session::with_device(&model, Options::default(), device.clone()).unwrap();
+    let images = vec![0f32; 100 * 64];
+    let mut arenas = Vec::new();
+    for n in 1..=100 {
+        session.run(&[("x", TensorView::of([n, 64], &images[..n * 64]))]).unwrap();
+        arenas.push(session.report().arena_bytes as u64);
+    }
+    let kept = session.report().plans;
+    assert!(kept < 100, "the cache is bounded");
+    assert_eq!(device.reserved_bytes(), arenas[100 - kept..].iter().sum::<u64>(), "the oldest went");
+    drop(session);
+    assert_eq!(device.reserved_bytes(), 0);
+}
+
+#[test]
 fn a_full_device_is_an_error_and_the_session_lives_on() {
     let model = Model::open("models/digits-cnn.onnx").unwrap();
     let info = halfbyte::hardware::DeviceInfo { memory_bytes: 256 << 10, ..halfbyte::hardware::cpu::info(1) };

@@ -1,4 +1,4 @@
-//! What every device does: nine verbs, and no operator's name among them.
+//! What every device does: nine verbs and one question, and no operator's name among them.
 
 use std::sync::Arc;
 
@@ -141,6 +141,8 @@ pub trait Device: Send + Sync {
     /// Makes a kernel's constants ready (`None` where an input is not constant). The result may be used with any problem that
     /// differs only in its variable extents: rows, batch, image size.
     fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared>;
+    /// Bytes of the arena that one launch needs for itself, beside its operands.
+    fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize>;
     /// Checks a command list and turns it into the device's own form.
     fn record(&self, list: CommandList) -> Result<Recorded>;
     /// Starts a recorded list.

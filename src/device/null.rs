@@ -76,6 +76,10 @@ impl Device for NullDevice {
         Ok(Prepared::default())
     }
 
+    fn scratch_bytes(&self, _: &'static KernelDef, _: &Problem) -> Result<usize> {
+        Ok(0)
+    }
+
     fn record(&self, list: CommandList) -> Result<Recorded> {
         check(&list)?;
         Ok(Recorded { list, handle: 0 })

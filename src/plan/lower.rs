@@ -8,10 +8,8 @@ use crate::base::tensor::size_bytes;
 use crate::base::{Tensor, lock};
 use crate::device::Device;
 use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
-use crate::device::cpu;
 use crate::error::{Error, Result};
 use crate::graph::Type;
-use crate::hardware::DeviceKind;
 use crate::kernel::{Choice, choose};
 use crate::memory::plan::{Lifetime, place};
 
@@ -100,11 +98,7 @@ pub fn lower(
         })?;
         let prepared = weights.prepare(device, work, &choice, facts)?;
         layout.touch(work, &prepared.dropped, i)?;
-        let scratch = match device.info().kind {
-            DeviceKind::Cpu => (cpu::device::find(choice.kernel.name)?.scratch_bytes)(&work.problem, device.info()),
-            _ => 0,
-        };
-        let scratch_life = layout.scratch(scratch, i);
+        let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
         chosen.push((work, choice, prepared, scratch_life));
     }
     let (offsets, arena_bytes) = place(&layout.lives);

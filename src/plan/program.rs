@@ -55,6 +55,8 @@ impl Hash for Key {
 
 /// A plan for one combination of input shapes.
 pub struct Plan {
+    /// Whose the arenas are.
+    device: Arc<dyn Device>,
     recorded: Recorded,
     outputs: Vec<(Source, Type)>,
     slots: Vec<Type>,
@@ -197,7 +199,8 @@ impl Program {
         let wanted = self.wanted.as_deref();
         let Lowered { list, outputs, slots } = lower(&*self.device, &self.weights, wanted, &works, &walk.facts, &outputs)?;
         let recorded = self.device.record(list)?;
-        Ok(Plan { recorded, outputs, slots, carried_in, end, labels, arenas: Mutex::default() })
+        let device = self.device.clone();
+        Ok(Plan { device, recorded, outputs, slots, carried_in, end, labels, arenas: Mutex::default() })
     }
 
     fn output_facts(&self, scope: &super::walk::Scope) -> Result<Vec<FactId>> {
@@ -234,8 +237,7 @@ impl Program {
 
 impl Drop for Plan {
     fn drop(&mut self) {
-        // Host regions free themselves; devices with memory of their own are told by `Program`.
-        lock(&self.arenas).clear();
+        lock(&self.arenas).drain(..).for_each(|region| self.device.release(region));
     }
 }
 

@@ -150,6 +150,10 @@ impl Device for CpuDevice {
         })
     }
 
+    fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize> {
+        Ok((find(kernel.name)?.scratch_bytes)(problem, &self.info))
+    }
+
     fn record(&self, list: CommandList) -> Result<Recorded> {
         check(&list)?;
         Ok(Recorded { list, handle: 0 })
