@@ -2,6 +2,7 @@
 
 use half::{bf16, f16};
 
+use crate::base::xorshift::Xorshift;
 use crate::base::{AlignedBytes, DType, Shape, Tensor, TensorViewMut};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::op::{Lower, Operand};
@@ -10,43 +11,6 @@ use crate::graph::{Attr, Node, Problem, Site, Type, find};
 use crate::hardware::cpu::info;
 use crate::hardware::{Capabilities, DeviceInfo};
 use crate::kernel::{KernelDef, all, choose};
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 20) as usize % n
-    }
-
-    fn real(&mut self) -> f32 {
-        (self.next() >> 40) as f32 / (1 << 23) as f32 - 1.0
-    }
-
-    /// Values of a tensor; one in eight bytes is an extreme one.
-    fn tensor(&mut self, dtype: DType, shape: &[usize]) -> Tensor {
-        let shape = Shape::from(shape);
-        let n = shape.numel();
-        let mut byte = || if self.below(8) == 0 { [0u8, 127, 128, 255][self.below(4)] } else { self.next() as u8 };
-        match dtype {
-            DType::I8 => Tensor::new(shape, &(0..n).map(|_| byte() as i8).collect::<Vec<_>>()),
-            DType::U8 => Tensor::new(shape, &(0..n).map(|_| byte()).collect::<Vec<_>>()),
-            DType::I32 => Tensor::new(shape, &(0..n).map(|_| self.below(2001) as i32 - 1000).collect::<Vec<_>>()),
-            DType::I64 => Tensor::new(shape, &(0..n).map(|_| self.below(2001) as i64 - 1000).collect::<Vec<_>>()),
-            DType::F16 => Tensor::new(shape, &(0..n).map(|_| f16::from_f32(self.real())).collect::<Vec<_>>()),
-            DType::BF16 => Tensor::new(shape, &(0..n).map(|_| bf16::from_f32(self.real())).collect::<Vec<_>>()),
-            DType::F64 => Tensor::new(shape, &(0..n).map(|_| self.real() as f64).collect::<Vec<_>>()),
-            _ => Tensor::new(shape, &(0..n).map(|_| self.real()).collect::<Vec<_>>()),
-        }
-        .unwrap()
-    }
-}
 
 fn lower(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> crate::Result<Problem> {
     let mut node = Node::new(domain, op, 17, vec![None; inputs.len()], vec![None]);
@@ -126,7 +90,7 @@ fn bound(k: usize, out: DType) -> f64 {
 
 #[test]
 fn batches_broadcast_and_vectors_lose_their_axes() {
-    let mut random = Random(9);
+    let mut random = Xorshift::new(9);
     let cases: [(&[usize], &[usize], &[usize]); 9] = [
         (&[2, 3, 4, 5], &[3, 5, 6], &[2, 3, 4, 6]),
         (&[2, 1, 4, 5], &[3, 5, 6], &[2, 3, 4, 6]),
@@ -194,7 +158,7 @@ fn scale(x: f32) -> Option<Tensor> {
 
 #[test]
 fn quantised_operators_agree_bit_for_bit() {
-    let mut random = Random(13);
+    let mut random = Xorshift::new(13);
     for i in 0..24 {
         let [m, n, k] = std::array::from_fn(|_| 1 + random.below(70));
         let (ta, tb) = ([DType::U8, DType::I8][i & 1], [DType::U8, DType::I8][i >> 1 & 1]);
@@ -224,7 +188,7 @@ fn quantised_operators_agree_bit_for_bit() {
 
 #[test]
 fn a_rows_answer_does_not_depend_on_its_neighbours() {
-    let mut random = Random(14);
+    let mut random = Xorshift::new(14);
     let (a, w) = (random.tensor(DType::F32, &[9, 64]), random.tensor(DType::F32, &[64, 40]));
     let attrs = [("weight_precision", Attr::Str("int8".into()))];
     let all = [Some(a.clone()), Some(w.clone())];
@@ -239,8 +203,8 @@ fn a_rows_answer_does_not_depend_on_its_neighbours() {
 
 #[test]
 fn einsum_equations() {
-    let mut random = Random(15);
-    let t = |r: &mut Random, s: &[usize]| Some(r.tensor(DType::F32, s));
+    let mut random = Xorshift::new(15);
+    let t = |r: &mut Xorshift, s: &[usize]| Some(r.tensor(DType::F32, s));
     let x = t(&mut random, &[2, 3, 4]);
     let y = t(&mut random, &[2, 4, 5]);
     let s = t(&mut random, &[3, 3]);

@@ -1,26 +1,12 @@
 //! The vector kernels against the reference, and the reference against what the specification says.
 
+use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::problem::reduce::*;
 use crate::graph::{Problem, Type};
 use crate::hardware::cpu::capabilities;
 use crate::kernel;
-
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn floats(&mut self, n: usize) -> Vec<f32> {
-        (0..n).map(|_| (self.next() % 20001) as f32 / 2000.0 - 5.0).collect()
-    }
-}
 
 fn run(name: &str, problem: &Problem, inputs: &[Tensor], outputs: &[Type]) -> Vec<Tensor> {
     let kernel = kernels().find(|k| k.name == name).unwrap();
@@ -80,7 +66,7 @@ const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
 #[test]
 fn vector_normalisation_agrees() {
-    let mut random = Random(11);
+    let mut random = Xorshift::new(11);
     for (rows, len, affine) in [
         (5, 33, Affine { period: 1, per_row: 33, inner: 1, shape: Shape::from([33]) }),
         (6, 40, Affine { period: 3, per_row: 4, inner: 10, shape: Shape::from([12]) }),
@@ -103,9 +89,9 @@ fn vector_normalisation_agrees() {
                 skip: false,
             });
             let inputs = [
-                tensor(dtype, &shape, &random.floats(rows * len)),
-                tensor(DType::F32, &factors.shape, &random.floats(n)),
-                tensor(DType::F32, &Shape::from([1]), &random.floats(1)),
+                tensor(dtype, &shape, &random.reals(rows * len, 5.0)),
+                tensor(DType::F32, &factors.shape, &random.reals(n, 5.0)),
+                tensor(DType::F32, &Shape::from([1]), &random.reals(1, 5.0)),
             ];
             assert!(agree(kind, &inputs, &[Type::new(dtype, shape)], bound(dtype)) > 0 || capabilities().is_empty());
         }
@@ -114,9 +100,9 @@ fn vector_normalisation_agrees() {
 
 #[test]
 fn dynamic_quantisation_agrees_exactly() {
-    let mut random = Random(13);
+    let mut random = Xorshift::new(13);
     for n in [0, 1, 31, 32, 77, 5000] {
-        let mut values = random.floats(n);
+        let mut values = random.reals(n, 5.0);
         if let Some(v) = values.get_mut(20) {
             *v = f32::NAN;
         }
@@ -183,11 +169,11 @@ fn arg_and_running_sums() {
 
 #[test]
 fn a_skip_connection_is_normalised_with_the_input() {
-    let mut random = Random(17);
+    let mut random = Xorshift::new(17);
     let (rows, len) = (3, 8);
     let shape = Shape::from([rows, len]);
-    let [x, skip] = [0; 2].map(|_| random.floats(rows * len));
-    let [scale, bias, own] = [0; 3].map(|_| random.floats(len));
+    let [x, skip] = [0; 2].map(|_| random.reals(rows * len, 5.0));
+    let [scale, bias, own] = [0; 3].map(|_| random.reals(len, 5.0));
     let norm = |skip| {
         let factor = Some(Type::new(DType::F32, [len]));
         let affine = Affine { period: 1, per_row: len, inner: 1, shape: Shape::from([len]) };
