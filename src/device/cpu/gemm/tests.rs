@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use crate::base::xorshift::Xorshift;
-use crate::base::{AlignedBytes, DType, Shape, Tensor, TensorViewMut};
+use crate::base::{AlignedBytes, DType, Tensor, TensorViewMut};
 use crate::device::cpu::{Call, kernels};
 use crate::graph::op::{Lower, Operand};
 use crate::graph::problem::Family;
