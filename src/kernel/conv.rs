@@ -17,14 +17,13 @@ const fn row(
 
 pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-any-conv", Capabilities::empty(), |_| Ok(()), |p, info| 10.0 + share(p, info, 0.002)),
-    row("cpu-portable-conv", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
+    row("cpu-portable-conv-4x16", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
     #[cfg(target_arch = "x86_64")]
     row("cpu-avx2-conv-6x16", Capabilities::AVX2, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
     #[cfg(target_arch = "x86_64")]
-    row("cpu-avx512-conv-12x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 12))),
+    row("cpu-avx512-conv-14x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 14))),
     #[cfg(target_arch = "aarch64")]
     row("cpu-neon-conv-6x16", Capabilities::NEON, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
-    row("cpu-simd-depthwise", Capabilities::empty(), depthwise, |p, info| 2.0 + share(p, info, 0.2)),
 ];
 
 /// Time at a share of the device's peak.
@@ -32,11 +31,12 @@ fn share(problem: &Problem, info: &DeviceInfo, share: f64) -> f64 {
     problem.flops() / (info.peaks.f32_gflops.max(1.0) * share * 1e3)
 }
 
-/// The part of a tile's rows that are output channels.
+/// The part of the peak that row panels as high as the output channels give: each step of a panel reads two vectors of pixels.
 fn filled(problem: &Problem, rows: usize) -> f64 {
     let Problem::Conv(p) = problem else { return 1.0 };
     let own = (p.m / p.groups).max(1) * if p.transposed { p.kernel.iter().product() } else { 1 };
-    own as f64 / own.next_multiple_of(rows) as f64
+    let height = own as f64 / own.div_ceil(rows) as f64;
+    height / (height + 2.0)
 }
 
 fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
@@ -62,15 +62,6 @@ fn dense(problem: &Problem) -> Result<(), &'static str> {
     }
     if p.transposed && p.quant.is_some() {
         return Err("takes no transposed integer convolution");
-    }
-    Ok(())
-}
-
-fn depthwise(problem: &Problem) -> Result<(), &'static str> {
-    let p = conv(problem)?;
-    dense(problem)?;
-    if p.transposed || p.quant.is_some() || p.groups != p.c || p.m != p.c {
-        return Err("takes f32 with one channel in each group");
     }
     Ok(())
 }

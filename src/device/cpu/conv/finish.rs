@@ -1,7 +1,10 @@
 //! What happens to sums before they are the output: bias, epilogue, quantisation.
 
+use smallvec::SmallVec;
+
 use crate::base::{DType, TensorView};
 use crate::device::cpu::Call;
+use crate::device::cpu::gemm::blocks::wide;
 use crate::error::{Error, Result};
 use crate::graph::problem::ConvProblem;
 use crate::scalar::cpu::{Lane, Program};
@@ -46,22 +49,21 @@ impl<'a> Epilogue<'a> {
         Ok(Some(Epilogue { program, relu, operands }))
     }
 
-    /// Finishes pixels from `pixel` on of channel `m` of image `n`, in place. `copy` is as long as the row.
-    pub fn row(&self, n: usize, m: usize, pixel: usize, row: &mut [f32], copy: &mut [f32]) {
+    /// Finishes pixels from `pixel` on of channel `m` of image `n`: `sums` to `out`, both as long.
+    pub fn row(&self, n: usize, m: usize, pixel: usize, sums: &mut [f32], out: &mut [f32]) {
         if self.relu {
-            return row.iter_mut().for_each(|v| *v = if *v < 0.0 { 0.0 } else { *v });
+            return wide(|| out.iter_mut().zip(sums).for_each(|(o, v)| *o = if *v < 0.0 { 0.0 } else { *v }));
         }
-        copy.copy_from_slice(row);
         let lane = |o: &Operand<'a>| {
             let start = n * o.image + m * o.channel + if o.splat { 0 } else { pixel };
-            let len = if o.splat { 1 } else { row.len() };
+            let len = if o.splat { 1 } else { out.len() };
             let bytes = &o.bytes[start * o.size..(start + len) * o.size];
             if o.splat { Lane::Splat(bytes) } else { Lane::Slice(bytes) }
         };
-        let mut lanes = Vec::with_capacity(1 + self.operands.len());
-        lanes.push(Lane::Slice(bytemuck::cast_slice(copy)));
+        let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
+        lanes.push(Lane::Slice(bytemuck::cast_slice(sums)));
         lanes.extend(self.operands.iter().map(lane));
-        self.program.run(&lanes, bytemuck::cast_slice_mut(row));
+        self.program.run(&lanes, bytemuck::cast_slice_mut(out));
     }
 }
 

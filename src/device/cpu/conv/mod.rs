@@ -1,47 +1,46 @@
 //! CPU kernels of the conv family.
 //!
-//! [`tile`]: register tiles for each instruction set. [`window`]: where pixels read from. [`dense`]: implicit GEMM, weights
-//! packed as rows of tiles, pixels packed a panel at a time. [`depthwise`]: one channel at a time. `reference`: everything.
+//! [`dense`]: convolution in blocks of pixels on the matrix product's tiles, depthwise included. [`planes`]: how a block's input
+//! is laid out. [`window`]: where pixels read from. [`transposed`]: the adjoint. `reference`: everything.
 
 mod dense;
-mod depthwise;
 mod finish;
+mod planes;
 mod reference;
-mod tile;
 mod transposed;
 mod window;
 
 use super::CpuKernel;
 use super::call::{no_scratch, pack_nothing};
+use super::gemm::core;
 
 pub(super) static KERNELS: &[CpuKernel] = &[
     CpuKernel { name: "cpu-any-conv", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
     CpuKernel {
-        name: "cpu-portable-conv",
-        pack: |p, c| dense::pack(&tile::PORTABLE, p, c),
+        name: "cpu-portable-conv-4x16",
+        pack: |p, c| dense::pack(&core::PORTABLE, p, c),
         scratch_bytes: no_scratch,
-        run: |c| dense::run(&tile::PORTABLE, c),
+        run: |c| dense::run(&core::PORTABLE, c),
     },
     #[cfg(target_arch = "x86_64")]
     CpuKernel {
         name: "cpu-avx2-conv-6x16",
-        pack: |p, c| dense::pack(&tile::AVX2, p, c),
+        pack: |p, c| dense::pack(&core::AVX2, p, c),
         scratch_bytes: no_scratch,
-        run: |c| dense::run(&tile::AVX2, c),
+        run: |c| dense::run(&core::AVX2, c),
     },
     #[cfg(target_arch = "x86_64")]
     CpuKernel {
-        name: "cpu-avx512-conv-12x32",
-        pack: |p, c| dense::pack(&tile::AVX512, p, c),
+        name: "cpu-avx512-conv-14x32",
+        pack: |p, c| dense::pack(&core::AVX512, p, c),
         scratch_bytes: no_scratch,
-        run: |c| dense::run(&tile::AVX512, c),
+        run: |c| dense::run(&core::AVX512, c),
     },
     #[cfg(target_arch = "aarch64")]
     CpuKernel {
         name: "cpu-neon-conv-6x16",
-        pack: |p, c| dense::pack(&tile::NEON, p, c),
+        pack: |p, c| dense::pack(&super::gemm::arm::NEON, p, c),
         scratch_bytes: no_scratch,
-        run: |c| dense::run(&tile::NEON, c),
+        run: |c| dense::run(&super::gemm::arm::NEON, c),
     },
-    CpuKernel { name: "cpu-simd-depthwise", pack: pack_nothing, scratch_bytes: no_scratch, run: depthwise::run },
 ];

@@ -29,7 +29,7 @@ impl Window {
             dilations: pair(&p.dilations, 1),
             pads,
         };
-        if w.kernel == [1, 1] && w.strides == [1, 1] && w.pads == [0, 0] && w.input == w.output {
+        if w.pointwise() {
             w.input = [1, w.input[0] * w.input[1]];
             w.output = w.input;
         }
@@ -51,47 +51,14 @@ impl Window {
         self.kernel[0] * self.kernel[1]
     }
 
-    /// Writes `b[k][nr]` for pixels from `first` on: row `k` = (channel, tap), zero outside the image and past the last pixel.
-    /// `x` reads input elements of one group of channels.
-    pub fn pack(&self, x: &impl Pixels, channels: usize, first: usize, nr: usize, b: &mut [f32]) {
-        let last = (first + nr).min(self.pixels());
-        let width = self.output[1];
-        let mut p = first;
-        let mut short = last < first + nr;
-        while p < last {
-            let (oy, ox) = (p / width, p % width);
-            let n = (width - ox).min(last - p);
-            self.segment(x, channels, oy, ox, n, p - first, nr, b);
-            p += n;
-        }
-        if std::mem::take(&mut short) {
-            b.chunks_exact_mut(nr).for_each(|row| row[last - first..].fill(0.0));
-        }
+    /// Whether output pixels are input pixels: one tap, no steps, no padding.
+    pub fn pointwise(&self) -> bool {
+        self.kernel == [1, 1] && self.strides == [1, 1] && self.pads == [0, 0] && self.input == self.output
     }
 
-    /// `n` pixels of one output row, at column `at` of the panel.
-    #[allow(clippy::too_many_arguments)]
-    fn segment(&self, x: &impl Pixels, channels: usize, oy: usize, ox: usize, n: usize, at: usize, nr: usize, b: &mut [f32]) {
-        let mut rows = b.chunks_exact_mut(nr);
-        for c in 0..channels {
-            for ky in 0..self.kernel[0] {
-                let iy = (oy * self.strides[0] + ky * self.dilations[0]) as i64 - self.pads[0];
-                for kx in 0..self.kernel[1] {
-                    let Some(row) = rows.next() else { return };
-                    let row = &mut row[at..at + n];
-                    if iy < 0 || iy >= self.input[0] as i64 {
-                        row.fill(0.0);
-                        continue;
-                    }
-                    let start = (ox * self.strides[1] + kx * self.dilations[1]) as i64 - self.pads[1];
-                    let line = c * self.plane() + iy as usize * self.input[1];
-                    self.line(x, line, start, row);
-                }
-            }
-        }
-    }
-
-    fn line(&self, x: &impl Pixels, line: usize, start: i64, row: &mut [f32]) {
+    /// Writes the input elements of the line that begins at `line`, from its column `start` on in steps of the stride; zeros
+    /// where there are none.
+    pub fn line(&self, x: &impl Pixels, line: usize, start: i64, row: &mut [f32]) {
         let (step, width) = (self.strides[1] as i64, self.input[1] as i64);
         // Pixels before `lo` and from `hi` on read padding.
         let lo = if start < 0 { (-start + step - 1) / step } else { 0 }.min(row.len() as i64) as usize;

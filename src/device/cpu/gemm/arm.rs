@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::simd::{Neon, NeonDot, NeonSdot};
-use super::tile::{self, DotTile, RealTile};
+use super::tile::{self, DotTile, List, Places, Step, Tile};
 use super::{bytes, core};
 use crate::hardware::Capabilities;
 
@@ -14,7 +14,8 @@ use crate::hardware::Capabilities;
 pub static NEON: core::Isa = core::Isa {
     needs: Capabilities::NEON,
     columns: 16,
-    tiles: [&real::<{ tile::F32 }>(), &real::<{ tile::F16 }>(), &real::<{ tile::BF16 }>()],
+    tiles: [&real::<{ tile::F32 }, Step>(), &real::<{ tile::F16 }, Step>(), &real::<{ tile::BF16 }, Step>()],
+    listed: &real::<{ tile::F32 }, List>(),
 };
 
 /// NEON: bytes widened to i16, smlal.
@@ -28,18 +29,9 @@ pub static I8MM: bytes::Isa =
     bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: &SQUARES };
 
 #[rustfmt::skip]
-const fn real<const S: u8>() -> [RealTile; 6] {
-    [tile::real::<Neon, 1, S, 4>, tile::real::<Neon, 2, S, 2>, tile::real::<Neon, 3, S, 2>, tile::real::<Neon, 4, S, 1>,
-     tile::real::<Neon, 5, S, 1>, tile::real::<Neon, 6, S, 1>]
-}
-
-/// The whole of a tile of six rows, side by side: `a` is `[k][6]`, `b` `[k][16]`, `c` `[6][16]`.
-///
-/// # Safety
-/// The pointers are valid for those lengths.
-pub unsafe fn tile_6x16(k: usize, a: *const f32, b: *const f32, c: *mut f32) {
-    // SAFETY: the caller's contract.
-    unsafe { tile::real::<Neon, 6, { tile::F32 }, 1>(k, a, b.cast(), 16, c, 16, false) }
+const fn real<const S: u8, P: Places>() -> [Tile<P>; 6] {
+    [tile::real::<Neon, 1, S, 4, P>, tile::real::<Neon, 2, S, 2, P>, tile::real::<Neon, 3, S, 2, P>, tile::real::<Neon, 4, S, 1, P>,
+     tile::real::<Neon, 5, S, 1, P>, tile::real::<Neon, 6, S, 1, P>]
 }
 
 #[rustfmt::skip]

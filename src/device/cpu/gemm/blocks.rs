@@ -56,7 +56,7 @@ unsafe fn wide_avx2<R>(f: impl FnOnce() -> R) -> R {
 }
 
 /// Runs plain loops compiled for the widest vectors of this processor.
-pub(super) fn wide<R>(f: impl FnOnce() -> R) -> R {
+pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
         if AVX512.present() {
@@ -91,7 +91,7 @@ pub(super) fn cut(m: usize, panels: usize, tile_rows: usize, row_bytes: usize, f
 }
 
 /// The heights of the row panels that `rows` rows are cut into: as even as can be.
-pub(super) fn heights(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub fn heights(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let count = rows.div_ceil(most).max(1);
     let (base, more) = (rows / count, rows % count);
     (0..count).map(move |i| (i * base + i.min(more), base + usize::from(i < more))).filter(|&(_, h)| h > 0)

@@ -16,7 +16,7 @@ use super::interleave::interleave;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::tile::{self, RealTile};
+use super::tile::{self, List, Places, Step, Tile};
 use crate::base::{AlignedBytes, DType};
 use crate::hardware::Capabilities;
 
@@ -27,36 +27,41 @@ pub struct Isa {
     /// Columns of a panel of B.
     pub columns: usize,
     /// For each storage of B, tiles of 1, 2, ... rows.
-    pub(super) tiles: [&'static [RealTile]; 3],
+    pub(super) tiles: [&'static [Tile<Step>]; 3],
+    /// Tiles of 1, 2, ... rows for a B of f32 whose rows lie anywhere.
+    pub listed: &'static [Tile<List>],
 }
 
 /// Plain Rust.
 pub static PORTABLE: Isa = Isa {
     needs: Capabilities::empty(),
     columns: 16,
-    tiles: [&portable::<{ tile::F32 }>(), &portable::<{ tile::F16 }>(), &portable::<{ tile::BF16 }>()],
+    tiles: [&portable::<{ tile::F32 }, Step>(), &portable::<{ tile::F16 }, Step>(), &portable::<{ tile::BF16 }, Step>()],
+    listed: &portable::<{ tile::F32 }, List>(),
 };
 /// AVX2, 6x16.
 #[cfg(target_arch = "x86_64")]
 pub static AVX2: Isa = Isa {
     needs: Capabilities::AVX2,
     columns: 16,
-    tiles: [&avx2::<{ tile::F32 }>(), &avx2::<{ tile::F16 }>(), &avx2::<{ tile::BF16 }>()],
+    tiles: [&avx2::<{ tile::F32 }, Step>(), &avx2::<{ tile::F16 }, Step>(), &avx2::<{ tile::BF16 }, Step>()],
+    listed: &avx2::<{ tile::F32 }, List>(),
 };
 /// AVX-512, 14x32.
 #[cfg(target_arch = "x86_64")]
 pub static AVX512: Isa = Isa {
     needs: Capabilities::AVX512,
     columns: 32,
-    tiles: [&avx512::<{ tile::F32 }>(), &avx512::<{ tile::F16 }>(), &avx512::<{ tile::BF16 }>()],
+    tiles: [&avx512::<{ tile::F32 }, Step>(), &avx512::<{ tile::F16 }, Step>(), &avx512::<{ tile::BF16 }, Step>()],
+    listed: &avx512::<{ tile::F32 }, List>(),
 };
 
-const fn portable<const S: u8>() -> [RealTile; 4] {
+const fn portable<const S: u8, P: Places>() -> [Tile<P>; 4] {
     [
-        tile::real::<Portable, 1, S, 1>,
-        tile::real::<Portable, 2, S, 1>,
-        tile::real::<Portable, 3, S, 1>,
-        tile::real::<Portable, 4, S, 1>,
+        tile::real::<Portable, 1, S, 1, P>,
+        tile::real::<Portable, 2, S, 1, P>,
+        tile::real::<Portable, 3, S, 1, P>,
+        tile::real::<Portable, 4, S, 1, P>,
     ]
 }
 
@@ -64,48 +69,48 @@ const fn portable<const S: u8>() -> [RealTile; 4] {
 /// As for [`tile::real`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn avx2_tile<const R: usize, const S: u8, const N: usize>(
+unsafe fn avx2_tile<const R: usize, const S: u8, const N: usize, P: Places>(
     k: usize,
     a: *const f32,
     b: *const u8,
-    b_step: usize,
+    places: P,
     c: *mut f32,
     c_step: usize,
     accumulate: bool,
 ) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::real::<Avx2, R, S, N>(k, a, b, b_step, c, c_step, accumulate) }
+    unsafe { tile::real::<Avx2, R, S, N, P>(k, a, b, places, c, c_step, accumulate) }
 }
 
 /// # Safety
 /// As for [`tile::real`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn avx512_tile<const R: usize, const S: u8, const N: usize>(
+unsafe fn avx512_tile<const R: usize, const S: u8, const N: usize, P: Places>(
     k: usize,
     a: *const f32,
     b: *const u8,
-    b_step: usize,
+    places: P,
     c: *mut f32,
     c_step: usize,
     accumulate: bool,
 ) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::real::<Avx512, R, S, N>(k, a, b, b_step, c, c_step, accumulate) }
+    unsafe { tile::real::<Avx512, R, S, N, P>(k, a, b, places, c, c_step, accumulate) }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx2<const S: u8>() -> [RealTile; 6] {
-    [avx2_tile::<1, S, 4>, avx2_tile::<2, S, 2>, avx2_tile::<3, S, 2>, avx2_tile::<4, S, 1>, avx2_tile::<5, S, 1>, avx2_tile::<6, S, 1>]
+const fn avx2<const S: u8, P: Places>() -> [Tile<P>; 6] {
+    [avx2_tile::<1, S, 4, P>, avx2_tile::<2, S, 2, P>, avx2_tile::<3, S, 2, P>, avx2_tile::<4, S, 1, P>, avx2_tile::<5, S, 1, P>, avx2_tile::<6, S, 1, P>]
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx512<const S: u8>() -> [RealTile; 14] {
-    [avx512_tile::<1, S, 4>, avx512_tile::<2, S, 4>, avx512_tile::<3, S, 4>, avx512_tile::<4, S, 2>, avx512_tile::<5, S, 2>,
-     avx512_tile::<6, S, 2>, avx512_tile::<7, S, 1>, avx512_tile::<8, S, 1>, avx512_tile::<9, S, 1>, avx512_tile::<10, S, 1>,
-     avx512_tile::<11, S, 1>, avx512_tile::<12, S, 1>, avx512_tile::<13, S, 1>, avx512_tile::<14, S, 1>]
+const fn avx512<const S: u8, P: Places>() -> [Tile<P>; 14] {
+    [avx512_tile::<1, S, 4, P>, avx512_tile::<2, S, 4, P>, avx512_tile::<3, S, 4, P>, avx512_tile::<4, S, 2, P>, avx512_tile::<5, S, 2, P>,
+     avx512_tile::<6, S, 2, P>, avx512_tile::<7, S, 1, P>, avx512_tile::<8, S, 1, P>, avx512_tile::<9, S, 1, P>, avx512_tile::<10, S, 1, P>,
+     avx512_tile::<11, S, 1, P>, avx512_tile::<12, S, 1, P>, avx512_tile::<13, S, 1, P>, avx512_tile::<14, S, 1, P>]
 }
 
 impl Isa {
@@ -321,7 +326,7 @@ fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, s
                 let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
                 // SAFETY: `product` saw that the instruction set is there; the asserts here and where `Weights` is made bound
                 // A, B and the sums.
-                unsafe { tiles[height - 1](deep, a, panel.as_ptr(), step, c, SEGMENT, k > 0) };
+                unsafe { tiles[height - 1](deep, a, panel.as_ptr(), Step(step), c, SEGMENT, k > 0) };
             }
         }
     });

@@ -10,7 +10,7 @@
 
 #[cfg(target_arch = "aarch64")]
 pub mod arm;
-mod blocks;
+pub mod blocks;
 pub mod bytes;
 pub mod core;
 mod finish;
@@ -19,7 +19,7 @@ mod interleave;
 mod real;
 mod reference;
 mod simd;
-mod tile;
+pub mod tile;
 
 #[cfg(test)]
 mod tests;

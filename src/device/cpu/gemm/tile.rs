@@ -1,12 +1,44 @@
 //! Register tiles: `ROWS` rows by two vectors of columns, over the whole of a K block.
 //!
-//! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (any step between rows of B), C has any step between rows. Tiles of few rows
+//! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (rows of B anywhere), C has any step between rows. Tiles of few rows
 //! keep several sets of sums, so that the adder's latency does not bound them.
 
 use super::simd::{Dot, Real};
 
-/// One tile: `(k, a, b, b_step, c, c_step, accumulate)`; steps in elements, `b` is f32 or 16-bit storage as `STORE` says.
-pub type RealTile = unsafe fn(usize, *const f32, *const u8, usize, *mut f32, usize, bool);
+/// One tile: `(k, a, b, places, c, c_step, accumulate)`; the step of C in elements, `b` is f32 or 16-bit storage as `STORE` says.
+pub type Tile<P> = unsafe fn(usize, *const f32, *const u8, P, *mut f32, usize, bool);
+
+/// Where the rows of B lie, in elements.
+pub trait Places: Copy {
+    /// Where row `k` does.
+    ///
+    /// # Safety
+    /// There is a row `k`.
+    unsafe fn of(self, k: usize) -> usize;
+}
+
+/// Rows at equal distances.
+#[derive(Clone, Copy)]
+pub struct Step(pub usize);
+
+impl Places for Step {
+    #[inline(always)]
+    unsafe fn of(self, k: usize) -> usize {
+        k * self.0
+    }
+}
+
+/// Rows where a list says.
+#[derive(Clone, Copy)]
+pub struct List(pub *const u32);
+
+impl Places for List {
+    #[inline(always)]
+    unsafe fn of(self, k: usize) -> usize {
+        // SAFETY: the caller's contract.
+        unsafe { *self.0.add(k) as usize }
+    }
+}
 
 /// One tile of bytes: `(groups, a, b, start, c, c_step)`; sums start from `start`, one value a column.
 pub type DotTile = unsafe fn(usize, *const u8, *const i8, *const i32, *mut i32, usize);
@@ -33,14 +65,14 @@ unsafe fn load<V: Real, const STORE: u8>(b: *const u8, at: usize) -> V {
 }
 
 /// # Safety
-/// The caller has enabled `V`'s instruction set; `a` holds `k * ROWS` elements, `b` `k` rows of two vectors `b_step` apart,
+/// The caller has enabled `V`'s instruction set; `a` holds `k * ROWS` elements, `b` `k` rows of two vectors at `places`,
 /// `c` `ROWS` rows of two vectors `c_step` apart.
 #[inline(always)]
-pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usize>(
+pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usize, P: Places>(
     k: usize,
     a: *const f32,
     b: *const u8,
-    b_step: usize,
+    places: P,
     c: *mut f32,
     c_step: usize,
     accumulate: bool,
@@ -51,12 +83,12 @@ pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usiz
         let mut at = 0;
         while at + SETS <= k {
             for (set, sums) in sums.iter_mut().enumerate() {
-                real_step::<V, ROWS, STORE>(sums, a.add((at + set) * ROWS), b, (at + set) * b_step);
+                real_step::<V, ROWS, STORE>(sums, a.add((at + set) * ROWS), b, places.of(at + set));
             }
             at += SETS;
         }
         while at < k {
-            real_step::<V, ROWS, STORE>(&mut sums[0], a.add(at * ROWS), b, at * b_step);
+            real_step::<V, ROWS, STORE>(&mut sums[0], a.add(at * ROWS), b, places.of(at));
             at += 1;
         }
         let (first, rest) = sums.split_at_mut(1);
