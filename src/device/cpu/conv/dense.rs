@@ -14,6 +14,7 @@ use super::planes::Planes;
 use super::transposed;
 use super::window::{Bytes, Pixels, Window};
 use crate::base::{DType, Tensor};
+use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::core::Isa;
 use crate::device::cpu::gemm::tile::List;
@@ -143,17 +144,9 @@ struct Task<'a, O> {
     b: &'a [f32],
     places: &'a [u32],
     width: usize,
-    out: Shared<O>,
+    /// Each (image, channel, pixel) belongs to one task.
+    out: &'a Disjoint<'a, O>,
 }
-
-/// The output, written by tasks in disjoint parts.
-#[derive(Clone, Copy)]
-struct Shared<O>(*mut O, usize);
-
-// SAFETY: tasks write disjoint parts: each (image, channel, pixel) belongs to one task.
-unsafe impl<O: Send> Send for Shared<O> {}
-// SAFETY: as above.
-unsafe impl<O: Send> Sync for Shared<O> {}
 
 thread_local! {
     static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
@@ -194,7 +187,7 @@ impl Dense<'_> {
         let parts = if outer >= threads { 1 } else { threads.div_ceil(outer).min(panels) };
         let places = planes.offsets(cg);
         let straight: Vec<u32> = if w.pointwise() { (0..cg).map(|c| (c * w.plane()) as u32).collect() } else { Vec::new() };
-        let shared = Shared(out.as_mut_ptr(), out.len());
+        let shared = &Disjoint::new(out);
         let one = |t: usize| {
             let (part, t) = (t % parts, t / parts);
             let (block, t) = (t % (blocks[0] * blocks[1]), t / (blocks[0] * blocks[1]));
@@ -271,10 +264,9 @@ impl<O: Copy> Task<'_, O> {
         let channel = self.part.image * p.m + self.part.group * (p.m / p.groups) + m;
         let at = channel * w.pixels() + (self.part.first[0] + row) * w.output[1] + self.part.first[1];
         let len = (rows - 1) * w.output[1] + self.part.size[1];
-        assert!(at + len <= self.out.1, "invariant: rows lie in the output");
-        // SAFETY: inside the output (asserted); the pixels belong to this task alone (several rows only when the block is as
-        // wide as the output), and are used for one piece at a time.
-        unsafe { std::slice::from_raw_parts_mut(self.out.0.add(at), len) }
+        // SAFETY: the pixels belong to this task alone (several rows only when the block is as wide as the output), and are used
+        // for one piece at a time.
+        unsafe { self.out.part(at, len) }
     }
 
     /// Pixels of a row of sums, those left out included, in whole tiles.

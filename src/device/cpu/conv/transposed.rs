@@ -3,6 +3,7 @@
 use rayon::prelude::*;
 
 use super::finish::Epilogue;
+use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
 use crate::error::Result;
 use crate::graph::problem::ConvProblem;
@@ -24,14 +25,18 @@ pub(super) fn run(
         return Ok(());
     }
     let rows = mg * taps;
+    // Contributions by row (output channel and tap) and input pixel.
     let mut columns = vec![0f32; rows * plane];
     let mut tail = vec![0f32; cg * isa.columns];
     for (i, out) in out.chunks_exact_mut(mg * pixels).enumerate() {
         let (n, g) = (i / p.groups, i % p.groups);
         let own = &x[(n * p.c + g * cg) * plane..][..cg * plane];
         let weights = Rows::Strided { a: &w[g * cg * rows..], row: 1, col: rows };
-        let to = Columns(columns.as_mut_ptr(), columns.len());
-        let store = |row: usize, pixel: usize, sums: &mut [f32]| to.segment(row * plane + pixel, sums);
+        let to = Disjoint::new(&mut columns);
+        let store = |row: usize, pixel: usize, sums: &mut [f32]| {
+            // SAFETY: the product finishes each segment once.
+            unsafe { to.part(row * plane + pixel, sums.len()) }.copy_from_slice(sums);
+        };
         core::product(isa, rows, weights, &Weights::in_place(isa, (cg, plane), own, plane, &mut tail), &store);
         let columns = &columns;
         let add = |(m, row): (usize, &mut [f32])| {
@@ -47,19 +52,6 @@ pub(super) fn run(
         out.par_chunks_exact_mut(pixels).enumerate().for_each(add);
     }
     Ok(())
-}
-
-/// Contributions by row (output channel and tap) and input pixel, written by several threads.
-struct Columns(*mut f32, usize);
-// SAFETY: the product finishes each segment once.
-unsafe impl Sync for Columns {}
-
-impl Columns {
-    fn segment(&self, at: usize, values: &[f32]) {
-        assert!(at + values.len() <= self.1, "invariant: segments lie in the columns");
-        // SAFETY: inside (asserted); no other segment overlaps it.
-        unsafe { std::slice::from_raw_parts_mut(self.0.add(at), values.len()) }.copy_from_slice(values);
-    }
 }
 
 /// Adds one tap's contributions of one channel to the pixels that they reach.

@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::blocks::wide;
 use crate::base::{DType, TensorView, TensorViewMut};
 use crate::device::cpu::Call;
+use crate::device::cpu::disjoint::Disjoint;
 use crate::error::{Error, Result};
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
 use crate::graph::{Problem, Type};
@@ -49,13 +50,6 @@ pub fn int_at(view: &TensorView, i: usize) -> i64 {
     }
 }
 
-/// Bytes that several threads write disjoint parts of.
-struct Shared(*mut u8, usize);
-// SAFETY: `Finish::write` hands out ranges that the callers keep disjoint: each row segment is finished once.
-unsafe impl Sync for Shared {}
-// SAFETY: a pointer into the call's output, which outlives the work.
-unsafe impl Send for Shared {}
-
 /// Epilogues with a loop of their own.
 enum Direct {
     None,
@@ -74,7 +68,7 @@ struct Operand<'a> {
 pub struct Finish<'a> {
     p: &'a GemmProblem,
     inputs: &'a [Option<TensorView<'a>>],
-    out: Shared,
+    out: Disjoint<'a, u8>,
     c: Option<(&'a Matrix, &'a TensorView<'a>)>,
     program: Option<Program>,
     direct: Direct,
@@ -97,7 +91,7 @@ impl<'a> Finish<'a> {
             Some(Some(out)) => out,
             _ => return Err(Error::BadInput("a matrix product lacks its output".into())),
         };
-        let out = Shared(out.bytes.as_mut_ptr(), out.bytes.len());
+        let out = Disjoint::new(&mut *out.bytes);
         let inputs = call.inputs;
         let c = p.c.as_ref().map(|c| Ok::<_, Error>((c, input(inputs, c.input)?))).transpose()?;
         let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands: Vec::new() };
@@ -130,9 +124,8 @@ impl<'a> Finish<'a> {
     #[allow(clippy::mut_from_ref)]
     fn write(&self, flat: usize, len: usize, dtype: DType) -> &mut [u8] {
         let size = dtype.size_bytes();
-        assert!((flat + len) * size <= self.out.1, "segment lies outside the output");
-        // SAFETY: in bounds, and each segment is written by one thread once.
-        unsafe { std::slice::from_raw_parts_mut(self.out.0.add(flat * size), len * size) }
+        // SAFETY: each segment is written by one thread once.
+        unsafe { self.out.part(flat * size, len * size) }
     }
 
     /// Takes `x = A x B` of a row segment through alpha, addend, epilogue and store.
