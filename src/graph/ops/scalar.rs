@@ -47,7 +47,7 @@ pub(super) static OPS: &[OpDef] = &[
     row("Softplus", same, |_| Ok(softplus())),
     row("Softsign", same, |_| Ok(softsign())),
     row("Mish", same, |_| Ok(arg(0) * softplus().tanh())),
-    row("HardSwish", same, |_| Ok(arg(0) * (arg(0) / 6.0 + 0.5).clip(0.0, 1.0))),
+    row("HardSwish", same, |_| Ok(arg(0) * hard_sigmoid(1.0 / 6.0, 0.5))),
     row("HardSigmoid", same, |s| Ok(hard_sigmoid(f(s, "alpha", 0.2), f(s, "beta", 0.5)))),
     row("LeakyRelu", same, |s| Ok(leaky_relu(f(s, "alpha", 0.01)))),
     row("ThresholdedRelu", same, |s| Ok(thresholded_relu(f(s, "alpha", 1.0)))),

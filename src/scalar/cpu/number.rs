@@ -6,6 +6,8 @@ use crate::scalar::{Binary, Unary};
 
 /// f32, f64 or i64 with every function of formulas.
 pub(super) trait Number: bytemuck::Pod + PartialOrd {
+    /// Its type in memory.
+    const DTYPE: DType;
     fn from_f64(x: f64) -> Self;
     fn from_i64(x: i64) -> Self;
     /// Wrapping in i64.
@@ -21,8 +23,9 @@ pub(super) trait Number: bytemuck::Pod + PartialOrd {
 }
 
 macro_rules! float_number {
-    ($t:ty, $exp:expr, $log:expr, $tanh:expr, $erf:expr) => {
+    ($t:ty, $dtype:expr, $exp:expr, $log:expr, $tanh:expr, $erf:expr) => {
         impl Number for $t {
+            const DTYPE: DType = $dtype;
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -119,8 +122,8 @@ macro_rules! float_binary {
     }};
 }
 
-float_number!(f32, math::exp, math::log, math::tanh, math::erf);
-float_number!(f64, f64::exp, f64::ln, f64::tanh, crate::scalar::steps::erf);
+float_number!(f32, DType::F32, math::exp, math::log, math::tanh, math::erf);
+float_number!(f64, DType::F64, f64::exp, f64::ln, f64::tanh, crate::scalar::steps::erf);
 
 fn float_unary(op: Unary, x: f64) -> f64 {
     match op {
@@ -147,6 +150,7 @@ fn float_unary(op: Unary, x: f64) -> f64 {
 }
 
 impl Number for i64 {
+    const DTYPE: DType = DType::I64;
     #[inline(always)]
     fn from_f64(x: f64) -> Self {
         x as i64

@@ -107,37 +107,81 @@ fn run_chunks<T: Number>(steps: &Steps, args: &[Lane<'_>], out: &mut [u8], regis
             _ => {}
         }
     }
+    let Some((last, steps_before)) = steps.steps.split_last() else { return };
+    let direct = steps.out == T::DTYPE;
     let mut at = 0;
     while at < total {
         let n = CHUNK.min(total - at);
-        for (i, step) in steps.steps.iter().enumerate() {
+        for (i, step) in steps_before.iter().enumerate() {
             let (before, register) = registers.split_at_mut(i * CHUNK);
-            one_step(steps, *step, args, at, before, &mut register[..n]);
+            one_step(&Chunk { steps, args, at, n, before }, *step, &mut register[..n]);
         }
-        let last = steps.steps.len().saturating_sub(1) * CHUNK;
-        store(steps.out, &registers[last..last + n], &mut out[at * size..(at + n) * size]);
+        let (before, register) = registers.split_at_mut(steps_before.len() * CHUNK);
+        let (chunk, out) = (Chunk { steps, args, at, n, before }, &mut out[at * size..(at + n) * size]);
+        if direct && matches!(last, Step::Unary(..) | Step::Binary(..) | Step::Select(..)) {
+            one_step(&chunk, *last, bytemuck::cast_slice_mut(out));
+        } else {
+            one_step(&chunk, *last, &mut register[..n]);
+            store(steps.out, chunk.value(steps_before.len(), register), out);
+        }
         at += n;
     }
 }
 
+/// Elements `at..at + n` of a run, with the registers of the steps done.
+struct Chunk<'a, T> {
+    steps: &'a Steps,
+    args: &'a [Lane<'a>],
+    at: usize,
+    n: usize,
+    before: &'a [T],
+}
+
+impl<'a, T: Number> Chunk<'a, T> {
+    /// An argument's elements, where they are stored as they are computed with.
+    #[inline(always)]
+    fn stored(&self, arg: usize) -> Option<&'a [T]> {
+        match self.args[arg] {
+            Lane::Slice(bytes) if self.steps.args[arg] == T::DTYPE => {
+                Some(&bytemuck::cast_slice(bytes)[self.at..self.at + self.n])
+            }
+            _ => None,
+        }
+    }
+
+    /// What step `i` gave; its register is in `own` or before it.
+    #[inline(always)]
+    fn value<'s>(&'s self, i: usize, own: &'s [T]) -> &'s [T] {
+        match self.steps.steps[i] {
+            Step::Arg(a) => self.stored(a).unwrap_or(&own[..self.n]),
+            _ => &own[..self.n],
+        }
+    }
+
+    #[inline(always)]
+    fn register(&self, i: usize) -> &[T] {
+        self.value(i, &self.before[i * CHUNK..])
+    }
+}
+
 #[inline(always)]
-fn one_step<T: Number>(steps: &Steps, step: Step, args: &[Lane<'_>], at: usize, before: &[T], out: &mut [T]) {
-    let n = out.len();
-    let register = |i: usize| &before[i * CHUNK..i * CHUNK + n];
+fn one_step<T: Number>(chunk: &Chunk<T>, step: Step, out: &mut [T]) {
+    let register = |i: usize| chunk.register(i);
     match step {
         Step::Constant(_) => {}
         Step::Arg(a) => {
-            if let Lane::Slice(bytes) = args[a] {
-                let size = steps.args[a].size_bytes();
-                load(steps.args[a], &bytes[at * size..(at + n) * size], out);
+            if let (Lane::Slice(bytes), None) = (chunk.args[a], chunk.stored(a)) {
+                let dtype = chunk.steps.args[a];
+                let size = dtype.size_bytes();
+                load(dtype, &bytes[chunk.at * size..(chunk.at + chunk.n) * size], out);
             }
         }
         Step::Unary(op, a) => unary(op, register(a), out),
         Step::Binary(op, a, b) => binary(op, register(a), register(b), out),
         Step::Select(c, a, b) => {
             let (c, a, b) = (register(c), register(a), register(b));
-            for i in 0..n {
-                out[i] = if c[i].is_true() { a[i] } else { b[i] };
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = if c[i].is_true() { a[i] } else { b[i] };
             }
         }
         Step::Cast(d, a) => {

@@ -37,7 +37,6 @@ pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -
     let Problem::Conv(p) = problem else { return Ok(None) };
     let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
     let zeros = match p.quant.as_ref().and_then(|q| q.w_zero) {
-        _ if p.transposed => return Ok(None),
         None => vec![0],
         Some(i) => match constants.get(i).and_then(|t| t.as_ref()).and_then(Tensor::to_i64) {
             Some(z) if !z.is_empty() => z.into_iter().map(|v| v as i32).collect(),
@@ -53,6 +52,9 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &Tensor, zeros: &[i32]) -> Result<Vec<f
         DType::F32 => w.values::<f32>()?,
         _ => w.to_i64().ok_or_else(|| error("weights must be f32 or integers"))?.into_iter().map(|v| v as f32).collect(),
     };
+    if p.transposed {
+        return Ok(transposed::panels(isa, p, &values));
+    }
     let zero = |m: usize| zeros[if zeros.len() == 1 { 0 } else { m }] as f32;
     let (mg, k) = (p.m / p.groups, p.c / p.groups * p.kernel.iter().product::<usize>());
     let mut packed = Vec::with_capacity(values.len());
@@ -73,10 +75,6 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
     let bias = p.b_at.map(input).transpose()?;
     let epilogue = Epilogue::new(p, call.inputs)?;
     let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-    if p.transposed {
-        let (w, bias) = (input(p.w_at)?.slice(), bias.map(|b| b.slice::<f32>()));
-        return transposed::run(isa, p, w, x.slice(), bias, epilogue.as_ref(), out.slice());
-    }
     let unpacked;
     let weights: &[f32] = match call.packed {
         Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
@@ -86,6 +84,10 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
             &unpacked
         }
     };
+    if p.transposed {
+        let bias = bias.map(|b| b.slice::<f32>());
+        return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+    }
     let dense = Dense { isa, p, window: Window::new(p), weights };
     match &quant {
         None => {

@@ -1,18 +1,54 @@
-//! Transposed convolution: a matrix product gives every tap's contribution of every input pixel, which are then added up.
+//! Transposed convolution: for a few output channels at a time, a matrix product gives every tap's contribution of a block of
+//! input pixels, which are then added to the pixels that they reach.
+
+use std::cell::RefCell;
 
 use rayon::prelude::*;
 
 use super::finish::Epilogue;
-use crate::device::cpu::disjoint::Disjoint;
-use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
+use crate::device::cpu::gemm::blocks::{heights, wide};
+use crate::device::cpu::gemm::core::Isa;
+use crate::device::cpu::gemm::tile::List;
 use crate::error::Result;
 use crate::graph::problem::ConvProblem;
 
-/// `w` is `[c][m / groups][taps]`, `x` and `out` are images by channels.
+/// Input pixels of a block, a multiple of every tile's columns.
+const BLOCK: usize = 512;
+
+/// Output channels computed together: as many as fill a row panel with their taps.
+fn together(isa: &Isa, p: &ConvProblem) -> usize {
+    (isa.listed.len() / p.kernel.iter().product::<usize>().max(1)).max(1)
+}
+
+/// The row panels of `channels` output channels: first row (channel and tap), and how many.
+fn row_panels(isa: &Isa, p: &ConvProblem, channels: usize) -> impl Iterator<Item = (usize, usize)> {
+    heights(channels * p.kernel.iter().product::<usize>(), isa.listed.len())
+}
+
+/// Weights `[c][m / groups][taps]` as `[group][channels together][panel][c][row]`.
+pub(super) fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
+    let (mg, cg, taps) = (p.m / p.groups, p.c / p.groups, p.kernel.iter().product::<usize>());
+    let mut packed = Vec::with_capacity(w.len());
+    for g in 0..p.groups {
+        for start in (0..mg).step_by(together(isa, p)) {
+            for (first, height) in row_panels(isa, p, together(isa, p).min(mg - start)) {
+                let row = start * taps + first;
+                (g * cg..(g + 1) * cg).for_each(|c| packed.extend(&w[c * mg * taps + row..][..height]));
+            }
+        }
+    }
+    packed
+}
+
+thread_local! {
+    static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
+}
+
+/// `weights` are those of [`panels`]; `x` and `out` are images by channels.
 pub(super) fn run(
     isa: &Isa,
     p: &ConvProblem,
-    w: &[f32],
+    weights: &[f32],
     x: &[f32],
     bias: Option<&[f32]>,
     epilogue: Option<&Epilogue>,
@@ -21,56 +57,101 @@ pub(super) fn run(
     let taps: usize = p.kernel.iter().product();
     let (mg, cg) = (p.m / p.groups, p.c / p.groups);
     let (plane, pixels): (usize, usize) = (p.input.iter().product(), p.output.iter().product());
-    if pixels == 0 || cg == 0 {
+    if pixels == 0 || mg == 0 {
         return Ok(());
     }
-    let rows = mg * taps;
-    // Contributions by row (output channel and tap) and input pixel.
-    let mut columns = vec![0f32; rows * plane];
-    let mut tail = vec![0f32; cg * isa.columns];
-    for (i, out) in out.chunks_exact_mut(mg * pixels).enumerate() {
-        let (n, g) = (i / p.groups, i % p.groups);
-        let own = &x[(n * p.c + g * cg) * plane..][..cg * plane];
-        let weights = Rows::Strided { a: &w[g * cg * rows..], row: 1, col: rows };
-        let to = Disjoint::new(&mut columns);
-        let store = |row: usize, pixel: usize, sums: &mut [f32]| {
-            // SAFETY: the product finishes each segment once.
-            unsafe { to.part(row * plane + pixel, sums.len()) }.copy_from_slice(sums);
-        };
-        core::product(isa, rows, weights, &Weights::in_place(isa, (cg, plane), own, plane, &mut tail), &store);
-        let columns = &columns;
-        let add = |(m, row): (usize, &mut [f32])| {
-            let channel = g * mg + m;
-            row.fill(bias.map_or(0.0, |b| b[channel]));
-            for tap in 0..taps {
-                scatter(p, tap, &columns[(m * taps + tap) * plane..][..plane], row);
+    let few = together(isa, p);
+    let task = |image: usize, start: usize, out: &mut [f32]| {
+        let group = start / mg;
+        for (m, row) in (start..).zip(out.chunks_exact_mut(pixels)) {
+            row.fill(bias.map_or(0.0, |b| b[m]));
+        }
+        let x = &x[(image * p.c + group * cg) * plane..][..cg * plane];
+        contributions(isa, p, &weights[start * taps * cg..], x, out);
+        let Some(e) = epilogue else { return };
+        BUFFER.with_borrow_mut(|sums| {
+            for (m, row) in (start..).zip(out.chunks_exact_mut(pixels)) {
+                sums.clear();
+                sums.extend_from_slice(row);
+                e.row(image, m, 0, sums, row);
             }
-            if let Some(e) = epilogue {
-                e.row(n, channel, 0, &mut row.to_vec(), row);
-            }
-        };
-        out.par_chunks_exact_mut(pixels).enumerate().for_each(add);
-    }
+        });
+    };
+    let groups = out.par_chunks_exact_mut(mg * pixels).enumerate();
+    groups.for_each(|(i, out)| {
+        let (image, group) = (i / p.groups, i % p.groups);
+        out.par_chunks_mut(few * pixels).enumerate().for_each(|(j, out)| task(image, group * mg + j * few, out));
+    });
     Ok(())
 }
 
-/// Adds one tap's contributions of one channel to the pixels that they reach.
-fn scatter(p: &ConvProblem, tap: usize, columns: &[f32], out: &mut [f32]) {
+/// Adds all contributions of one group's channels `x` to the output channels `out`, whose panels `weights` begin with.
+fn contributions(isa: &Isa, p: &ConvProblem, weights: &[f32], x: &[f32], out: &mut [f32]) {
+    let (plane, pixels): (usize, usize) = (p.input.iter().product(), p.output.iter().product());
+    let (cg, taps) = (p.c / p.groups, p.kernel.iter().product::<usize>());
+    let rows = out.len() / pixels * taps;
+    let places = |step: usize| (0..cg).map(|c| (c * step) as u32).collect::<Vec<_>>();
+    let (apart, together) = (places(plane), places(isa.columns));
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.resize((cg * isa.columns + rows * BLOCK).max(buffer.len()), 0.0);
+        let (tail, sums) = buffer.split_at_mut(cg * isa.columns);
+        for first in (0..plane).step_by(BLOCK) {
+            let count = BLOCK.min(plane - first);
+            for at in (0..count).step_by(isa.columns) {
+                let whole = first + at + isa.columns <= plane;
+                if !whole {
+                    for (to, from) in tail.chunks_exact_mut(isa.columns).zip(x.chunks_exact(plane)) {
+                        to[..count - at].copy_from_slice(&from[first + at..]);
+                    }
+                }
+                let (b, places) = if whole { (&x[first + at..], &apart) } else { (&*tail, &together) };
+                for (row, height) in row_panels(isa, p, rows / taps) {
+                    let a = &weights[row * cg..(row + height) * cg];
+                    let c = &mut sums[row * BLOCK + at..(row + height) * BLOCK];
+                    // SAFETY: A has cg x height elements, B a whole tile's columns at each place, C rows of a block from `at` on;
+                    // the chooser checked the instruction set.
+                    unsafe {
+                        let (a, b, c) = (a.as_ptr(), b.as_ptr().cast(), c.as_mut_ptr());
+                        isa.listed[height - 1](cg, a, b, List(places.as_ptr()), c, BLOCK, false);
+                    }
+                }
+            }
+            for (row, sums) in sums.chunks_exact(BLOCK).take(rows).enumerate() {
+                scatter(p, row % taps, first, &sums[..count], &mut out[row / taps * pixels..][..pixels]);
+            }
+        }
+    });
+}
+
+/// Adds one tap's contributions of the input pixels from `first` on to the pixels that they reach.
+fn scatter(p: &ConvProblem, tap: usize, first: usize, mut sums: &[f32], out: &mut [f32]) {
     let pair = |v: &[usize], fill: usize| if v.len() == 2 { [v[0], v[1]] } else { [fill, v[0]] };
     let pads = if p.pads.len() == 2 { [p.pads[0], p.pads[1]] } else { [0, p.pads[0]] };
     let (input, output, kernel) = (pair(&p.input, 1), pair(&p.output, 1), pair(&p.kernel, 1));
     let (strides, dilations) = (pair(&p.strides, 1), pair(&p.dilations, 1));
     let shift = |axis: usize, tap: usize| (tap * dilations[axis]) as i64 - pads[axis];
     let (down, right) = (shift(0, tap / kernel[1]), shift(1, tap % kernel[1]));
-    // Input columns whose pixel lies in the output.
     let step = strides[1] as i64;
-    let first = if right < 0 { (-right + step - 1) / step } else { 0 };
-    let last = ((output[1] as i64 - right + step - 1) / step).clamp(first, input[1].max(first as usize) as i64);
-    for iy in 0..input[0] {
+    // Input columns whose pixel lies in the output: from `left` to before `end`.
+    let left = if right < 0 { (-right + step - 1) / step } else { 0 };
+    let end = (output[1] as i64 - right + step - 1) / step;
+    let mut pixel = first;
+    while !sums.is_empty() {
+        let (iy, ix) = (pixel / input[1], pixel % input[1]);
+        let line;
+        (line, sums) = sums.split_at(sums.len().min(input[1] - ix));
+        pixel += line.len();
         let Some(oy) = usize::try_from((iy * strides[0]) as i64 + down).ok().filter(|&oy| oy < output[0]) else { continue };
-        let from = &columns[iy * input[1]..(iy + 1) * input[1]];
-        let Some(from) = from.get(first as usize..last as usize).filter(|f| !f.is_empty()) else { continue };
-        let line = &mut out[oy * output[1]..(oy + 1) * output[1]][(first * step + right) as usize..];
-        line.iter_mut().step_by(strides[1]).zip(from).for_each(|(o, v)| *o += v);
+        let (from, to) = ((left - ix as i64).clamp(0, line.len() as i64), (end - ix as i64).clamp(0, line.len() as i64));
+        if from >= to {
+            continue;
+        }
+        let ox = (ix as i64 + from) * step + right;
+        let into = &mut out[oy * output[1] + ox as usize..(oy + 1) * output[1]];
+        let line = &line[from as usize..to as usize];
+        match strides[1] {
+            1 => wide(|| into.iter_mut().zip(line).for_each(|(o, v)| *o += v)),
+            _ => into.iter_mut().step_by(strides[1]).zip(line).for_each(|(o, v)| *o += v),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Where the pixels of a convolution read from.
 
 use crate::base::TensorView;
+use crate::device::cpu::gemm::blocks::wide;
 use crate::graph::problem::ConvProblem;
 
 /// A two-dimensional window; one-dimensional ones have a height of 1.
@@ -81,12 +82,18 @@ pub(super) trait Pixels {
 impl Pixels for &[f32] {
     #[inline]
     fn copy(&self, from: usize, step: usize, into: &mut [f32]) {
-        if step == 1 {
-            into.copy_from_slice(&self[from..from + into.len()]);
-        } else {
-            for (o, v) in into.iter_mut().zip(self[from..].iter().step_by(step)) {
-                *o = *v;
+        let source = &self[from..];
+        match step {
+            1 => into.copy_from_slice(&source[..into.len()]),
+            // In a form that becomes vector code; the last element may have no neighbour.
+            2 => {
+                let (pairs, rest) = source.as_chunks::<2>();
+                wide(|| into.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]));
+                if let (Some(last), [v]) = (into.get_mut(pairs.len()), rest) {
+                    *last = *v;
+                }
             }
+            _ => into.iter_mut().zip(source.iter().step_by(step)).for_each(|(o, v)| *o = *v),
         }
     }
 }
