@@ -1,24 +1,30 @@
-//! `cargo bench --bench gemm`: matrix products with packed weights through a session.
+//! `cargo bench --bench gemm`: matrix products with packed weights through a session, on one thread.
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+mod measure;
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte::cli::bench_gemm::product;
 use halfbyte::{DType, Options, Session};
 
 fn gemm(c: &mut Criterion) {
-    for (types, name) in [((DType::F32, DType::F32), "f32"), ((DType::I8, DType::I8), "s8s8")] {
+    let peaks = measure::peaks(1);
+    for (types, name) in [
+        ((DType::F32, DType::F32), "f32"),
+        ((DType::F16, DType::F16), "f16"),
+        ((DType::U8, DType::I8), "u8s8"),
+        ((DType::I8, DType::I8), "s8s8"),
+    ] {
         let mut group = c.benchmark_group(name);
-        for shape in [[1, 768, 768], [8, 768, 768], [32, 768, 768], [128, 768, 768], [8, 4096, 4096]] {
-            let (model, a) = product(types, shape).expect("invariant: the shapes are small");
+        for [m, n, k] in [[1, 768, 768], [8, 768, 768], [32, 768, 768], [128, 768, 768], [8, 4096, 4096]] {
+            let (model, a) = product(types, [m, n, k]).expect("invariant: the shapes are small");
             let options = Options { threads: Some(1), ..Options::default() };
             let session = Session::new(&model, options).expect("invariant: products are supported");
-            group.throughput(Throughput::Elements(2 * shape.iter().product::<usize>() as u64));
-            group.bench_function(BenchmarkId::from_parameter(format!("{shape:?}")), |b| {
-                b.iter(|| session.run(&[("a", a.view())]))
-            });
+            group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
+            measure::runs(&mut group, &format!("{m}x{n}x{k}"), &session, &[("a", a.view())], &peaks);
         }
         group.finish();
     }
 }
 
-criterion_group!(benches, gemm);
+criterion_group! { name = benches; config = measure::brief(); targets = gemm }
 criterion_main!(benches);

@@ -1,10 +1,17 @@
 //! The command line as a user meets it.
 #![cfg(feature = "cli")]
 
+use std::path::Path;
 use std::process::{Command, Output};
 
+/// A program of this package: in the folder that `HALFBYTE_PROGRAMS` names, else where cargo built it.
+fn program(built: &str) -> Command {
+    let elsewhere = std::env::var_os("HALFBYTE_PROGRAMS").zip(Path::new(built).file_name());
+    elsewhere.map_or_else(|| Command::new(built), |(folder, name)| Command::new(Path::new(&folder).join(name)))
+}
+
 fn halfbyte(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_halfbyte")).args(arguments).output().expect("invariant: the binary was built")
+    program(env!("CARGO_BIN_EXE_halfbyte")).args(arguments).output().expect("invariant: the binary was built")
 }
 
 fn text(output: &Output) -> String {
@@ -102,7 +109,7 @@ fn a_batch_is_for_inputs_that_are_made() {
 #[cfg(target_os = "linux")]
 #[test]
 fn an_interrupted_bench_reports_what_it_measured() {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
+    let mut command = program(env!("CARGO_BIN_EXE_halfbyte"));
     command.args(["bench", "models/digits-mlp.onnx", "--seconds", "600", "--json"]);
     let mut child = command.stdout(std::process::Stdio::piped()).spawn().unwrap();
     // From when on SIGINT (bit 1 of the mask) is caught, it ends the measurement.
@@ -183,7 +190,7 @@ fn the_probe_tells_of_every_section_or_why_it_is_absent() {
     let row = json("kernels --gemm 1x4096x4096 --dtype u8s8 --json");
     let pick = row.as_array().unwrap().iter().find(|r| r["picked"] == true).unwrap();
     assert!(own.iter().any(|p| p["problem"] == "gemm u8s8 1x4096x4096" && p["kernel"] == pick["kernel"]), "{own:?}");
-    let table = text(&Command::new(env!("CARGO_BIN_EXE_halfbyte-probe")).output().unwrap());
+    let table = text(&program(env!("CARGO_BIN_EXE_halfbyte-probe")).output().unwrap());
     for word in ["CPU", "measured", "cores", "CUDA", "NVML", "WGPU", "gemm f32 1024x1024x1024"] {
         assert!(table.contains(word), "{word} is missing from {table}");
     }

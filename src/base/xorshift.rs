@@ -26,6 +26,11 @@ impl Xorshift {
         (self.bits() >> 20) as usize % n.max(1)
     }
 
+    /// A number in [0, 1), of 53 bits.
+    pub fn unit(&mut self) -> f64 {
+        (self.bits() >> 11) as f64 / (1u64 << 53) as f64
+    }
+
     /// A number in [-1, 1).
     pub fn real(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0

@@ -69,16 +69,21 @@ impl Measurement {
     /// Puts in rates, against the measured `peaks`, of runs that solve `problems`.
     pub(super) fn with_roof(self, problems: &[Problem], peaks: Peaks) -> Self {
         let flops: f64 = problems.iter().map(Problem::flops).sum();
-        let least_us: f64 = problems.iter().map(|p| p.flops() / roof(p, &peaks) / 1e3).sum();
         Measurement {
             flops,
             gflops: flops / self.p50_us / 1e3,
-            share_of_roof: (least_us.is_finite() && flops > 0.0).then(|| least_us / self.p50_us),
+            share_of_roof: least_us(problems, &peaks).map(|least| least / self.p50_us),
             roof_f32_gflops: peaks.f32_gflops,
             roof_int8_gops: peaks.int8_gops,
             ..self
         }
     }
+}
+
+/// Microseconds that the arithmetic of `problems` takes at the measured peaks; nothing when there is none, or no peak.
+pub fn least_us(problems: &[Problem], peaks: &Peaks) -> Option<f64> {
+    let least_us: f64 = problems.iter().map(|p| p.flops() / roof(p, peaks) / 1e3).sum();
+    (least_us.is_finite() && least_us > 0.0).then_some(least_us)
 }
 
 /// Giga-operations a second that bound a problem's arithmetic.

@@ -1,12 +1,13 @@
 //! Results against exact values and the errors that the arithmetic may make.
 
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::scalar::bounds::{Range, enclose};
 use halfbyte::scalar::{Formula, Steps, arg};
 
 use super::device;
-use super::formulas::{Random, decode, encode};
+use super::formulas::{decode, encode};
 
 /// The unit roundoff of f32.
 pub const U: f64 = f32::EPSILON as f64 / 2.0;
@@ -57,13 +58,13 @@ pub fn each_kernel(problem: &Problem, inputs: &[Option<Tensor>], constant: &[usi
     runs
 }
 
-/// A bound that lets an error of a 64th of the largest result pass says nothing.
+/// A bound that lets an error of a 64th of the largest result pass says nothing. Where sums cancel it may; those are few.
 fn refuses_planted_errors(got: &[f64], allowed: &[Range], problem: &Problem) {
-    let largest = got.iter().copied().filter(|g| g.is_finite()).fold(0.0, |m: f64, g| m.max(g.abs()));
-    for (g, range) in got.iter().zip(allowed).filter(|(g, _)| g.is_finite() && largest > 1e-30) {
-        let off = largest / 64.0;
-        assert!(!range.holds(g + off) && !range.holds(g - off), "{g} may be {off} off: {range:?}, in {problem:?}");
-    }
+    let finite: Vec<_> = got.iter().zip(allowed).filter(|(g, _)| g.is_finite()).collect();
+    let off = finite.iter().fold(0.0, |m: f64, (g, _)| m.max(g.abs())) / 64.0;
+    let passes = |(g, range): &&(&f64, &Range)| off > 1e-32 && (range.holds(*g + off) || range.holds(*g - off));
+    let wide = finite.iter().filter(passes).count();
+    assert!(wide <= 1 + finite.len() / 64, "{wide} of {} elements may be {off} off in {problem:?}", finite.len());
 }
 
 pub fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
@@ -71,8 +72,8 @@ pub fn tensor(dtype: DType, shape: &[usize], values: &[f64]) -> Tensor {
 }
 
 /// In [-2, 2] with a few magnitudes from 1e-3 to 1e3; of integers, any, a third of them extreme.
-pub fn random(r: &mut Random, dtype: DType, shape: &[usize]) -> Tensor {
-    let one = |r: &mut Random| match dtype.int_range() {
+pub fn random(r: &mut Xorshift, dtype: DType, shape: &[usize]) -> Tensor {
+    let one = |r: &mut Xorshift| match dtype.int_range() {
         _ if dtype == DType::Bool => r.below(2) as f64,
         Some((lo, hi)) => match r.below(3) {
             0 => [lo as f64, hi as f64, 0.0][r.below(3)],

@@ -1,5 +1,6 @@
 //! Matrix products and convolutions.
 
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Tensor};
 use halfbyte::graph::problem::conv::ConvQuant;
 use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem};
@@ -9,7 +10,6 @@ use halfbyte::scalar::{arg, constant};
 
 use super::check::*;
 use super::device::reference;
-use super::formulas::Random;
 
 fn lower(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem {
     let mut node = Node::new("", op, 17, vec![None; inputs.len()], vec![None]);
@@ -38,7 +38,7 @@ fn sums(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> [Vec<f64
 
 const EXTENTS: [usize; 14] = [0, 1, 2, 3, 7, 8, 13, 16, 29, 33, 65, 130, 257, 300];
 
-fn product(r: &mut Random, dtype: DType, [m, n, k]: [usize; 3]) -> usize {
+fn product(r: &mut Xorshift, dtype: DType, [m, n, k]: [usize; 3]) -> usize {
     let inputs = [Some(random(r, dtype, &[m, k])), Some(random(r, dtype, &[k, n]))];
     let problem = lower("MatMul", &[], &inputs);
     let [values, magnitudes] = sums("MatMul", &[], &inputs);
@@ -48,7 +48,7 @@ fn product(r: &mut Random, dtype: DType, [m, n, k]: [usize; 3]) -> usize {
 
 #[test]
 fn float_products() {
-    let mut r = Random(7);
+    let mut r = Xorshift::new(7);
     let mut runs = 0;
     for _ in 0..24 {
         let shape = std::array::from_fn(|_| EXTENTS[r.below(EXTENTS.len())]);
@@ -63,7 +63,7 @@ fn float_products() {
 
 #[test]
 fn transposed_scaled_products_with_addends() {
-    let mut r = Random(10);
+    let mut r = Xorshift::new(10);
     for i in 0..32 {
         let (ta, tb) = (i & 1, i >> 1 & 1);
         let [m, n, k] = std::array::from_fn(|_| 1 + r.below(40));
@@ -82,7 +82,7 @@ fn transposed_scaled_products_with_addends() {
 
 #[test]
 fn epilogues_of_products() {
-    let mut r = Random(11);
+    let mut r = Xorshift::new(11);
     let sum = || arg(0) + arg(1);
     let formulas = [
         (arg(0) + arg(1)).max(constant(0.0)),
@@ -126,7 +126,7 @@ fn integer_product(inputs: &[Option<Tensor>], [m, n, k]: [usize; 3]) -> Vec<Rang
 
 #[test]
 fn integer_products_are_exact() {
-    let mut r = Random(12);
+    let mut r = Xorshift::new(12);
     for i in 0..36 {
         let [m, n, k] = std::array::from_fn(|_| EXTENTS[r.below(EXTENTS.len())]);
         let [m, n, k] = if i % 9 == 0 { [m.min(17), n.min(40), 8192] } else { [m.min(130), n.min(130), k] };
@@ -152,11 +152,11 @@ fn integer_products_are_exact() {
     }
 }
 
-fn geometry(r: &mut Random, transposed: bool) -> ConvProblem {
+fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
     let rank = 1 + r.below(2);
     let depthwise = r.below(3) == 0;
     let [groups, cg, mg] = if depthwise { [1 + r.below(7), 1, 1] } else { [1 + r.below(3), 1 + r.below(20), 1 + r.below(30)] };
-    let pick = |r: &mut Random, n: usize| (0..rank).map(|_| 1 + r.below(n)).collect::<Vec<_>>();
+    let pick = |r: &mut Xorshift, n: usize| (0..rank).map(|_| 1 + r.below(n)).collect::<Vec<_>>();
     let (kernel, strides, dilations) = (pick(r, 5), pick(r, 3), pick(r, 2));
     let input: Vec<usize> = (0..rank).map(|i| (kernel[i] - 1) * dilations[i] + 1 + r.below(30)).collect();
     let pads: Vec<i64> = (0..rank).map(|_| r.below(3) as i64).collect();
@@ -193,7 +193,7 @@ fn geometry(r: &mut Random, transposed: bool) -> ConvProblem {
     }
 }
 
-fn operands(r: &mut Random, p: &ConvProblem) -> Vec<Option<Tensor>> {
+fn operands(r: &mut Xorshift, p: &ConvProblem) -> Vec<Option<Tensor>> {
     let x: Vec<usize> = [p.n, p.c].into_iter().chain(p.input.iter().copied()).collect();
     let w = if p.transposed { [p.c, p.m / p.groups] } else { [p.m, p.c / p.groups] };
     let w: Vec<usize> = w.into_iter().chain(p.kernel.iter().copied()).collect();
@@ -209,7 +209,7 @@ fn convolved(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<f64> {
 
 #[test]
 fn float_convolutions() {
-    let mut r = Random(77);
+    let mut r = Xorshift::new(77);
     for round in 0..80 {
         let mut p = geometry(&mut r, round % 4 == 3);
         let mut inputs = operands(&mut r, &p);
@@ -238,7 +238,7 @@ fn float_convolutions() {
 
 #[test]
 fn integer_convolutions_are_exact() {
-    let mut r = Random(5);
+    let mut r = Xorshift::new(5);
     for round in 0..40 {
         let mut p = geometry(&mut r, false);
         (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);

@@ -1,5 +1,6 @@
 //! Reductions, softmax, normalisations, attention, pooling, movements and elementwise work.
 
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::problem::attend::{Attention, HeadLayout, Scores};
 use halfbyte::graph::problem::pool::Pooling;
@@ -11,7 +12,6 @@ use halfbyte::scalar::{Formula, Steps, arg};
 
 use super::check::*;
 use super::device::reference;
-use super::formulas::Random;
 
 const FLOATS: [DType; 3] = [DType::F32, DType::F16, DType::BF16];
 
@@ -40,7 +40,7 @@ fn parts(fold: Fold, n: usize) -> (Fold, Fold, Formula) {
 
 #[test]
 fn folds() {
-    let mut r = Random(7);
+    let mut r = Xorshift::new(7);
     let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::L1, Fold::L2, Fold::LogSum, Fold::SumSquare];
     for (shape, axes) in [
         ([3, 5, 7], vec![2]),
@@ -101,7 +101,7 @@ fn shares(x: &[f64], rows: Rows, kind: SoftmaxKind) -> Vec<Range> {
 
 #[test]
 fn softmax() {
-    let mut r = Random(9);
+    let mut r = Xorshift::new(9);
     for (shape, axis) in [([4, 9, 33], 2), ([2, 9, 70], 1), ([130, 3, 5], 0), ([3, 0, 2], 1), ([0, 2, 2], 2), ([3, 2, 8192], 2)] {
         let shape = Shape::from(shape);
         let rows = Rows::along(&shape, axis);
@@ -147,7 +147,7 @@ fn normalised(x: &[f64], center: bool, epsilon: f64, scale: &[f64], bias: &[f64]
 
 #[test]
 fn normalisations() {
-    let mut r = Random(11);
+    let mut r = Xorshift::new(11);
     for (rows, len) in [(5, 33), (64, 384), (0, 8), (3, 8192), (7, 1)] {
         for (dtype, center) in FLOATS.into_iter().flat_map(|d| [(d, true), (d, false)]) {
             let shape = [rows, len];
@@ -199,7 +199,7 @@ fn attended(p: &Attention, inputs: &[Option<Tensor>]) -> Vec<Range> {
 
 #[test]
 fn attention_heads() {
-    let mut r = Random(3);
+    let mut r = Xorshift::new(3);
     let shapes = [[1, 1, 1, 1, 1, 1, 1], [2, 4, 2, 5, 7, 6, 9], [1, 3, 3, 37, 65, 32, 32], [2, 2, 1, 3, 0, 4, 4]];
     let variants = [(0.0, false, None, false), (1.5, true, None, false), (0.0, true, None, true)];
     let masks = [DType::Bool, DType::F32].into_iter().flat_map(|m| [(0.0, false, Some(m), false), (0.0, true, Some(m), false)]);
@@ -233,7 +233,7 @@ fn attention_heads() {
             let (q, kv) = (batch * q_heads * q_len, batch * kv_heads * kv_len);
             let sizes = [q * head_size, kv * head_size, kv * v_head_size];
             // Scores of a few units: in f32 the rounding of large ones decides everything.
-            let calm = |n: usize, r: &mut Random| (0..n).map(|_| r.unit() * 4.0 - 2.0).collect::<Vec<_>>();
+            let calm = |n: usize, r: &mut Xorshift| (0..n).map(|_| r.unit() * 4.0 - 2.0).collect::<Vec<_>>();
             let mut inputs: Vec<_> = sizes.iter().map(|&n| Some(tensor(dtype, &[n], &calm(n, &mut r)))).collect();
             inputs.resize(7, None);
             inputs[3] = p.mask.as_ref().map(|t| random(&mut r, t.dtype, &t.shape));
@@ -266,7 +266,7 @@ fn windows(p: &PoolProblem) -> Vec<(Vec<usize>, usize)> {
 
 #[test]
 fn pools() {
-    let mut r = Random(21);
+    let mut r = Xorshift::new(21);
     for round in 0..40 {
         let mut pick = |n: usize| [1 + r.below(n), 1 + r.below(n)].to_vec();
         let (kernel, strides, dilations) = (pick(4), pick(3), pick(2));
@@ -303,7 +303,7 @@ fn pools() {
 
 #[test]
 fn movements_are_exact() {
-    let mut r = Random(23);
+    let mut r = Xorshift::new(23);
     for dtype in DType::ALL {
         let [a, b, n] = std::array::from_fn(|_| 1 + r.below(30));
         let x = random(&mut r, dtype, &[a, b]);
@@ -322,7 +322,7 @@ fn movements_are_exact() {
 
 #[test]
 fn elementwise_formulas_over_broadcast_operands() {
-    let mut r = Random(29);
+    let mut r = Xorshift::new(29);
     let formulas = [
         arg(0) * arg(0).sigmoid() + arg(1),
         (arg(0) - arg(1)).abs().sqrt() / (arg(1).abs() + 1.0),

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use halfbyte::DType;
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::graph::{Attr, Lower, Node, OpDef, Operand, Site, Type, ops};
 use halfbyte::scalar::cpu::{Lane, Program};
 use halfbyte::scalar::{Formula, Steps, arg};
@@ -61,27 +62,14 @@ pub fn each(mut f: impl FnMut(Case)) {
     }
 }
 
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    pub fn below(&mut self, n: usize) -> usize {
-        (self.next() >> 20) as usize % n
-    }
-
-    /// In [0, 1).
-    pub fn unit(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1u64 << 53) as f64
-    }
-
+/// Values that find faults.
+pub trait Values {
     /// A value to try: a usual one, one of any magnitude, or an extreme one.
-    pub fn value(&mut self, dtype: DType) -> f64 {
+    fn value(&mut self, dtype: DType) -> f64;
+}
+
+impl Values for Xorshift {
+    fn value(&mut self, dtype: DType) -> f64 {
         const EXTREME: [f64; 24] = [
             0.0,
             -0.0,
