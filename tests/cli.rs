@@ -157,7 +157,9 @@ fn kernels_lists_every_candidate_with_the_pick_and_the_reasons() {
             let least = own.iter().filter_map(|r| r["predicted_us"].as_f64()).fold(f64::INFINITY, f64::min);
             assert_eq!(picked[0]["predicted_us"].as_f64(), Some(least), "{problem}");
             assert!(own.iter().all(|r| r["predicted_us"].is_number() != r["why_not"].is_string()), "{problem}: {own:?}");
-            assert!(own.iter().any(|r| r["why_not"].is_string()), "{problem}: someone must have said no");
+            // Kernels of floats refuse bytes; every convolution kernel takes these.
+            let refused = own.iter().any(|r| r["why_not"].is_string());
+            assert!(refused || !call.contains("--gemm"), "{problem}: someone must have said no");
         }
     }
     assert!(json("kernels --json").as_array().unwrap().len() > 20);

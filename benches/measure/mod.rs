@@ -38,6 +38,9 @@ pub fn runs(group: &mut BenchmarkGroup<WallTime>, name: &str, session: &Session,
     });
     // A filter leaves benches out; what has not run has no share.
     if let Some(least_us) = least_us(&session.problems(), peaks).filter(|_| best_us.is_finite()) {
-        println!("{name}: {best_us:.1} us at best, {:.1} % of the measured peak\n", 100.0 * least_us / best_us);
+        println!("{name}: {best_us:.1} us at best, {:.1} % of the measured peak", 100.0 * least_us / best_us);
+        // What does not run in the precision asked for.
+        session.report().notes.iter().for_each(|note| println!("{name}: {note}"));
+        println!();
     }
 }
