@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::few;
 use super::finish::{Epilogue, Quant, error};
 use super::planes::Planes;
 use super::transposed;
@@ -55,6 +56,9 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &Tensor, zeros: &[i32]) -> Result<Vec<f
     if p.transposed {
         return Ok(transposed::panels(isa, p, &values));
     }
+    if few::takes(isa, p) {
+        return Ok(few::panels(isa, p, &values));
+    }
     let zero = |m: usize| zeros[if zeros.len() == 1 { 0 } else { m }] as f32;
     let (mg, k) = (p.m / p.groups, p.c / p.groups * p.kernel.iter().product::<usize>());
     let mut packed = Vec::with_capacity(values.len());
@@ -87,6 +91,11 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
     if p.transposed {
         let bias = bias.map(|b| b.slice::<f32>());
         return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+    }
+    if few::takes(isa, p) {
+        let bias = bias.map(|b| b.slice::<f32>());
+        few::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+        return Ok(());
     }
     let dense = Dense { isa, p, window: Window::new(p), weights };
     match &quant {

@@ -67,6 +67,30 @@ impl<'a> Epilogue<'a> {
     }
 }
 
+impl Epilogue<'_> {
+    /// Finishes all `pixels` of all channels of image `n`.
+    pub fn image(&self, n: usize, pixels: usize, sums: &[f32], out: &mut [f32]) {
+        // One element a channel is repeated for its pixels, unless it is the only one of all.
+        let repeated = |o: &Operand| -> Vec<u8> {
+            let channels = if o.splat && o.channel > 0 { out.len() / pixels } else { 0 };
+            let element = |m: usize| &o.bytes[(n * o.image + m * o.channel) * o.size..][..o.size];
+            (0..channels).flat_map(|m| element(m).repeat(pixels)).collect()
+        };
+        let repeated: Vec<Vec<u8>> = self.operands.iter().map(repeated).collect();
+        let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
+        lanes.push(Lane::Slice(bytemuck::cast_slice(sums)));
+        for (o, repeated) in self.operands.iter().zip(&repeated) {
+            let own = &o.bytes[n * o.image * o.size..];
+            lanes.push(match (o.splat, o.channel) {
+                (true, 0) => Lane::Splat(&own[..o.size]),
+                (true, _) => Lane::Slice(repeated),
+                _ => Lane::Slice(&own[..out.len() * o.size]),
+            });
+        }
+        self.program.run(&lanes, bytemuck::cast_slice_mut(out));
+    }
+}
+
 /// The zero points and scales of an integer convolution.
 pub(super) struct Quant {
     /// Of the image.

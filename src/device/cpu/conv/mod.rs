@@ -1,9 +1,10 @@
 //! CPU kernels of the conv family.
 //!
 //! [`dense`]: convolution in blocks of pixels on the matrix product's tiles, depthwise included. [`planes`]: how a block's input
-//! is laid out. [`window`]: where pixels read from. [`transposed`]: the adjoint. `reference`: everything.
+//! is laid out. [`window`]: where pixels read from. [`few`]: few pixels. [`transposed`]: the adjoint. `reference`: everything.
 
 mod dense;
+mod few;
 mod finish;
 mod planes;
 mod reference;

@@ -1,0 +1,89 @@
+//! Convolutions of a few output pixels: pixels are the rows of the matrix product and output channels its columns, so that tiles
+//! are filled all the same.
+
+use super::finish::Epilogue;
+use super::window::Window;
+use crate::base::DType;
+use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
+use crate::graph::problem::ConvProblem;
+
+/// Whether a convolution has so few pixels: less than a quarter of a tile's columns.
+pub(super) fn takes(isa: &Isa, p: &ConvProblem) -> bool {
+    p.quant.is_none() && !p.transposed && p.groups == 1 && p.output.iter().product::<usize>() * 4 <= isa.columns
+}
+
+/// Weights `[m][k]` as the product's B, `[k][m]`.
+pub(super) fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
+    let k = w.len() / p.m.max(1);
+    let mut packed = vec![0.0; core::packed_len(isa, k, p.m)];
+    core::pack_b(isa, w, (1, k), (k, p.m), &mut packed, |x| x);
+    packed
+}
+
+/// `weights` are those of [`panels`]; `x` and `out` are images by channels.
+pub(super) fn run(
+    isa: &Isa,
+    p: &ConvProblem,
+    weights: &[f32],
+    x: &[f32],
+    bias: Option<&[f32]>,
+    epilogue: Option<&Epilogue>,
+    out: &mut [f32],
+) {
+    let window = Window::new(p);
+    let (pixels, taps) = (window.pixels(), window.taps());
+    let k = p.c * taps;
+    if pixels == 0 || p.m == 0 {
+        return;
+    }
+    let fill = |row: usize, line: &mut [f32]| {
+        let (image, pixel) = (row / pixels, row % pixels);
+        let x = &x[image * p.c * window.plane()..];
+        let (oy, ox) = (pixel / window.output[1], pixel % window.output[1]);
+        let start = |a: usize, o: usize| (o * window.strides[a]) as i64 - window.pads[a];
+        for (i, row) in line.chunks_exact_mut(window.kernel[1]).enumerate() {
+            let (c, ky) = (i / window.kernel[0], i % window.kernel[0]);
+            let iy = start(0, oy) + (ky * window.dilations[0]) as i64;
+            match usize::try_from(iy) {
+                Ok(iy) if iy < window.input[0] => {
+                    let at = c * window.plane() + iy * window.input[1];
+                    taps_of_line(&x[at..at + window.input[1]], start(1, ox), window.dilations[1], row);
+                }
+                _ => row.fill(0.0),
+            }
+        }
+    };
+    {
+        let shared = Disjoint::new(&mut *out);
+        let done = |row: usize, first: usize, sums: &mut [f32]| {
+            let (image, pixel) = (row / pixels, row % pixels);
+            for (m, &sum) in (first..).zip(&*sums) {
+                // SAFETY: each (row, column) of the product is finished once.
+                let to = unsafe { shared.part((image * p.m + m) * pixels + pixel, 1) };
+                to[0] = sum + bias.map_or(0.0, |b| b[m]);
+            }
+        };
+        let b = Weights::packed(isa, k, p.m, DType::F32, bytemuck::cast_slice(weights));
+        core::product(isa, p.n * pixels, Rows::Each(&fill), &b, &done);
+    }
+    if let Some(e) = epilogue {
+        let sums = out.to_vec();
+        for (n, (sums, out)) in sums.chunks_exact(p.m * pixels).zip(out.chunks_exact_mut(p.m * pixels)).enumerate() {
+            e.image(n, pixels, sums, out);
+        }
+    }
+}
+
+/// Every `step`-th element of a line from `start` on, zeros outside.
+fn taps_of_line(line: &[f32], start: i64, step: usize, out: &mut [f32]) {
+    let inside = start >= 0 && start as usize + (out.len() - 1) * step < line.len();
+    match step {
+        1 if inside => out.copy_from_slice(&line[start as usize..][..out.len()]),
+        _ => {
+            for (i, o) in out.iter_mut().enumerate() {
+                *o = usize::try_from(start + (i * step) as i64).ok().and_then(|at| line.get(at)).copied().unwrap_or(0.0);
+            }
+        }
+    }
+}
