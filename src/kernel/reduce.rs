@@ -4,7 +4,7 @@ use super::{KernelDef, Proof};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::Family;
-use crate::graph::problem::reduce::{Fold, ReduceKind, SoftmaxKind};
+use crate::graph::problem::reduce::{Fold, ReduceKind, Rows, SoftmaxKind};
 use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 
 pub(crate) static KERNELS: &[KernelDef] = &[
@@ -47,6 +47,45 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         accepts: float_rows,
         cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
     },
+    KernelDef {
+        name: "cpu-portable-int-rows",
+        device: DeviceKind::Cpu,
+        family: Family::Reduce,
+        needs: Capabilities::empty(),
+        proof: Proof::Run,
+        accepts: int_rows,
+        cost_us: |p, info| 0.5 + p.flops() / (1500.0 * threads(p, info)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    KernelDef {
+        name: "cpu-avx2-int-rows",
+        device: DeviceKind::Cpu,
+        family: Family::Reduce,
+        needs: Capabilities::AVX2,
+        proof: Proof::Run,
+        accepts: int_rows,
+        cost_us: |p, info| 0.5 + p.flops() / (4000.0 * threads(p, info)),
+    },
+    #[cfg(target_arch = "x86_64")]
+    KernelDef {
+        name: "cpu-avx512-int-rows",
+        device: DeviceKind::Cpu,
+        family: Family::Reduce,
+        needs: Capabilities::AVX512.union(Capabilities::AVX2),
+        proof: Proof::Run,
+        accepts: int_rows,
+        cost_us: |p, info| 0.5 + p.flops() / (6000.0 * threads(p, info)),
+    },
+    #[cfg(target_arch = "aarch64")]
+    KernelDef {
+        name: "cpu-neon-int-rows",
+        device: DeviceKind::Cpu,
+        family: Family::Reduce,
+        needs: Capabilities::NEON,
+        proof: Proof::Run,
+        accepts: int_rows,
+        cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
+    },
 ];
 
 /// Threads that a problem of this size is shared between.
@@ -69,7 +108,25 @@ fn float_rows(p: &Problem) -> Result<(), &'static str> {
         | ReduceKind::Softmax { .. }
         | ReduceKind::Normalize(_)
         | ReduceKind::BatchNorm(_)
+        | ReduceKind::CumSum { .. }
         | ReduceKind::DynamicQuantize => Ok(()),
+        ReduceKind::Arg { rows, .. } => elements(*rows),
         _ => Err("another kind of reduction"),
     }
+}
+
+fn int_rows(p: &Problem) -> Result<(), &'static str> {
+    let Problem::Reduce(p) = p else { return Err("another family's problem") };
+    match &p.kind {
+        _ if p.x.dtype.is_float() => Err("takes integers only"),
+        ReduceKind::Fold { fold: Fold::L2 | Fold::LogSum | Fold::LogSumExp, .. } => Err("no roots and no logarithms"),
+        ReduceKind::Fold { groups, .. } => elements(groups.rows().ok_or("the reduced axes are not neighbours")?),
+        ReduceKind::Arg { rows, .. } => elements(*rows),
+        ReduceKind::CumSum { .. } => Ok(()),
+        _ => Err("another kind of reduction"),
+    }
+}
+
+fn elements(rows: Rows) -> Result<(), &'static str> {
+    if rows.len == 0 { Err("rows without elements") } else { Ok(()) }
 }

@@ -40,17 +40,26 @@ pub fn rounded(ranges: &[Range], out: DType) -> Vec<Range> {
 
 /// Runs the problem by every kernel of every device, with `constant` inputs ahead and not, and compares output 0. Gives the number of runs.
 pub fn each_kernel(problem: &Problem, inputs: &[Option<Tensor>], constant: &[usize], out: Type, allowed: &[Range]) -> usize {
+    all_outputs(problem, inputs, constant, &[(out, allowed.to_vec())])
+}
+
+/// The same for several outputs, each with what it may be.
+pub fn all_outputs(problem: &Problem, inputs: &[Option<Tensor>], constant: &[usize], outputs: &[(Type, Vec<Range>)]) -> usize {
+    let types: Vec<Type> = outputs.iter().map(|o| o.0.clone()).collect();
     let mut runs = 0;
     for device in device::all() {
         for kernel in device::kernels(&*device, problem) {
             for ahead in [&[][..], constant] {
-                let got = &device::launch(&*device, kernel, problem, inputs, ahead, std::slice::from_ref(&out))[0];
-                let got = decode(out.dtype, got.bytes());
-                assert_eq!(got.len(), allowed.len(), "{problem:?}");
-                for (i, (&g, range)) in got.iter().zip(allowed).enumerate() {
-                    assert!(range.holds(g), "{} element {i}: {g}, allowed {range:?}, in {problem:?}", kernel.name);
+                let all = device::launch(&*device, kernel, problem, inputs, ahead, &types);
+                for (n, (got, (out, allowed))) in all.iter().zip(outputs).enumerate() {
+                    let got = decode(out.dtype, got.bytes());
+                    assert_eq!(got.len(), allowed.len(), "output {n} of {problem:?}");
+                    for (i, (&g, range)) in got.iter().zip(allowed).enumerate() {
+                        let at = format_args!("{} output {n} element {i}", kernel.name);
+                        assert!(range.holds(g), "{at}: {g}, allowed {range:?}, in {problem:?}");
+                    }
+                    refuses_planted_errors(&got, allowed, problem);
                 }
-                refuses_planted_errors(&got, allowed, problem);
                 runs += 1;
             }
         }

@@ -1,9 +1,11 @@
 //! One suite over every device of the machine and each of its kernels, chosen by name: random ragged and empty shapes, sums of
 //! up to 8192 terms, extreme values. Integers have no tolerance; floats have the bound computed from their own operands.
 
+mod attend;
 mod check;
 mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod products;
+mod recurrent;
 mod rows;

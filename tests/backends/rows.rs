@@ -1,11 +1,10 @@
-//! Reductions, softmax, normalisations, attention, pooling, movements and elementwise work.
+//! Reductions, softmax, normalisations, pooling, movements and elementwise work.
 
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
-use halfbyte::graph::problem::attend::{Attention, HeadLayout, Scores};
 use halfbyte::graph::problem::pool::Pooling;
 use halfbyte::graph::problem::reduce::{Affine, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
-use halfbyte::graph::problem::{AttendProblem, MoveProblem, PoolProblem, ReduceProblem, ScalarProblem};
+use halfbyte::graph::problem::{MoveProblem, PoolProblem, ReduceProblem, ScalarProblem};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::scalar::bounds::{Range, enclose};
 use halfbyte::scalar::{Formula, Steps, arg};
@@ -74,6 +73,35 @@ fn folds() {
             each_kernel(&problem, &[Some(x)], &[], Type::new(dtype, out.clone()), &stored(&ranges, &end, &[], dtype));
         }
     }
+}
+
+#[test]
+fn reductions_of_integers_and_running_sums_are_exact() {
+    let mut r = Xorshift::new(37);
+    let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::Prod, Fold::L1, Fold::SumSquare];
+    let types = [DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64];
+    let mut runs = 0;
+    for (shape, axis) in [([3, 5, 7], 2), ([2, 70, 265], 1), ([200, 3, 1], 0), ([0, 4, 3], 1), ([5, 2, 9000], 2), ([2, 0, 3], 1)]
+    {
+        let shape = Shape::from(shape);
+        let rows = Rows::along(&shape, axis);
+        let folded: Shape = shape.iter().enumerate().map(|(i, &d)| if i == axis { 1 } else { d }).collect();
+        let flags = [(false, false), (false, true), (true, false), (true, true)];
+        let sums = flags.map(|(exclusive, reverse)| (ReduceKind::CumSum { rows, exclusive, reverse }, false, shape.clone()));
+        let args = flags.map(|(max, last)| (ReduceKind::Arg { rows, max, last }, true, folded.clone()));
+        let folds = folds.map(|fold| (ReduceKind::Fold { fold, groups: Groups::new(&shape, &[axis]) }, false, folded.clone()));
+        let kinds =
+            |dtype: DType| folds.iter().filter(move |_| dtype.is_int()).chain(&sums).chain(&args).map(move |k| (dtype, k));
+        for (dtype, (kind, index, out)) in types.into_iter().chain(FLOATS).flat_map(kinds) {
+            let x = random(&mut r, dtype, &shape);
+            let out = Type::new(if *index { DType::I64 } else { dtype }, out.clone());
+            let problem = reduce(&Type::new(dtype, shape.clone()), kind, out.dtype);
+            // Of floats, f64 adds up the same terms in the same order everywhere.
+            let want = reference(&problem, &[Some(x.clone())], std::slice::from_ref(&out))[0].to_f64();
+            runs += each_kernel(&problem, &[Some(x)], &[], out, &want.into_iter().map(Range::point).collect::<Vec<_>>());
+        }
+    }
+    assert!(runs >= 2 * 6 * types.len() * (folds.len() + 8));
 }
 
 /// What a softmax may give: `exp` is within 2 ulp of its rounded argument, and gives 0 below -87.3.
@@ -164,83 +192,6 @@ fn normalisations() {
             let problem = reduce(&Type::new(dtype, shape), &kind, dtype);
             let inputs = [Some(x), Some(scale), Some(bias)];
             each_kernel(&problem, &inputs, &[], Type::new(dtype, shape), &rounded(&ranges, dtype));
-        }
-    }
-}
-
-fn attention(p: Attention) -> Problem {
-    Problem::Attend(AttendProblem::Attention(p))
-}
-
-/// What attention may give: scores are off by their products' rounding, shares by twice the largest of that and their own
-/// exponentials', results by the shares' and the last product's.
-fn attended(p: &Attention, inputs: &[Option<Tensor>]) -> Vec<Range> {
-    let shape = Type::new(DType::F64, [p.batch * p.q_heads * p.q_len * p.v_head_size]);
-    let scores = Type::new(DType::F64, [p.batch, p.q_heads, p.q_len, p.keys()]);
-    let none = Type::new(DType::F64, [p.batch, p.kv_heads, p.keys(), p.head_size]);
-    let values = Type::new(DType::F64, [p.batch, p.kv_heads, p.keys(), p.v_head_size]);
-    let outputs = [shape, none, values, scores];
-    let wide = Attention { dtype: DType::F64, scores: Scores::Raw, ..p.clone() };
-    let [mut exact, mut magnitudes] = exact(inputs);
-    for i in [3, 6] {
-        (exact[i], magnitudes[i]) = (inputs[i].clone(), inputs[i].clone());
-    }
-    let plain = Attention { mask: None, causal: false, valid: false, softcap: 0.0, ..wide.clone() };
-    let largest = reference(&attention(plain), &magnitudes, &outputs)[3].to_f64().into_iter().fold(0.0, f64::max);
-    let mask = inputs[3].as_ref().filter(|t| t.dtype() == DType::F32);
-    let mask = mask.map_or(0.0, |t| t.to_f64().iter().filter(|v| v.is_finite()).fold(0.0, |m: f64, v| m.max(v.abs())));
-    let of_score = gamma(p.head_size + 2) * largest + 16.0 * U * f64::from(p.softcap) + U * (largest + mask);
-    let of_share = 4.0 * of_score + (2.0 * (largest + mask) + 8.0) * U + gamma(p.keys() + 2);
-    let y = reference(&attention(wide.clone()), &exact, &outputs)[0].to_f64();
-    exact[2] = magnitudes[2].clone();
-    let terms = reference(&attention(wide), &exact, &outputs)[0].to_f64();
-    around(&y, |i| 1.01 * (of_share + gamma(p.keys() + 2)) * terms[i])
-}
-
-#[test]
-fn attention_heads() {
-    let mut r = Xorshift::new(3);
-    let shapes = [[1, 1, 1, 1, 1, 1, 1], [2, 4, 2, 5, 7, 6, 9], [1, 3, 3, 37, 65, 32, 32], [2, 2, 1, 3, 0, 4, 4]];
-    let variants = [(0.0, false, None, false), (1.5, true, None, false), (0.0, true, None, true)];
-    let masks = [DType::Bool, DType::F32].into_iter().flat_map(|m| [(0.0, false, Some(m), false), (0.0, true, Some(m), false)]);
-    let layouts = [(HeadLayout::HeadsFirst, false), (HeadLayout::TokensFirst, false), (HeadLayout::HeadsFirst, true)];
-    for (shape, (layout, k_transposed)) in shapes.iter().flat_map(|s| layouts.map(|l| (*s, l))) {
-        for (softcap, causal, mask, valid) in variants.into_iter().chain(masks.clone()) {
-            let [batch, q_heads, kv_heads, q_len, kv_len, head_size, v_head_size] = shape;
-            let dtype = FLOATS[r.below(3)];
-            let (past_len, scale, scores, mask_keys) = (0, 0.3, Scores::Raw, kv_len);
-            let mask = mask.map(|d| Type::new(d, if causal { [batch, 1, 1, kv_len] } else { [batch, q_heads, q_len, kv_len] }));
-            let p = Attention {
-                dtype,
-                layout,
-                batch,
-                q_heads,
-                kv_heads,
-                q_len,
-                kv_len,
-                past_len,
-                head_size,
-                v_head_size,
-                k_transposed,
-                scale,
-                softcap,
-                causal,
-                mask,
-                mask_keys,
-                valid,
-                scores,
-            };
-            let (q, kv) = (batch * q_heads * q_len, batch * kv_heads * kv_len);
-            let sizes = [q * head_size, kv * head_size, kv * v_head_size];
-            // Scores of a few units: in f32 the rounding of large ones decides everything.
-            let calm = |n: usize, r: &mut Xorshift| (0..n).map(|_| r.unit() * 4.0 - 2.0).collect::<Vec<_>>();
-            let mut inputs: Vec<_> = sizes.iter().map(|&n| Some(tensor(dtype, &[n], &calm(n, &mut r)))).collect();
-            inputs.resize(7, None);
-            inputs[3] = p.mask.as_ref().map(|t| random(&mut r, t.dtype, &t.shape));
-            inputs[6] = valid.then(|| Tensor::vector(&(0..batch).map(|b| 2 * b as i64).collect::<Vec<_>>()));
-            let allowed = rounded(&attended(&p, &inputs), dtype);
-            let out = Type::new(dtype, [q * v_head_size]);
-            each_kernel(&attention(p), &inputs, &[], out, &allowed);
         }
     }
 }

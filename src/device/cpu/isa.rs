@@ -66,7 +66,7 @@ unsafe fn run_avx512<W: Work>(work: W) -> W::Out {
 
 /// `f` over all elements, folded by `op` from `start` in 32 lanes: the order is fixed, whatever the instruction set.
 #[inline(always)]
-pub(super) fn fold_lanes<T: Copy>(x: &[T], start: f32, f: impl Fn(T) -> f32, op: impl Fn(f32, f32) -> f32) -> f32 {
+pub(super) fn fold_lanes<T: Copy, S: Copy>(x: &[T], start: S, f: impl Fn(T) -> S, op: impl Fn(S, S) -> S) -> S {
     let mut lanes = [start; 32];
     let (chunks, rest) = x.as_chunks::<32>();
     for chunk in chunks {

@@ -15,6 +15,7 @@ mod pool;
 mod quantize;
 mod recurrent;
 mod reduce;
+mod rows;
 mod scalar;
 mod select;
 mod widen;

@@ -1,14 +1,17 @@
-//! One head's attention: keys transposed and values packed once, queries in blocks whose scores stay in cache.
+//! One head's attention: keys transposed and values packed once, queries in blocks whose scores stay in cache. A few queries read
+//! keys and values where they lie.
 
 use super::mask::Mask;
 use super::product::{Matrix, product};
 use crate::device::cpu::exponent::{exp_sum, larger};
 use crate::device::cpu::isa::{Work, fold_lanes};
-use crate::graph::problem::attend::Attention;
+use crate::graph::problem::attend::{Attention, Scores};
 use crate::scalar::cpu::math::tanh;
 
 /// Queries worked on together.
 const BLOCK: usize = 32;
+/// Queries for which packing keys and values does not pay.
+const FEW: usize = 3;
 
 /// Working memory of one thread, reused from head to head.
 #[derive(Default)]
@@ -20,11 +23,20 @@ pub(super) struct Buffers {
     factors: Vec<f32>,
 }
 
-/// Tokens of one head: the first element and the step from token to token.
+/// Tokens of one head: from the first element on, the step from token to token, and how many.
 #[derive(Clone, Copy)]
 pub(super) struct Tokens<'a> {
     pub values: &'a [f32],
     pub step: usize,
+    pub len: usize,
+}
+
+impl<'a> Tokens<'a> {
+    /// Each token's elements.
+    #[inline(always)]
+    fn each(self, size: usize) -> impl Iterator<Item = &'a [f32]> {
+        (0..self.len).map(move |t| &self.values[t * self.step..][..size])
+    }
 }
 
 /// One head, with N columns of a product in registers.
@@ -34,12 +46,14 @@ pub(super) struct Head<'a, const N: usize> {
     pub b: usize,
     pub h: usize,
     pub q: Tokens<'a>,
-    /// Of a transposed k, the step from element to element.
-    pub k: Tokens<'a>,
-    pub v: Tokens<'a>,
+    /// Past keys, then new ones; of a transposed k, the step from element to element.
+    pub k: [Tokens<'a>; 2],
+    pub v: [Tokens<'a>; 2],
     /// Output: query i begins at `i * y_step`.
     pub y: &'a mut [f32],
     pub y_step: usize,
+    /// Output: what is to be shown of the scores, `[queries, keys]`, if anything.
+    pub shown: Option<&'a mut [f32]>,
     pub buffers: &'a mut Buffers,
 }
 
@@ -49,7 +63,10 @@ impl<const N: usize> Work for Head<'_, N> {
     #[inline(always)]
     fn run(mut self) {
         let p = self.problem;
-        let (keys, columns) = (p.kv_len.next_multiple_of(N), p.v_head_size.next_multiple_of(N));
+        if p.q_len <= FEW && !p.k_transposed {
+            return self.in_place();
+        }
+        let (keys, columns) = (p.keys().next_multiple_of(N), p.v_head_size.next_multiple_of(N));
         self.pack(keys, columns);
         let b = &mut *self.buffers;
         b.scores.resize(BLOCK * keys, 0.0);
@@ -62,9 +79,8 @@ impl<const N: usize> Work for Head<'_, N> {
             let mut seen = 0;
             for (i, (row, factor)) in b.scores.chunks_exact_mut(keys.max(1)).zip(&mut b.factors).take(m).enumerate() {
                 let limit = self.mask.limit(self.b, from + i);
-                let (row, beyond) = row.split_at_mut(limit);
-                beyond.fill(0.0);
-                *factor = shares(p, row, self.mask.row(self.b, self.h, from + i));
+                let shown = self.shown.as_deref_mut().map(|s| &mut s[(from + i) * p.keys()..][..p.keys()]);
+                *factor = shares(p, row, limit, self.mask.row(self.b, self.h, from + i), shown);
                 seen = seen.max(limit);
             }
             let shares = Matrix { values: &b.scores, step: keys };
@@ -85,29 +101,90 @@ impl<const N: usize> Head<'_, N> {
         let b = &mut *self.buffers;
         b.keys.clear();
         b.keys.resize(p.head_size * keys, 0.0);
-        for t in 0..if p.k_transposed { 0 } else { p.kv_len } {
-            let token = &self.k.values[t * self.k.step..][..p.head_size];
-            token.iter().enumerate().for_each(|(d, &v)| b.keys[d * keys + t] = v);
-        }
-        for d in 0..if p.k_transposed { p.head_size } else { 0 } {
-            b.keys[d * keys..][..p.kv_len].copy_from_slice(&self.k.values[d * self.k.step..][..p.kv_len]);
+        if p.k_transposed {
+            let elements = Tokens { len: p.head_size, ..self.k[1] }.each(p.kv_len);
+            b.keys.chunks_exact_mut(keys.max(1)).zip(elements).for_each(|(to, from)| to[..p.kv_len].copy_from_slice(from));
+        } else {
+            for (t, token) in self.k.iter().flat_map(|k| k.each(p.head_size)).enumerate() {
+                token.iter().enumerate().for_each(|(d, &v)| b.keys[d * keys + t] = v);
+            }
         }
         b.values.clear();
-        b.values.resize(p.kv_len * columns, 0.0);
-        for t in 0..p.kv_len {
-            b.values[t * columns..][..p.v_head_size].copy_from_slice(&self.v.values[t * self.v.step..][..p.v_head_size]);
+        b.values.resize(p.keys() * columns, 0.0);
+        let tokens = self.v.iter().flat_map(|v| v.each(p.v_head_size));
+        b.values.chunks_exact_mut(columns.max(1)).zip(tokens).for_each(|(to, from)| to[..from.len()].copy_from_slice(from));
+    }
+
+    /// Query by query, without packing.
+    #[inline(always)]
+    fn in_place(mut self) {
+        let p = self.problem;
+        let scores = &mut self.buffers.scores;
+        scores.resize(p.keys(), 0.0);
+        for i in 0..p.q_len {
+            let q = &self.q.values[i * self.q.step..][..p.head_size];
+            let tokens = self.k.iter().flat_map(|k| k.each(p.head_size));
+            // Loops, not closures: only what is inlined is compiled for the instruction set.
+            for (s, k) in scores.iter_mut().zip(tokens) {
+                *s = dot::<N>(q, k);
+            }
+            let limit = self.mask.limit(self.b, i);
+            let shown = self.shown.as_deref_mut().map(|s| &mut s[i * p.keys()..][..p.keys()]);
+            let factor = shares(p, scores, limit, self.mask.row(self.b, self.h, i), shown);
+            let y = &mut self.y[i * self.y_step..][..p.v_head_size];
+            y.fill(0.0);
+            let tokens = self.v.iter().flat_map(|v| v.each(p.v_head_size));
+            for (v, &share) in tokens.zip(&scores[..limit]) {
+                for (y, &v) in y.iter_mut().zip(v) {
+                    *y = share.mul_add(v, *y);
+                }
+            }
+            y.iter_mut().for_each(|y| *y *= factor);
         }
     }
 }
 
-/// Scores of the keys a query may see, made into `exp(score - max)`; gives 1 / their sum, 0 when every key is masked.
+/// The sum of products.
 #[inline(always)]
-fn shares(p: &Attention, row: &mut [f32], mask: Option<(&[f32], usize)>) -> f32 {
+fn dot<const N: usize>(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; N];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<N>(), b.as_chunks::<N>());
+    for (a, b) in a.iter().zip(b) {
+        for j in 0..N {
+            lanes[j] = a[j].mul_add(b[j], lanes[j]);
+        }
+    }
+    for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {
+        *lane = a.mul_add(b, *lane);
+    }
+    fold_lanes(&lanes, 0.0, |v| v, |a, b| a + b)
+}
+
+/// Products made into scores.
+#[inline(always)]
+fn score(p: &Attention, row: &mut [f32]) {
     if p.softcap > 0.0 {
         row.iter_mut().for_each(|s| *s = tanh(*s * p.scale / p.softcap) * p.softcap);
     } else {
         row.iter_mut().for_each(|s| *s *= p.scale);
     }
+}
+
+/// Products of all keys made into `exp(score - max)` of the first `limit`, which a query may see, and 0; gives 1 / their sum, 0 when
+/// every key is masked.
+#[inline(always)]
+fn shares(p: &Attention, row: &mut [f32], limit: usize, mask: Option<(&[f32], usize)>, mut shown: Option<&mut [f32]>) -> f32 {
+    match (p.scores, &mut shown) {
+        (Scores::Raw, Some(shown)) => shown.iter_mut().zip(&*row).for_each(|(s, &product)| *s = product * p.scale),
+        (Scores::Capped, Some(shown)) => {
+            shown.copy_from_slice(&row[..shown.len()]);
+            score(p, shown);
+        }
+        _ => {}
+    }
+    let (row, beyond) = row.split_at_mut(limit);
+    beyond.fill(0.0);
+    score(p, row);
     // A masked key stays so even where its score is infinite or NaN.
     let add = |s: f32, m: f32| if m == f32::NEG_INFINITY { m } else { s + m };
     match mask {
@@ -117,6 +194,15 @@ fn shares(p: &Attention, row: &mut [f32], mask: Option<(&[f32], usize)>) -> f32 
     }
     let max = fold_lanes(row, f32::NEG_INFINITY, |v| v, larger);
     let shift = if max == f32::NEG_INFINITY { 0.0 } else { max };
+    if let (Scores::Masked, Some(shown)) = (p.scores, &mut shown) {
+        shown[..limit].copy_from_slice(row);
+        shown[limit..].fill(f32::NEG_INFINITY);
+    }
     let sum = exp_sum(row, shift);
-    if sum == 0.0 { 0.0 } else { 1.0 / sum }
+    let factor = if sum == 0.0 { 0.0 } else { 1.0 / sum };
+    if let (Scores::Softmax, Some(shown)) = (p.scores, &mut shown) {
+        shown[..limit].iter_mut().zip(&*row).for_each(|(s, &share)| *s = share * factor);
+        shown[limit..].fill(0.0);
+    }
+    factor
 }

@@ -8,6 +8,7 @@ mod head;
 mod mask;
 mod product;
 mod reference;
+mod rotary;
 #[cfg(test)]
 mod tests;
 mod vector;

@@ -109,15 +109,19 @@ fn query(p: &Attention, q: &[f64], keys: &[f64], bias: impl Fn(usize) -> f64, sh
     scores
 }
 
+/// The first element of the angles of token `n`.
+pub(super) fn angle(p: &Rotary, ids: Option<&[i64]>, n: usize) -> Result<usize> {
+    let position = usize::try_from(ids.map_or(n as i64, |ids| ids[n])).ok().filter(|&at| at < p.positions);
+    let outside = || Error::BadInput(format!("position of token {n} is outside {} angles", p.positions));
+    Ok(position.ok_or_else(outside)? * (p.rotated / 2))
+}
+
 fn rotary(p: &Rotary, call: &mut Call) -> Result<()> {
     let (mut x, cos, sin) = (input(call, 0), input(call, 1), input(call, 2));
     let ids = call.inputs.get(3).and_then(|v| v.as_ref()).filter(|_| p.ids).map(|v| v.slice::<i64>());
     let half = p.rotated / 2;
     for n in 0..p.batch * p.tokens {
-        let position = ids.map_or(n as i64, |ids| ids[n]);
-        let position = usize::try_from(position).ok().filter(|&at| at < p.positions);
-        let at =
-            position.ok_or_else(|| Error::BadInput(format!("position of token {n} is outside {} angles", p.positions)))? * half;
+        let at = angle(p, ids, n)?;
         for h in 0..p.heads {
             let start = place(p.layout, [p.heads, p.tokens, p.head_size], n / p.tokens, h, n % p.tokens);
             for i in 0..half {

@@ -1,15 +1,17 @@
 //! Vector attention: heads shared between threads; f16 and bf16 are computed as f32.
 
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use super::head::{Buffers, Head, Tokens};
 use super::mask::Mask;
-use super::reference;
-use crate::base::{DType, TensorViewMut};
+use super::{reference, rotary};
+use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::Call;
+use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::isa::Isa;
+use crate::device::cpu::rows::in_f32;
 use crate::device::cpu::widen::to_f32;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
@@ -19,47 +21,80 @@ use crate::graph::problem::attend::{Attention, HeadLayout};
 /// Multiplications and additions below which heads are not shared between threads.
 const SHARED_FLOPS: f64 = 1e6;
 
-/// Queries, keys and values of all heads.
+/// Queries, keys and values of all heads; of the past ones first.
 struct Operands<'a> {
     q: &'a [f32],
-    k: &'a [f32],
-    v: &'a [f32],
+    k: [&'a [f32]; 2],
+    v: [&'a [f32]; 2],
 }
 
-/// Attention without past; present keys and values and scores as outputs are left to the reference.
+/// Solves the problems that `kernel::attend` accepts.
 pub(super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
-    let Problem::Attend(AttendProblem::Attention(p)) = call.problem else { return reference::run(call) };
-    if call.outputs.iter().skip(1).any(|o| o.is_some()) {
-        return reference::run(call);
+    match call.problem {
+        Problem::Attend(AttendProblem::Attention(p)) => attention(isa, p, call),
+        Problem::Attend(AttendProblem::Rotary(p)) => rotary::run(isa, p, call),
+        _ => Err(Error::BadInput("an attend kernel was called with another family's problem".into())),
     }
-    let input = |i: usize| match &call.inputs[i] {
-        Some(v) => Ok(to_f32(v, 0, v.numel())),
-        None => Err(Error::BadInput(format!("attention without input {i}"))),
-    };
-    let (q, k, v) = (input(0)?, input(1)?, input(2)?);
-    let mask = Mask::new(p, call.inputs)?;
-    let Some(Some(y)) = call.outputs.first_mut() else { return Ok(()) };
-    let operands = Operands { q: &q, k: &k, v: &v };
-    match y.dtype {
-        DType::F32 => all(isa, p, &operands, &mask, y.slice::<f32>()),
-        dtype => {
-            let mut wide = vec![0.0; y.numel()];
-            all(isa, p, &operands, &mask, &mut wide);
-            narrow(dtype, y, &wide);
+}
+
+fn attention(isa: Isa, p: &Attention, call: &mut Call) -> Result<()> {
+    let view = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref());
+    let given = |i: usize| view(i).ok_or_else(|| Error::BadInput(format!("attention without input {i}")));
+    let mut outputs = call.outputs.iter_mut().map(Option::as_mut);
+    let [y, keys, values, shown] = std::array::from_fn(|_| outputs.next().flatten());
+    for (out, [new, past], size) in [(keys, [1, 4], p.head_size), (values, [2, 5], p.v_head_size)] {
+        match out {
+            Some(_) if p.k_transposed => return Err(Error::BadInput("transposed keys have no present ones".into())),
+            Some(out) => present(p, view(past), given(new)?, size, out),
+            None => {}
         }
     }
+    if y.is_none() && shown.is_none() {
+        return Ok(());
+    }
+    let (q, k, v) = (wide(given(0)?), wide(given(1)?), wide(given(2)?));
+    let [past_k, past_v] = [4, 5].map(|i| view(i).map(wide).unwrap_or_default());
+    let operands = Operands { q: &q, k: [&past_k, &k], v: [&past_v, &v] };
+    let mask = Mask::new(p, call.inputs)?;
+    let elements = p.batch * p.q_heads * p.q_len * p.v_head_size;
+    floats(y, elements, |y| floats(shown, 0, |shown| all(isa, p, &operands, &mask, y, shown)));
     Ok(())
 }
 
-fn narrow(dtype: DType, y: &mut TensorViewMut, wide: &[f32]) {
-    match dtype {
-        DType::F16 => y.slice::<f16>().convert_from_f32_slice(wide),
-        _ => y.slice::<bf16>().convert_from_f32_slice(wide),
+/// All elements as f32.
+fn wide<'a>(view: &TensorView<'a>) -> Cow<'a, [f32]> {
+    to_f32(view, 0, view.numel())
+}
+
+/// Lets `f` write an output, or `unwanted` elements that nobody reads.
+fn floats(out: Option<&mut TensorViewMut>, unwanted: usize, f: impl FnOnce(&mut [f32])) {
+    match out {
+        Some(out) => in_f32(out.dtype, out.bytes, f),
+        None => f(&mut vec![0.0; unwanted]),
+    }
+}
+
+/// Past and new tokens of each head as `[batch, heads, tokens, size]`.
+fn present(p: &Attention, past: Option<&TensorView>, new: &TensorView, size: usize, out: &mut TensorViewMut) {
+    let token = size * out.dtype.size_bytes();
+    let old = p.past_len * token;
+    for (head, out) in out.bytes.chunks_exact_mut((p.keys() * token).max(1)).enumerate() {
+        let (first, rest) = out.split_at_mut(old);
+        if let Some(past) = past {
+            first.copy_from_slice(&past.bytes[head * old..][..old]);
+        }
+        let at = |t| reference::place(p.layout, [p.kv_heads, p.kv_len, token], head / p.kv_heads, head % p.kv_heads, t);
+        match p.layout {
+            HeadLayout::HeadsFirst => rest.copy_from_slice(&new.bytes[at(0)..][..rest.len()]),
+            HeadLayout::TokensFirst => {
+                rest.chunks_exact_mut(token).enumerate().for_each(|(t, to)| to.copy_from_slice(&new.bytes[at(t)..][..token]));
+            }
+        }
     }
 }
 
 /// All heads; with tokens first, the heads of one batch entry share their rows of y and go one after another.
-fn all(isa: Isa, p: &Attention, operands: &Operands, mask: &Mask, y: &mut [f32]) {
+fn all(isa: Isa, p: &Attention, operands: &Operands, mask: &Mask, y: &mut [f32], shown: &mut [f32]) {
     let head_size = p.q_len * p.v_head_size;
     let (piece, heads) = match p.layout {
         HeadLayout::HeadsFirst => (head_size, 1),
@@ -68,10 +103,14 @@ fn all(isa: Isa, p: &Attention, operands: &Operands, mask: &Mask, y: &mut [f32])
     if y.is_empty() {
         return;
     }
+    let shows = !shown.is_empty();
+    let (shown, scores) = (Disjoint::new(shown), p.q_len * p.keys());
     let work = |buffers: &mut Buffers, (i, y): (usize, &mut [f32])| {
         for h in 0..heads {
             let (b, h) = if heads == 1 { (i / p.q_heads, i % p.q_heads) } else { (i, h) };
-            one(isa, p, operands, mask, [b, h], y, buffers);
+            // SAFETY: each head has scores of its own.
+            let shown = shows.then(|| unsafe { shown.part((b * p.q_heads + h) * scores, scores) });
+            one(isa, p, operands, mask, [b, h], y, shown, buffers);
         }
     };
     if rayon::current_num_threads() == 1 || AttendProblem::Attention(p.clone()).flops() < SHARED_FLOPS {
@@ -82,18 +121,33 @@ fn all(isa: Isa, p: &Attention, operands: &Operands, mask: &Mask, y: &mut [f32])
     }
 }
 
-fn one(isa: Isa, p: &Attention, all: &Operands, mask: &Mask, [b, h]: [usize; 2], y: &mut [f32], buffers: &mut Buffers) {
-    let tokens = |values, heads: usize, len, size, h| {
-        let at = reference::place(p.layout, [heads, len, size], b, h, 0);
-        let step = if p.layout == HeadLayout::HeadsFirst { size } else { heads * size };
-        Tokens { values: tail(values, at), step }
+#[allow(clippy::too_many_arguments)]
+fn one(
+    isa: Isa,
+    p: &Attention,
+    all: &Operands,
+    mask: &Mask,
+    [b, h]: [usize; 2],
+    y: &mut [f32],
+    shown: Option<&mut [f32]>,
+    buffers: &mut Buffers,
+) {
+    let tokens = |layout, values, heads: usize, len, size, h| {
+        let at = reference::place(layout, [heads, len, size], b, h, 0);
+        let step = if layout == HeadLayout::HeadsFirst { size } else { heads * size };
+        Tokens { values: tail(values, at), step, len }
     };
     let kv = h / (p.q_heads / p.kv_heads);
-    let q = tokens(all.q, p.q_heads, p.q_len, p.head_size, h);
-    let mut k = tokens(all.k, p.kv_heads, p.kv_len, p.head_size, kv);
-    let v = tokens(all.v, p.kv_heads, p.kv_len, p.v_head_size, kv);
+    let both = |[past, new]: [_; 2], size| {
+        [
+            tokens(HeadLayout::HeadsFirst, past, p.kv_heads, p.past_len, size, kv),
+            tokens(p.layout, new, p.kv_heads, p.kv_len, size, kv),
+        ]
+    };
+    let q = tokens(p.layout, all.q, p.q_heads, p.q_len, p.head_size, h);
+    let (mut k, v) = (both(all.k, p.head_size), both(all.v, p.v_head_size));
     if p.k_transposed {
-        k.step = p.kv_len;
+        k[1].step = p.kv_len;
     }
     let (start, y_step) = match p.layout {
         HeadLayout::HeadsFirst => (0, p.v_head_size),
@@ -101,8 +155,10 @@ fn one(isa: Isa, p: &Attention, all: &Operands, mask: &Mask, [b, h]: [usize; 2],
     };
     let y = &mut y[start..];
     match isa {
-        Isa::Portable | Isa::Avx2 | Isa::Neon => isa.run(Head::<16> { problem: p, mask, b, h, q, k, v, y, y_step, buffers }),
-        Isa::Avx512 => isa.run(Head::<32> { problem: p, mask, b, h, q, k, v, y, y_step, buffers }),
+        Isa::Portable | Isa::Avx2 | Isa::Neon => {
+            isa.run(Head::<16> { problem: p, mask, b, h, q, k, v, y, y_step, shown, buffers })
+        }
+        Isa::Avx512 => isa.run(Head::<32> { problem: p, mask, b, h, q, k, v, y, y_step, shown, buffers }),
     }
 }
 

@@ -4,11 +4,10 @@ use super::super::widen::{from_f64, from_i128, to_f64, to_i128};
 use crate::base::{DType, TensorView, TensorViewMut};
 use crate::graph::problem::reduce::{Fold, Groups, Rows};
 
-/// Folds of every type. Integers wrap; means, norms and logarithms of integers are computed in f64 and truncated.
+/// Folds of every type. Integers wrap, and their means are truncated; norms and logarithms of integers are computed in f64 and truncated.
 pub(super) fn fold(fold: Fold, groups: &Groups, x: &TensorView, y: &mut TensorViewMut) {
     let (kept, reduced) = (groups.offsets(false), groups.offsets(true));
-    let exact =
-        !x.dtype.is_float() && matches!(fold, Fold::Sum | Fold::Max | Fold::Min | Fold::Prod | Fold::L1 | Fold::SumSquare);
+    let exact = !x.dtype.is_float() && !matches!(fold, Fold::L2 | Fold::LogSum | Fold::LogSumExp);
     if exact {
         let values = to_i128(x);
         let out: Vec<i128> = kept.iter().map(|k| fold_exact(fold, x.dtype, reduced.iter().map(|r| values[k + r]))).collect();
@@ -31,6 +30,10 @@ fn fold_exact(fold: Fold, dtype: DType, mut values: impl Iterator<Item = i128>) 
         Fold::Min => values.min().unwrap_or(hi),
         // Only the low 64 bits are stored: they do not depend on what is cut off above them.
         Fold::Prod => values.fold(1, |p, v| i128::from((p as i64).wrapping_mul(v as i64))),
+        Fold::Mean => {
+            let (sum, n) = values.fold((0i128, 0), |(sum, n), v| (sum.wrapping_add(v), n + 1));
+            sum.checked_div(n).unwrap_or(0)
+        }
         Fold::L1 => values.map(i128::abs).fold(0, i128::wrapping_add),
         Fold::SumSquare => values.map(|v| v.wrapping_mul(v)).fold(0, i128::wrapping_add),
         _ => values.by_ref().fold(0, i128::wrapping_add),

@@ -126,6 +126,31 @@ fn integers_are_folded_exactly() {
 }
 
 #[test]
+fn vector_integers_are_the_references_to_the_bit() {
+    let mut random = Xorshift::new(19);
+    for (shape, axis) in [([3, 40], 1), ([40, 300], 0), ([1, 40_000], 1), ([300, 200], 1)] {
+        let shape = Shape::from(shape);
+        let values: Vec<i64> = (0..shape.numel()).map(|_| random.bits() as i64 >> random.below(60)).collect();
+        let x = Tensor::new(shape.clone(), &values).unwrap();
+        let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::Prod, Fold::L1, Fold::SumSquare];
+        let mut kinds = folds.map(|fold| ReduceKind::Fold { fold, groups: Groups::new(&shape, &[axis]) }).to_vec();
+        let mut sizes = vec![shape.numel() / shape[axis]; kinds.len()];
+        kinds.push(ReduceKind::CumSum { rows: Rows::along(&shape, axis), exclusive: false, reverse: true });
+        sizes.push(shape.numel());
+        for (kind, n) in kinds.into_iter().zip(sizes) {
+            let out = [Type::new(DType::I64, [n])];
+            let problem = problem(&x, kind, &out);
+            let of = |name| run(name, &problem, std::slice::from_ref(&x), &out)[0].to_i64();
+            for kernel in kernel::reduce::KERNELS.iter().filter(|k| capabilities().contains(k.needs)) {
+                if (kernel.accepts)(&problem).is_ok() {
+                    assert_eq!(of(kernel.name), of("cpu-any-reduce"), "{} {problem:?}", kernel.name);
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn empty_folds_give_the_neutral_element() {
     for (dtype, fold, want) in [
         (DType::F32, Fold::Max, f64::NEG_INFINITY),

@@ -3,15 +3,18 @@
 use std::borrow::Cow;
 
 use super::super::{normalize, reference};
+use super::arg::{Wanted, arg};
+use super::cumsum::{Order, cumsum};
 use super::fold::FoldRows;
+use super::lines;
 use super::normalize::{NormalizeRows, ScaleRows};
-use super::rows::each;
 use super::softmax::Softmax;
 use crate::base::quant::dynamic_u8;
 use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::device::cpu::isa::Isa;
 use crate::device::cpu::quantize::{QuantizeU8, Range};
+use crate::device::cpu::rows::each;
 use crate::device::cpu::widen::to_f32;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
@@ -29,6 +32,8 @@ pub(in super::super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
     let (head, tail) = call.outputs.split_at_mut(1);
     match (&p.kind, &mut head[0]) {
         (ReduceKind::Fold { fold, groups }, Some(y)) => fold_rows(isa, *fold, groups, &x, y),
+        (&ReduceKind::Arg { rows, max, last }, Some(y)) => arg(isa, rows, Wanted { max, last }, &x, y),
+        (&ReduceKind::CumSum { rows, exclusive, reverse }, Some(y)) => cumsum(isa, rows, Order { exclusive, reverse }, &x, y),
         (&ReduceKind::Softmax { rows, kind }, Some(y)) => softmax(isa, rows, kind, &x, y),
         (ReduceKind::Normalize(norm), Some(y)) if tail.iter().all(|o| o.is_none()) => {
             normalize_rows(isa, norm, call.inputs, &x, y)
@@ -40,7 +45,10 @@ pub(in super::super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
 }
 
 fn fold_rows(isa: Isa, fold: Fold, groups: &Groups, x: &TensorView, y: &mut TensorViewMut) {
-    let Some(Rows { len, inner, .. }) = groups.rows() else { return };
+    let Some(rows @ Rows { len, inner, .. }) = groups.rows() else { return };
+    if !x.dtype.is_float() {
+        return lines::fold(isa, fold, rows, x, y);
+    }
     each(x, y, [len * inner, inner], |_, x, y| isa.run(FoldRows { fold, x, y, len, inner }));
 }
 

@@ -29,7 +29,7 @@ pub(super) fn each(
     };
     let piece = |(i, out): (usize, &mut [u8])| {
         let (first, count) = (i * piece_rows, out.len() / (y_len * size));
-        store(dtype, out, |y| f(first, &to_f32(x, first * x_len, count * x_len), y));
+        in_f32(dtype, out, |y| f(first, &to_f32(x, first * x_len, count * x_len), y));
     };
     let pieces = piece_rows * y_len * size;
     if rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1 {
@@ -40,7 +40,7 @@ pub(super) fn each(
 }
 
 /// Lets `f` write f32, and converts what it wrote where the elements have 16 bits.
-fn store(dtype: DType, out: &mut [u8], f: impl FnOnce(&mut [f32])) {
+pub(super) fn in_f32(dtype: DType, out: &mut [u8], f: impl FnOnce(&mut [f32])) {
     match dtype {
         DType::F16 => {
             let mut wide = vec![0.0; out.len() / 2];
