@@ -17,13 +17,33 @@ const fn row(
 
 pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-any-conv", Capabilities::empty(), |_| Ok(()), |p, info| 10.0 + share(p, info, 0.002)),
-    row("cpu-portable-conv-4x16", Capabilities::empty(), dense, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
+    row("cpu-portable-conv-4x16", Capabilities::empty(), float, |p, info| 3.0 + share(p, info, 0.1 * filled(p, 4))),
     #[cfg(target_arch = "x86_64")]
-    row("cpu-avx2-conv-6x16", Capabilities::AVX2, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
+    row("cpu-avx2-conv-6x16", Capabilities::AVX2, float, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
     #[cfg(target_arch = "x86_64")]
-    row("cpu-avx512-conv-14x32", Capabilities::AVX512, dense, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 14))),
+    row("cpu-avx512-conv-14x32", Capabilities::AVX512, float, |p, info| 3.0 + share(p, info, 0.9 * filled(p, 14))),
     #[cfg(target_arch = "aarch64")]
-    row("cpu-neon-conv-6x16", Capabilities::NEON, dense, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
+    row("cpu-neon-conv-6x16", Capabilities::NEON, float, |p, info| 3.0 + share(p, info, 0.45 * filled(p, 6))),
+    row("cpu-portable-conv-int8-2x16", Capabilities::empty(), int8, |p, info| bytes(p, info, 0.1, 2, 1)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx2-conv-int8-6x16", Capabilities::AVX2, int8, |p, info| bytes(p, info, 1.0, 6, 2)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx512-conv-int8-12x32", Capabilities::AVX512, int8, |p, info| bytes(p, info, 1.1, 12, 2)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx512vnni-conv-int8-14x32", Capabilities::AVX512_VNNI, int8, |p, info| bytes(p, info, 3.0, 14, 4)),
+    #[cfg(target_arch = "x86_64")]
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-avxvnni-conv-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, info| {
+            bytes(p, info, 2.5, 6, 4)
+        })
+    },
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-neon-conv-int8-6x16", Capabilities::NEON, int8, |p, info| bytes(p, info, 0.45, 6, 1)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-dotprod-conv-int8-6x16", Capabilities::DOTPROD, int8, |p, info| bytes(p, info, 1.7, 6, 4)),
+    #[cfg(target_arch = "aarch64")]
+    row("cpu-i8mm-conv-int8-6x16", Capabilities::I8MM, int8, |p, info| bytes(p, info, 2.8, 6, 8)),
 ];
 
 /// Time at a share of the device's peak.
@@ -39,6 +59,15 @@ fn filled(problem: &Problem, rows: usize) -> f64 {
     height / (height + 2.0)
 }
 
+/// Of exact 8-bit integers: instructions multiply `group` channels, or taps in a row, at once, and some of them may be padding.
+fn bytes(problem: &Problem, info: &DeviceInfo, share_full: f64, rows: usize, group: usize) -> f64 {
+    let Problem::Conv(p) = problem else { return f64::INFINITY };
+    let (channels, taps) = (p.c / p.groups.max(1), p.kernel.last().copied().unwrap_or(1));
+    let groups = (channels.div_ceil(group) * taps).min(channels * taps.div_ceil(group));
+    let useful = (channels * taps).max(1) as f64 / (groups * group).max(1) as f64;
+    3.0 + share(problem, info, share_full * useful * filled(problem, rows))
+}
+
 fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
     match problem {
         Problem::Conv(p) => Ok(p),
@@ -46,22 +75,24 @@ fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
     }
 }
 
-/// f32, or exact 8-bit integers; one or two spatial axes.
-fn dense(problem: &Problem) -> Result<(), &'static str> {
+/// f32; one or two spatial axes.
+fn float(problem: &Problem) -> Result<(), &'static str> {
+    let p = conv(problem)?;
+    if p.quant.is_some() || [p.x, p.w, p.y] != [DType::F32; 3] {
+        return Err("takes f32");
+    }
+    if p.input.len() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
+}
+
+/// Exact 8-bit integers; one or two spatial axes.
+fn int8(problem: &Problem) -> Result<(), &'static str> {
     let p = conv(problem)?;
     let byte = |d: DType| matches!(d, DType::U8 | DType::I8);
-    let types = match p.quant {
-        None => p.x == DType::F32 && p.w == DType::F32 && p.y == DType::F32,
-        Some(_) => byte(p.x) && byte(p.w) && (p.y == DType::I32 || byte(p.y)),
-    };
-    if !types {
-        return Err("takes f32, or 8-bit integers");
+    if p.quant.is_none() || !byte(p.x) || !byte(p.w) || !(p.y == DType::I32 || byte(p.y)) {
+        return Err("takes 8-bit integers");
     }
-    if p.input.len() > 2 {
-        return Err("takes one or two spatial axes");
-    }
-    if p.transposed && p.quant.is_some() {
+    if p.transposed {
         return Err("takes no transposed integer convolution");
     }
-    Ok(())
+    if p.input.len() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
 }

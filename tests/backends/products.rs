@@ -2,7 +2,7 @@
 
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Tensor};
-use halfbyte::graph::problem::conv::ConvQuant;
+use halfbyte::graph::problem::conv::{ConvQuant, Requantize};
 use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem};
 use halfbyte::graph::{Attr, Lower, Node, Operand, Problem, Site, Type, find};
 use halfbyte::scalar::bounds::Range;
@@ -236,26 +236,90 @@ fn float_convolutions() {
     }
 }
 
+/// `sum (x - x_zero) (w - w_zero)`, and a bias.
+fn integer_sums(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<i32> {
+    let values = |i: usize, m: usize| inputs[i].as_ref().map_or(0.0, |t| t.to_f64()[if t.numel() == 1 { 0 } else { m }]);
+    let w = inputs[1].as_ref().unwrap();
+    let own = w.numel() / p.m;
+    let moved: Vec<f64> = w.to_f64().iter().enumerate().map(|(i, v)| v - values(3, i / own)).collect();
+    // Padding is the zero point, which is 0 once it is taken off.
+    let plain = [mapped(&inputs[0], |v| v - values(2, 0)), Some(tensor(DType::F64, w.shape(), &moved))];
+    let pixels: usize = p.output.iter().product();
+    let sums = convolved(&ConvProblem { b_at: None, ..p.clone() }, &plain);
+    sums.iter().enumerate().map(|(i, s)| (s + values(4, i / pixels % p.m)) as i32).collect()
+}
+
+/// What is stored of exact sums.
+fn requantized(p: &ConvProblem, sums: &[i32], inputs: &[Option<Tensor>]) -> Vec<Range> {
+    let value = |i: usize, m: usize| inputs[i].as_ref().map_or(0.0, |t| t.to_f64()[m % t.numel()] as f32);
+    let pixels: usize = p.output.iter().product();
+    let (lo, hi) = p.y.int_range().unwrap();
+    let one = |(i, &sum): (usize, &i32)| {
+        let scale = value(5, 0) * value(6, i / pixels % p.m) / value(7, 0);
+        let rounded = f64::from((sum as f32 * scale).round_ties_even()) + f64::from(value(8, 0));
+        Range::point(rounded.clamp(lo as f64, hi as f64))
+    };
+    sums.iter().enumerate().map(one).collect()
+}
+
 #[test]
 fn integer_convolutions_are_exact() {
     let mut r = Xorshift::new(5);
-    for round in 0..40 {
+    for round in 0..60 {
         let mut p = geometry(&mut r, false);
         (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);
-        (p.y, p.b_at, p.own_inputs) = (DType::I32, None, 4);
-        p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: Some(3), requantize: None });
+        (p.b_at, p.own_inputs) = ((round % 5 > 1).then_some(4), 9);
         let mut inputs = operands(&mut r, &p);
         inputs[2] = Some(random(&mut r, p.x, &[]));
-        inputs.push(Some(random(&mut r, p.w, &[p.m])));
-        // Padding is the zero point, which is 0 once it is taken off.
-        let zero = inputs[2].as_ref().unwrap().to_f64()[0];
-        let zeros = inputs[3].as_ref().unwrap().to_f64();
-        let w = inputs[1].as_ref().unwrap();
-        let own = w.numel() / p.m;
-        let moved: Vec<f64> = w.to_f64().iter().enumerate().map(|(i, v)| v - zeros[i / own]).collect();
-        let plain = [mapped(&inputs[0], |v| v - zero), Some(tensor(DType::F64, w.shape(), &moved))];
-        let want: Vec<Range> = convolved(&p, &plain).into_iter().map(Range::point).collect();
+        // One for each channel, one for all, or none.
+        let w_zero = [Some(vec![p.m]), Some(vec![]), None][round % 3].clone();
+        inputs.push(w_zero.map(|shape| random(&mut r, p.w, &shape)));
+        let bias: Vec<f64> = (0..p.m).map(|_| (r.unit() * 2e5).round() - 1e5).collect();
+        inputs.push(p.b_at.map(|_| tensor(DType::I32, &[p.m], &bias)));
+        p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: (round % 3 < 2).then_some(3), requantize: None });
+        p.y = DType::I32;
+        let sums = integer_sums(&p, &inputs);
+        let want: Vec<Range> = sums.iter().map(|&s| Range::point(s.into())).collect();
         let out = Type::new(DType::I32, p.out_shape());
+        assert!(each_kernel(&Problem::Conv(p.clone()), &inputs, &[1, 3], out, &want) >= 4);
+
+        p.y = [DType::U8, DType::I8][round / 4 % 2];
+        let scales: Vec<f64> = (0..p.m).map(|_| f64::from(0.001 + 0.01 * r.unit() as f32)).collect();
+        let each = if round % 2 == 0 { &scales[..] } else { &scales[..1] };
+        let one = |v: f32| Some(tensor(DType::F32, &[], &[v.into()]));
+        inputs.extend([one(0.02), Some(tensor(DType::F32, &[each.len()], each)), one(0.3), Some(random(&mut r, p.y, &[]))]);
+        p.quant.as_mut().unwrap().requantize = Some(Requantize { x_scale: 5, w_scale: 6, y_scale: 7, y_zero: Some(8) });
+        let (want, out) = (requantized(&p, &sums, &inputs), Type::new(p.y, p.out_shape()));
         each_kernel(&Problem::Conv(p), &inputs, &[1, 3], out, &want);
     }
+}
+
+#[test]
+fn the_largest_sums_of_integer_convolutions_are_exact() {
+    for (i, (x, w)) in [(255.0, -128.0), (255.0, 127.0), (0.0, -128.0), (-128.0, -128.0), (-128.0, 255.0)].into_iter().enumerate()
+    {
+        let types = [if x < 0.0 { DType::I8 } else { DType::U8 }, if w > 127.0 { DType::U8 } else { DType::I8 }];
+        let mut p = ConvProblem { n: 1, c: 250, m: 17, groups: 1, x: types[0], w: types[1], y: DType::I32, ..plain_window() };
+        p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: None, requantize: None });
+        let shapes = [vec![1, 250, 5, 9], vec![17, 250, 3, 3]];
+        let full = |t: DType, shape: &[usize], v: f64| Some(tensor(t, shape, &vec![v; shape.iter().product()]));
+        let zero = tensor(types[0], &[], &[[0.0, 0.0, 255.0, 127.0, 0.0][i]]);
+        let inputs = [full(types[0], &shapes[0], x), full(types[1], &shapes[1], w), Some(zero), None, None];
+        let want: Vec<Range> = integer_sums(&p, &inputs).into_iter().map(|s| Range::point(s.into())).collect();
+        let out = Type::new(DType::I32, p.out_shape());
+        each_kernel(&Problem::Conv(p), &inputs, &[1], out, &want);
+    }
+}
+
+/// 3x3 over 5x9 pixels, padded by 1.
+fn plain_window() -> ConvProblem {
+    let (input, kernel) = (vec![5, 9], vec![3, 3]);
+    let shape = ConvProblem {
+        input: input.clone(),
+        output: input,
+        kernel,
+        strides: vec![1; 2],
+        ..geometry(&mut Xorshift::new(1), false)
+    };
+    ConvProblem { dilations: vec![1; 2], pads: vec![1; 2], b_at: None, own_inputs: 5, ..shape }
 }

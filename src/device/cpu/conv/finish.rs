@@ -15,6 +15,11 @@ pub(super) fn error(why: impl Into<String>) -> Error {
     Error::Device { device: "cpu".into(), why: why.into() }
 }
 
+/// An input of the call.
+pub(super) fn input<'a>(inputs: &'a [Option<TensorView<'a>>], i: usize) -> Result<&'a TensorView<'a>> {
+    inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")))
+}
+
 /// An epilogue with its operands, for rows of pixels of one channel.
 pub(super) struct Epilogue<'a> {
     program: Program,
@@ -38,8 +43,7 @@ impl<'a> Epilogue<'a> {
         let program = Program::new(&Steps::compile(&spec.formula, &types, spec.out)?);
         let shape = p.out_shape();
         let operand = |(i, t): (usize, &crate::graph::Type)| {
-            let view =
-                inputs.get(p.own_inputs + i).and_then(|v| v.as_ref()).ok_or_else(|| error("an epilogue's operand is missing"))?;
+            let view = input(inputs, p.own_inputs + i)?;
             let strides = t.shape.broadcast_strides(&shape).ok_or_else(|| error("an epilogue's operand does not broadcast"))?;
             let splat = strides[2..].iter().all(|&s| s == 0);
             Ok(Operand { bytes: view.bytes, size: t.dtype.size_bytes(), image: strides[0], channel: strides[1], splat })
@@ -105,7 +109,7 @@ impl Quant {
     /// Read from the problem's inputs.
     pub fn new(p: &ConvProblem, call: &Call) -> Result<Option<Quant>> {
         let Some(q) = &p.quant else { return Ok(None) };
-        let view = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
+        let view = |i: usize| input(call.inputs, i);
         let ints = |i: Option<usize>| -> Result<Vec<i32>> {
             let Some(i) = i else { return Ok(vec![0]) };
             let all = view(i)?.to_tensor()?.to_i64().ok_or_else(|| error("a zero point must be an integer"))?;
@@ -131,9 +135,39 @@ impl Quant {
 
     /// The output element of an exact sum (bias included) of channel `m`.
     pub fn value(&self, m: usize, sum: i32, y: DType) -> i32 {
-        let Some((scales, zero)) = &self.requantize else { return sum };
-        let scale = scales[if scales.len() == 1 { 0 } else { m }];
+        self.rounding(m, y).map_or(sum, |r| r.apply(sum))
+    }
+
+    /// The output bytes of a row of channel `m`: `sums` with `add` on top.
+    pub fn bytes(&self, m: usize, sums: &[i32], add: i32, y: DType, out: &mut [u8]) {
+        let each = out.iter_mut().zip(sums);
+        match self.rounding(m, y) {
+            Some(r) => wide(|| each.for_each(|(o, s)| *o = r.apply(s.wrapping_add(add)) as u8)),
+            None => each.for_each(|(o, s)| *o = s.wrapping_add(add) as u8),
+        }
+    }
+
+    fn rounding(&self, m: usize, y: DType) -> Option<Rounding> {
+        let (scales, zero) = self.requantize.as_ref()?;
         let (lo, hi) = if y == DType::I8 { (-128, 127) } else { (0, 255) };
-        ((sum as f32 * scale).round_ties_even() as i64 + i64::from(*zero)).clamp(lo, hi) as i32
+        let scale = scales[if scales.len() == 1 { 0 } else { m }];
+        Some(Rounding { scale, zero: *zero, low: (lo - zero) as f32, high: (hi - zero) as f32 })
+    }
+}
+
+/// From sums to the output's integers.
+#[derive(Clone, Copy)]
+struct Rounding {
+    scale: f32,
+    zero: i32,
+    /// The output's range less its zero point.
+    low: f32,
+    high: f32,
+}
+
+impl Rounding {
+    #[inline(always)]
+    fn apply(self, sum: i32) -> i32 {
+        (sum as f32 * self.scale).round_ties_even().clamp(self.low, self.high) as i32 + self.zero
     }
 }

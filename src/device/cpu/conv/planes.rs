@@ -1,10 +1,10 @@
 //! The part of an image that a block of output pixels reads, laid out so that the pixels of a tap lie one after the other.
 //!
-//! Rows and columns are padded and split by their residue modulo the stride, `[channel][row phase][column phase][row][column]`.
+//! Rows and columns are padded and split by their residue modulo the stride, `[unit][row phase][column phase][row][column]`.
 //! Output pixel `(y, x)` of the block reads tap `t` at `offset(t) + y * width + x`: all pixels of the block are one long row, in
 //! which the columns beyond the block's are computed and left out.
 
-use super::window::{Pixels, Window};
+use super::window::Window;
 
 /// How one block of output pixels is laid out.
 #[derive(Debug, Clone, Copy)]
@@ -27,12 +27,12 @@ impl Planes {
         Planes { window, block, size: [size(0), size(1)], phases: [phases(0), phases(1)] }
     }
 
-    /// Elements from row to row.
+    /// Units from row to row.
     pub fn width(&self) -> usize {
         self.size[1]
     }
 
-    /// Elements of one channel.
+    /// Units of one channel, or of one group of channels that share units.
     pub fn channel(&self) -> usize {
         self.size[0] * self.size[1] * self.phases[0] * self.phases[1]
     }
@@ -55,21 +55,26 @@ impl Planes {
         (0..channels).flat_map(|c| taps.iter().map(move |t| (c * self.channel() + t) as u32)).collect()
     }
 
-    /// Lays out what the block of `rows` by `columns` output pixels from `first` on reads. `x` begins at the first channel.
-    pub fn fill(&self, x: &impl Pixels, first: [usize; 2], rows: usize, columns: usize, out: &mut [f32]) {
+    /// Lays out what the block of `rows` by `columns` output pixels from `first` on reads, in units of `unit_bytes`:
+    /// `line(unit, input row, first input column, into)` writes each row; the input row is none in the padding.
+    pub fn fill(
+        &self,
+        first: [usize; 2],
+        [rows, columns]: [usize; 2],
+        unit_bytes: usize,
+        out: &mut [u8],
+        mut line: impl FnMut(usize, Option<usize>, i64, &mut [u8]),
+    ) {
         let w = &self.window;
         let used = [rows + self.size[0] - self.block[0], columns + self.size[1] - self.block[1]];
-        for (c, channel) in out.chunks_exact_mut(self.channel()).enumerate() {
-            for (phase, plane) in channel.chunks_exact_mut(self.size[0] * self.size[1]).enumerate() {
+        for (unit, out) in out.chunks_exact_mut(self.channel() * unit_bytes).enumerate() {
+            for (phase, plane) in out.chunks_exact_mut(self.size[0] * self.size[1] * unit_bytes).enumerate() {
                 let (py, px) = (phase / self.phases[1], phase % self.phases[1]);
                 let start = (first[1] * w.strides[1] + px) as i64 - w.pads[1];
-                for (r, row) in plane.chunks_exact_mut(self.size[1]).take(used[0]).enumerate() {
-                    let row = &mut row[..used[1]];
+                for (r, row) in plane.chunks_exact_mut(self.size[1] * unit_bytes).take(used[0]).enumerate() {
                     let iy = ((first[0] + r) * w.strides[0] + py) as i64 - w.pads[0];
-                    match usize::try_from(iy) {
-                        Ok(iy) if iy < w.input[0] => w.line(x, c * w.plane() + iy * w.input[1], start, row),
-                        _ => row.fill(0.0),
-                    }
+                    let iy = usize::try_from(iy).ok().filter(|&iy| iy < w.input[0]);
+                    line(unit, iy, start, &mut row[..used[1] * unit_bytes]);
                 }
             }
         }

@@ -1,6 +1,5 @@
 //! Where the pixels of a convolution read from.
 
-use crate::base::TensorView;
 use crate::device::cpu::gemm::blocks::wide;
 use crate::graph::problem::ConvProblem;
 
@@ -57,69 +56,28 @@ impl Window {
         self.kernel == [1, 1] && self.strides == [1, 1] && self.pads == [0, 0] && self.input == self.output
     }
 
-    /// Writes the input elements of the line that begins at `line`, from its column `start` on in steps of the stride; zeros
-    /// where there are none.
-    pub fn line(&self, x: &impl Pixels, line: usize, start: i64, row: &mut [f32]) {
+    /// Writes the elements of an input line from its column `start` on in steps of the stride; `pad` where there are none.
+    pub fn line<T: Copy>(&self, line: &[T], start: i64, row: &mut [T], pad: T) {
         let (step, width) = (self.strides[1] as i64, self.input[1] as i64);
         // Pixels before `lo` and from `hi` on read padding.
         let lo = if start < 0 { (-start + step - 1) / step } else { 0 }.min(row.len() as i64) as usize;
         let hi = if start < width { (width - start + step - 1) / step } else { 0 }.clamp(lo as i64, row.len() as i64) as usize;
-        row[..lo].fill(0.0);
-        row[hi..].fill(0.0);
+        row[..lo].fill(pad);
+        row[hi..].fill(pad);
         if lo < hi {
-            let from = line + (start + lo as i64 * step) as usize;
-            x.copy(from, self.strides[1], &mut row[lo..hi]);
-        }
-    }
-}
-
-/// Reads runs of input elements as f32.
-pub(super) trait Pixels {
-    /// Every `step`-th element from `from` on.
-    fn copy(&self, from: usize, step: usize, into: &mut [f32]);
-}
-
-impl Pixels for &[f32] {
-    #[inline]
-    fn copy(&self, from: usize, step: usize, into: &mut [f32]) {
-        let source = &self[from..];
-        match step {
-            1 => into.copy_from_slice(&source[..into.len()]),
-            // In a form that becomes vector code; the last element may have no neighbour.
-            2 => {
-                let (pairs, rest) = source.as_chunks::<2>();
-                wide(|| into.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]));
-                if let (Some(last), [v]) = (into.get_mut(pairs.len()), rest) {
-                    *last = *v;
+            let (from, into) = (&line[(start + lo as i64 * step) as usize..], &mut row[lo..hi]);
+            match step {
+                1 => into.copy_from_slice(&from[..hi - lo]),
+                // In a form that becomes vector code; the last element may have no neighbour.
+                2 => {
+                    let (pairs, rest) = from.as_chunks::<2>();
+                    wide(|| into.iter_mut().zip(pairs).for_each(|(o, pair)| *o = pair[0]));
+                    if let (Some(last), [v]) = (into.get_mut(pairs.len()), rest) {
+                        *last = *v;
+                    }
                 }
+                _ => into.iter_mut().zip(from.iter().step_by(step as usize)).for_each(|(o, v)| *o = *v),
             }
-            _ => into.iter_mut().zip(source.iter().step_by(step)).for_each(|(o, v)| *o = *v),
-        }
-    }
-}
-
-/// 8-bit elements less their zero point.
-pub(super) struct Bytes<'a> {
-    pub bytes: &'a [u8],
-    pub signed: bool,
-    pub zero: i32,
-}
-
-impl<'a> Bytes<'a> {
-    /// Of a u8 or i8 tensor.
-    pub fn new(view: &TensorView<'a>, zero: i32) -> Self {
-        Bytes { bytes: view.bytes, signed: view.dtype == crate::base::DType::I8, zero }
-    }
-}
-
-impl Pixels for Bytes<'_> {
-    #[inline]
-    fn copy(&self, from: usize, step: usize, into: &mut [f32]) {
-        let source = self.bytes[from..].iter().step_by(step);
-        if self.signed {
-            into.iter_mut().zip(source).for_each(|(o, &v)| *o = (i32::from(v as i8) - self.zero) as f32);
-        } else {
-            into.iter_mut().zip(source).for_each(|(o, &v)| *o = (i32::from(v) - self.zero) as f32);
         }
     }
 }

@@ -19,14 +19,17 @@ pub static NEON: core::Isa = core::Isa {
 };
 
 /// NEON: bytes widened to i16, smlal.
+#[rustfmt::skip]
 pub static NEON_BYTES: bytes::Isa =
-    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: &WIDENED };
+    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: &widened(), listed: &widened(), unsigned_b: false };
 /// Dot product: quads, sdot, A packed as `a - 128`.
+#[rustfmt::skip]
 pub static DOTPROD: bytes::Isa =
-    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: &QUADS };
+    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: &quads(), listed: &quads(), unsigned_b: false };
 /// 8-bit matrix multiplication: two rows by two columns of eight products, usmmla.
+#[rustfmt::skip]
 pub static I8MM: bytes::Isa =
-    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: &SQUARES };
+    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: &squares::<false, Step>(), listed: &squares::<true, List>(), unsigned_b: false };
 
 #[rustfmt::skip]
 const fn real<const S: u8, P: Places>() -> [Tile<P>; 6] {
@@ -35,30 +38,40 @@ const fn real<const S: u8, P: Places>() -> [Tile<P>; 6] {
 }
 
 #[rustfmt::skip]
-static WIDENED: [DotTile; 6] = [tile::dot::<NeonDot, 1, 4>, tile::dot::<NeonDot, 2, 2>, tile::dot::<NeonDot, 3, 2>,
-    tile::dot::<NeonDot, 4, 1>, tile::dot::<NeonDot, 5, 1>, tile::dot::<NeonDot, 6, 1>];
-static QUADS: [DotTile; 6] = [quads::<1, 4>, quads::<2, 2>, quads::<3, 2>, quads::<4, 1>, quads::<5, 1>, quads::<6, 1>];
-static SQUARES: [DotTile; 6] = [squares::<1>, squares::<2>, squares::<3>, squares::<4>, squares::<5>, squares::<6>];
+const fn widened<P: Places>() -> [DotTile<P>; 6] {
+    [tile::dot::<NeonDot, 1, 4, false, P>, tile::dot::<NeonDot, 2, 2, false, P>, tile::dot::<NeonDot, 3, 2, false, P>,
+     tile::dot::<NeonDot, 4, 1, false, P>, tile::dot::<NeonDot, 5, 1, false, P>, tile::dot::<NeonDot, 6, 1, false, P>]
+}
+
+#[rustfmt::skip]
+const fn quads<P: Places>() -> [DotTile<P>; 6] {
+    [quad::<1, 4, P>, quad::<2, 2, P>, quad::<3, 2, P>, quad::<4, 1, P>, quad::<5, 1, P>, quad::<6, 1, P>]
+}
+
+#[rustfmt::skip]
+const fn squares<const S: bool, P: Places>() -> [DotTile<P>; 6] {
+    [square::<1, S, P>, square::<2, S, P>, square::<3, S, P>, square::<4, S, P>, square::<5, S, P>, square::<6, S, P>]
+}
 
 /// # Safety
 /// As for [`tile::dot`].
 #[target_feature(enable = "neon,dotprod")]
 #[rustfmt::skip]
-unsafe fn quads<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn quad<const R: usize, const N: usize, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<NeonSdot, R, N>(groups, a, b, start, c, c_step) }
+    unsafe { tile::dot::<NeonSdot, R, N, false, P>(groups, a, b, places, start, c, c_step) }
 }
 
 /// Pairs of columns of a panel.
 const PAIRS: usize = 8;
 
-/// [`tile::dot`] for groups of eight: a register holds the sums of two rows and two columns.
+/// [`tile::dot`] for groups of eight: a register holds the sums of two rows and two columns. A is u8, or `SIGNED`.
 ///
 /// # Safety
 /// As for [`tile::dot`].
 #[target_feature(enable = "neon,i8mm")]
 #[rustfmt::skip]
-unsafe fn squares<const ROWS: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn square<const ROWS: usize, const SIGNED: bool, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the caller's contract covers each access below.
     unsafe {
         let two = |pair: usize| {
@@ -67,12 +80,12 @@ unsafe fn squares<const ROWS: usize>(groups: usize, a: *const u8, b: *const i8, 
         };
         let mut sums = [std::array::from_fn::<_, PAIRS, _>(two); 3];
         for at in 0..groups {
-            let (a, b) = (a.add(at * ROWS * 8), b.add(at * PAIRS * 16));
+            let (a, b) = (a.add(at * ROWS * 8), b.add(places.of(at) * 8));
             let rows = [two_rows::<ROWS>(a, 0), two_rows::<ROWS>(a, 2), two_rows::<ROWS>(a, 4)];
             for pair in 0..PAIRS {
                 let columns = vld1q_s8(b.add(pair * 16));
                 for (i, sums) in sums[..ROWS.div_ceil(2)].iter_mut().enumerate() {
-                    sums[pair] = usmmla(sums[pair], rows[i], columns);
+                    sums[pair] = if SIGNED { smmla(sums[pair], rows[i], columns) } else { usmmla(sums[pair], rows[i], columns) };
                 }
             }
         }
@@ -115,6 +128,21 @@ unsafe fn usmmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
     // SAFETY: the instruction touches nothing but its registers, and the instruction set is enabled here.
     unsafe {
         asm!("usmmla {s:v}.4s, {a:v}.16b, {b:v}.16b", s = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
+            options(pure, nomem, nostack, preserves_flags));
+    }
+    sum
+}
+
+/// The same of a signed `a`.
+///
+/// # Safety
+/// The processor has i8mm.
+#[inline]
+#[target_feature(enable = "neon,i8mm")]
+unsafe fn smmla(mut sum: int32x4_t, a: uint8x16_t, b: int8x16_t) -> int32x4_t {
+    // SAFETY: the instruction touches nothing but its registers, and the instruction set is enabled here.
+    unsafe {
+        asm!("smmla {s:v}.4s, {a:v}.16b, {b:v}.16b", s = inout(vreg) sum, a = in(vreg) a, b = in(vreg) b,
             options(pure, nomem, nostack, preserves_flags));
     }
     sum

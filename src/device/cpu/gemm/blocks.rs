@@ -25,7 +25,7 @@ pub(super) fn caches() -> Caches {
 }
 
 /// Runs `f` on `bytes` bytes kept for this thread. `f` may come back here; it then gets new memory.
-pub(super) fn with_buffer<R>(
+pub fn with_buffer<R>(
     cell: &'static std::thread::LocalKey<RefCell<AlignedBytes>>,
     bytes: usize,
     f: impl FnOnce(&mut [u8]) -> R,

@@ -11,7 +11,9 @@ use super::interleave::interleave;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
-use super::tile::{self, DotTile};
+#[cfg(target_arch = "x86_64")]
+use super::tile::Places;
+use super::tile::{self, DotTile, List, Step};
 use crate::base::AlignedBytes;
 use crate::hardware::Capabilities;
 
@@ -24,10 +26,14 @@ pub struct Isa {
     /// Elements of K that lie together.
     pub group: usize,
     /// Bytes of one packed element of A.
-    pub(super) a_bytes: usize,
+    pub a_bytes: usize,
     /// Whether the tiles take A as s8, which is then packed as `a' - 128`.
     pub(super) signed_a: bool,
-    pub(super) tiles: &'static [DotTile],
+    pub(super) tiles: &'static [DotTile<Step>],
+    /// Tiles whose rows of B lie anywhere. A is signed, of `a_bytes` an element.
+    pub listed: &'static [DotTile<List>],
+    /// Whether [`Isa::listed`] takes B as u8, else as s8.
+    pub unsigned_b: bool,
 }
 
 /// Plain Rust.
@@ -35,41 +41,41 @@ pub static PORTABLE: Isa = Isa {
     needs: Capabilities::empty(),
     columns: 16,
     group: 1,
-    a_bytes: 1,
+    a_bytes: 2,
     signed_a: false,
-    tiles: &[tile::dot::<PortableDot, 1, 1>, tile::dot::<PortableDot, 2, 1>],
+    tiles: &[tile::dot::<PortableDot, 1, 1, false, Step>, tile::dot::<PortableDot, 2, 1, false, Step>],
+    listed: &[tile::dot::<PortableDot, 1, 1, false, List>, tile::dot::<PortableDot, 2, 1, false, List>],
+    unsigned_b: false,
 };
 /// AVX2: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2, signed_a: false,
-    tiles: &[avx2::<1, 4>, avx2::<2, 2>, avx2::<3, 2>, avx2::<4, 1>, avx2::<5, 1>, avx2::<6, 1>] };
+    tiles: &avx2_tiles(), listed: &avx2_tiles(), unsigned_b: false };
 /// VNNI on 256-bit registers: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX_VNNI: Isa = Isa { needs: Capabilities::AVX2.union(Capabilities::AVX_VNNI), columns: 16, group: 4, a_bytes: 1,
-    signed_a: false, tiles: &[avx_vnni::<1, 4>, avx_vnni::<2, 2>, avx_vnni::<3, 2>, avx_vnni::<4, 1>, avx_vnni::<5, 1>, avx_vnni::<6, 1>] };
+    signed_a: false, tiles: &avx_vnni_tiles::<false, Step>(), listed: &avx_vnni_tiles::<true, List>(), unsigned_b: true };
 /// AVX-512 BW: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2, signed_a: false,
-    tiles: &[avx512::<1, 4>, avx512::<2, 4>, avx512::<3, 2>, avx512::<4, 2>, avx512::<5, 1>, avx512::<6, 1>, avx512::<7, 1>,
-        avx512::<8, 1>, avx512::<9, 1>, avx512::<10, 1>, avx512::<11, 1>, avx512::<12, 1>] };
+    tiles: &avx512_tiles(), listed: &avx512_tiles(), unsigned_b: false };
 /// AVX-512 VNNI: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1, signed_a: false,
-    tiles: &[vnni::<1, 4>, vnni::<2, 4>, vnni::<3, 4>, vnni::<4, 2>, vnni::<5, 2>, vnni::<6, 2>, vnni::<7, 1>,
-        vnni::<8, 1>, vnni::<9, 1>, vnni::<10, 1>, vnni::<11, 1>, vnni::<12, 1>, vnni::<13, 1>, vnni::<14, 1>] };
+    tiles: &vnni_tiles::<false, Step>(), listed: &vnni_tiles::<true, List>(), unsigned_b: true };
 
 /// # Safety
 /// As for [`tile::dot`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 #[rustfmt::skip]
-unsafe fn avx2<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn avx2<const R: usize, const N: usize, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx2Dot, R, N>(groups, a, b, start, c, c_step) }
+    unsafe { tile::dot::<Avx2Dot, R, N, false, P>(groups, a, b, places, start, c, c_step) }
 }
 
 /// # Safety
@@ -77,9 +83,9 @@ unsafe fn avx2<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,avxvnni")]
 #[rustfmt::skip]
-unsafe fn avx_vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn avx_vnni<const R: usize, const N: usize, const S: bool, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<AvxVnni, R, N>(groups, a, b, start, c, c_step) }
+    unsafe { tile::dot::<AvxVnni, R, N, S, P>(groups, a, b, places, start, c, c_step) }
 }
 
 /// # Safety
@@ -87,9 +93,9 @@ unsafe fn avx_vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
 #[rustfmt::skip]
-unsafe fn avx512<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn avx512<const R: usize, const N: usize, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx512Dot, R, N>(groups, a, b, start, c, c_step) }
+    unsafe { tile::dot::<Avx512Dot, R, N, false, P>(groups, a, b, places, start, c, c_step) }
 }
 
 /// # Safety
@@ -97,9 +103,37 @@ unsafe fn avx512<const R: usize, const N: usize>(groups: usize, a: *const u8, b:
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[rustfmt::skip]
-unsafe fn vnni<const R: usize, const N: usize>(groups: usize, a: *const u8, b: *const i8, start: *const i32, c: *mut i32, c_step: usize) {
+unsafe fn vnni<const R: usize, const N: usize, const S: bool, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
-    unsafe { tile::dot::<Avx512Vnni, R, N>(groups, a, b, start, c, c_step) }
+    unsafe { tile::dot::<Avx512Vnni, R, N, S, P>(groups, a, b, places, start, c, c_step) }
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn avx2_tiles<P: Places>() -> [DotTile<P>; 6] {
+    [avx2::<1, 4, P>, avx2::<2, 2, P>, avx2::<3, 2, P>, avx2::<4, 1, P>, avx2::<5, 1, P>, avx2::<6, 1, P>]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn avx_vnni_tiles<const S: bool, P: Places>() -> [DotTile<P>; 6] {
+    [avx_vnni::<1, 4, S, P>, avx_vnni::<2, 2, S, P>, avx_vnni::<3, 2, S, P>, avx_vnni::<4, 1, S, P>, avx_vnni::<5, 1, S, P>,
+     avx_vnni::<6, 1, S, P>]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn avx512_tiles<P: Places>() -> [DotTile<P>; 12] {
+    [avx512::<1, 4, P>, avx512::<2, 4, P>, avx512::<3, 2, P>, avx512::<4, 2, P>, avx512::<5, 1, P>, avx512::<6, 1, P>,
+     avx512::<7, 1, P>, avx512::<8, 1, P>, avx512::<9, 1, P>, avx512::<10, 1, P>, avx512::<11, 1, P>, avx512::<12, 1, P>]
+}
+
+#[cfg(target_arch = "x86_64")]
+#[rustfmt::skip]
+const fn vnni_tiles<const S: bool, P: Places>() -> [DotTile<P>; 14] {
+    [vnni::<1, 4, S, P>, vnni::<2, 4, S, P>, vnni::<3, 4, S, P>, vnni::<4, 2, S, P>, vnni::<5, 2, S, P>, vnni::<6, 2, S, P>,
+     vnni::<7, 1, S, P>, vnni::<8, 1, S, P>, vnni::<9, 1, S, P>, vnni::<10, 1, S, P>, vnni::<11, 1, S, P>, vnni::<12, 1, S, P>,
+     vnni::<13, 1, S, P>, vnni::<14, 1, S, P>]
 }
 
 impl Isa {
@@ -324,7 +358,8 @@ fn row_panel(isa: &Isa, height: usize, a: &[u8], b: &Weights, panels: Range<usiz
         // start and the sums.
         unsafe {
             let tile = isa.tiles[height - 1];
-            tile(deep / isa.group, a.as_ptr(), panel, start[at..].as_ptr(), sums[at..].as_mut_ptr(), SEGMENT);
+            let (start, sums) = (start[at..].as_ptr(), sums[at..].as_mut_ptr());
+            tile(deep / isa.group, a.as_ptr(), panel, Step(isa.columns), start, sums, SEGMENT);
         }
     }
 }

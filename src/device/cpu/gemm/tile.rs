@@ -8,7 +8,7 @@ use super::simd::{Dot, Real};
 /// One tile: `(k, a, b, places, c, c_step, accumulate)`; the step of C in elements, `b` is f32 or 16-bit storage as `STORE` says.
 pub type Tile<P> = unsafe fn(usize, *const f32, *const u8, P, *mut f32, usize, bool);
 
-/// Where the rows of B lie, in elements.
+/// Where the rows of B lie, in elements (groups, in tiles of bytes).
 pub trait Places: Copy {
     /// Where row `k` does.
     ///
@@ -40,8 +40,9 @@ impl Places for List {
     }
 }
 
-/// One tile of bytes: `(groups, a, b, start, c, c_step)`; sums start from `start`, one value a column.
-pub type DotTile = unsafe fn(usize, *const u8, *const i8, *const i32, *mut i32, usize);
+/// One tile of bytes: `(groups, a, b, places, start, c, c_step)`; sums start from `start`, one value a column. Places are counted
+/// in groups.
+pub type DotTile<P> = unsafe fn(usize, *const u8, *const i8, P, *const i32, *mut i32, usize);
 
 /// B stored as f32.
 pub const F32: u8 = 0;
@@ -124,13 +125,15 @@ unsafe fn real_step<V: Real, const ROWS: usize, const STORE: u8>(
 }
 
 /// # Safety
-/// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups * 2 * LANES` of B, `start`
-/// two vectors, `c` `ROWS` rows of two vectors `c_step` apart.
+/// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups` rows of `2 * LANES` groups of
+/// B at `places`, `start` two vectors, `c` `ROWS` rows of two vectors `c_step` apart. With `SWAP`, A is the signed side and B the
+/// unsigned one.
 #[inline(always)]
-pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize>(
+pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize, const SWAP: bool, P: Places>(
     groups: usize,
     a: *const u8,
     b: *const i8,
+    places: P,
     start: *const i32,
     c: *mut i32,
     c_step: usize,
@@ -142,12 +145,12 @@ pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize>(
         let mut at = 0;
         while at + SETS <= groups {
             for (set, sums) in sums.iter_mut().enumerate() {
-                dot_step::<V, ROWS>(sums, a, b, at + set);
+                dot_step::<V, ROWS, SWAP>(sums, a.add((at + set) * ROWS * V::GROUP * V::A_BYTES), b, places.of(at + set));
             }
             at += SETS;
         }
         while at < groups {
-            dot_step::<V, ROWS>(&mut sums[0], a, b, at);
+            dot_step::<V, ROWS, SWAP>(&mut sums[0], a.add(at * ROWS * V::GROUP * V::A_BYTES), b, places.of(at));
             at += 1;
         }
         let (first, rest) = sums.split_at_mut(1);
@@ -168,11 +171,15 @@ pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize>(
 /// # Safety
 /// As for [`dot`].
 #[inline(always)]
-unsafe fn dot_step<V: Dot, const ROWS: usize>(sums: &mut [[V; 2]; ROWS], a: *const u8, b: *const i8, at: usize) {
+unsafe fn dot_step<V: Dot, const ROWS: usize, const SWAP: bool>(
+    sums: &mut [[V; 2]; ROWS],
+    a: *const u8,
+    b: *const i8,
+    at: usize,
+) {
     // SAFETY: the caller's contract.
     unsafe {
-        let b = b.add(at * 2 * V::LANES * V::GROUP);
-        let b = [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))];
-        V::step(sums, a.add(at * ROWS * V::GROUP * V::A_BYTES), b);
+        let b = b.add(at * V::GROUP);
+        V::step::<ROWS, SWAP>(sums, a, [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))]);
     }
 }

@@ -58,15 +58,15 @@ pub trait Dot: Copy {
     const LANES: usize;
     /// Products summed into one lane by one step: the K-group of the packed operands.
     const GROUP: usize;
-    /// Bytes that one element of A takes: 1 (u8) or 2 (i16).
+    /// Bytes that one element of A takes: 1 or 2 (i16).
     const A_BYTES: usize;
     /// Zeros.
     unsafe fn zero() -> Self;
     /// A group of A, in each lane.
     unsafe fn splat_a(p: *const u8) -> Self;
-    /// `LANES` groups of B (s8).
+    /// `LANES` groups of B.
     unsafe fn load_b(p: *const i8) -> Self;
-    /// `self + a . b`, lane by lane.
+    /// `self + a . b`, lane by lane; of two operands of one byte, which is signed is the instruction's choice.
     unsafe fn dot(self, a: Self, b: Self) -> Self;
     /// Sum.
     unsafe fn add(self, b: Self) -> Self;
@@ -74,14 +74,14 @@ pub trait Dot: Copy {
     unsafe fn load(p: *const i32) -> Self;
     /// Writes i32.
     unsafe fn store(self, p: *mut i32);
-    /// One group of K: adds `a[row] . b` to the sums of each row.
+    /// One group of K: adds `a[row] . b` to the sums of each row. `SWAP` gives [`Dot::dot`] its operands the other way round.
     #[inline(always)]
-    unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
+    unsafe fn step<const ROWS: usize, const SWAP: bool>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
         for (r, sum) in sums.iter_mut().enumerate() {
             // SAFETY: `a` holds ROWS groups by contract.
             unsafe {
                 let x = Self::splat_a(a.add(r * Self::GROUP * Self::A_BYTES));
-                *sum = [sum[0].dot(x, b[0]), sum[1].dot(x, b[1])];
+                *sum = if SWAP { [sum[0].dot(b[0], x), sum[1].dot(b[1], x)] } else { [sum[0].dot(x, b[0]), sum[1].dot(x, b[1])] };
             }
         }
     }

@@ -141,7 +141,7 @@ impl Dot for NeonDot {
         NeonDot::row::<0>(Some(&mut sum), unsafe { vget_low_s16(vreinterpretq_s16_s32(a.0[0])) }, &[b, b]);
         sum[0]
     }
-    #[inline(always)] unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
+    #[inline(always)] unsafe fn step<const ROWS: usize, const SWAP: bool>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
         let (low, high) = unsafe { column16::<ROWS>(a.cast()) };
         NeonDot::row::<0>(sums.get_mut(0), low, &b);
         NeonDot::row::<1>(sums.get_mut(1), low, &b);
@@ -228,7 +228,7 @@ impl Dot for NeonSdot {
         unsafe { NeonSdot::row::<0>(Some(&mut sum), vreinterpretq_f32_s32(a.0[0]), &[b, b]) };
         sum[0]
     }
-    #[inline(always)] unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
+    #[inline(always)] unsafe fn step<const ROWS: usize, const SWAP: bool>(sums: &mut [[Self; 2]; ROWS], a: *const u8, b: [Self; 2]) {
         unsafe {
             let [low, high] = column::<ROWS>(a.cast());
             NeonSdot::row::<0>(sums.get_mut(0), low, &b);

@@ -53,7 +53,7 @@ pub struct PortableDot([i32; 8]);
 impl Dot for PortableDot {
     const LANES: usize = 8;
     const GROUP: usize = 1;
-    const A_BYTES: usize = 1;
+    const A_BYTES: usize = 2;
     #[inline(always)]
     unsafe fn zero() -> Self {
         PortableDot([0; 8])
@@ -61,7 +61,7 @@ impl Dot for PortableDot {
     #[inline(always)]
     unsafe fn splat_a(p: *const u8) -> Self {
         // SAFETY: valid for one element by contract.
-        PortableDot([i32::from(unsafe { *p }); 8])
+        PortableDot([i32::from(unsafe { p.cast::<i16>().read_unaligned() }); 8])
     }
     #[inline(always)]
     unsafe fn load_b(p: *const i8) -> Self {

@@ -1,0 +1,266 @@
+//! Exact convolutions of 8-bit integers on the byte tiles. A unit holds as many elements of one pixel as an instruction multiplies
+//! and adds up: channels or, of few channels, taps that lie side by side. Weights are the tiles' A.
+//!
+//! Both are moved by 128 where the tiles take the other sign: `x' = x +- 128`, `w' = w - 128`, and zero points with them. With
+//! K products, `sum (x - zx)(w - zw) = sum x'w' - zx' sum w' - zw' sum x' + K zx' zw'`, modulo 2^32 and so exact whenever the result
+//! fits i32. Sums of weights are constants; those of pixels, where a zero point of weights is not 0, are a row of ones.
+
+use super::dense::{Dense, Numbers, Panel, Place};
+use super::finish::{Quant, error, input};
+use super::planes::Planes;
+use super::window::Window;
+use crate::base::{DType, Tensor};
+use crate::device::cpu::gemm::blocks::{heights, wide};
+use crate::device::cpu::gemm::bytes::Isa;
+use crate::device::cpu::gemm::tile::List;
+use crate::device::cpu::{Call, Packed};
+use crate::error::Result;
+use crate::graph::Problem;
+use crate::graph::problem::ConvProblem;
+
+/// Columns of the widest tile.
+const MOST_COLUMNS: usize = 32;
+
+/// What units are made of.
+#[derive(Clone, Copy)]
+struct Units {
+    group: usize,
+    /// Input channels and taps of one output channel.
+    channels: usize,
+    taps: [usize; 2],
+    /// Whether units hold taps of one channel, neighbours in a row of the window; else channels of one tap.
+    across: bool,
+}
+
+impl Units {
+    fn new(isa: &Isa, p: &ConvProblem) -> Units {
+        let (group, channels, taps) = (isa.group, p.c / p.groups, Window::new(p).kernel);
+        let across = channels * taps[1].div_ceil(group) < channels.div_ceil(group) * taps[1];
+        Units { group, channels, taps, across }
+    }
+
+    /// Of one pixel.
+    fn count(&self) -> usize {
+        if self.across { self.channels } else { self.channels.div_ceil(self.group) }
+    }
+
+    /// The window in units: taps that share one count as one.
+    fn window(&self, mut window: Window) -> Window {
+        if self.across {
+            window.kernel[1] = self.taps[1].div_ceil(self.group);
+            window.dilations[1] *= self.group;
+        }
+        window
+    }
+
+    /// The channel that element `i` of a unit is of, and how many taps it is away, if it is any.
+    fn element(&self, unit: usize, i: usize) -> Option<(usize, usize)> {
+        let (channel, tap) = if self.across { (unit, i) } else { (unit * self.group + i, 0) };
+        (channel < self.channels).then_some((channel, tap))
+    }
+
+    /// The weight, among those of one output channel, of element `i` of a unit at a tap of the window in units.
+    fn weight(&self, unit: usize, tap: usize, i: usize) -> Option<usize> {
+        let (channel, more) = self.element(unit, i)?;
+        let wide = if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] };
+        let x = tap % wide * if self.across { self.group } else { 1 } + more;
+        (x < self.taps[1]).then(|| (channel * self.taps[0] + tap / wide) * self.taps[1] + x)
+    }
+
+    /// Weights `w(row, weight)` of some rows as tiles read them, `[tap of each unit][row][element]`; zeros where there are none.
+    fn lay(&self, isa: &Isa, rows: impl Iterator<Item = usize> + Clone, out: &mut Vec<u8>, w: impl Fn(usize, usize) -> i8) {
+        let taps = self.taps[0] * if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] };
+        for (unit, tap) in (0..self.count()).flat_map(|unit| (0..taps).map(move |tap| (unit, tap))) {
+            for (row, i) in rows.clone().flat_map(|row| (0..self.group).map(move |i| (row, i))) {
+                let value = self.weight(unit, tap, i).map_or(0, |at| w(row, at));
+                match isa.a_bytes {
+                    2 => out.extend(i16::from(value).to_ne_bytes()),
+                    _ => out.push(value as u8),
+                }
+            }
+        }
+    }
+}
+
+/// Weights as panels of rows, and the sum of each row.
+pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
+    let Problem::Conv(p) = problem else { return Ok(None) };
+    let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
+    let (panels, sums) = panels(isa, p, w.bytes());
+    Ok(Some((Packed { parts: vec![Tensor::vector(&panels), Tensor::vector(&sums)] }, vec![p.w_at])))
+}
+
+fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
+    let flip = if p.w == DType::U8 { 0x80 } else { 0 };
+    let (mg, units) = (p.m / p.groups, Units::new(isa, p));
+    let k = units.channels * units.taps[0] * units.taps[1];
+    let weight = |m: usize, at: usize| (w[m * k + at] ^ flip) as i8;
+    let mut packed = Vec::new();
+    for g in 0..p.groups {
+        for (first, height) in heights(mg, isa.listed.len()) {
+            let first = g * mg + first;
+            units.lay(isa, first..first + height, &mut packed, weight);
+        }
+    }
+    let sums = (0..p.m).map(|m| (0..k).map(|at| i32::from(weight(m, at))).sum()).collect();
+    (packed, sums)
+}
+
+pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
+    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+    let quant = Quant::new(p, call)?.ok_or_else(|| error("takes 8-bit integers only"))?;
+    let x = input(call.inputs, p.x_at)?;
+    let bias = p.b_at.map(|i| input(call.inputs, i)).transpose()?.map(|b| b.slice::<i32>());
+    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+    let made;
+    let (weights, sums): (&[u8], &[i32]) = match call.packed {
+        Some(packed) => (packed.parts[0].bytes(), bytemuck::cast_slice(packed.parts[1].bytes())),
+        None => {
+            made = panels(isa, p, input(call.inputs, p.w_at)?.bytes);
+            (&made.0, &made.1)
+        }
+    };
+    let moved = (p.x == DType::I8) == isa.unsigned_b;
+    let x_zero = quant.x_zero + if moved { if isa.unsigned_b { 128 } else { -128 } } else { 0 };
+    let w_zero = |m: usize| quant.w_zero_of(m) - if p.w == DType::U8 { 128 } else { 0 };
+    let (units, window) = (Units::new(isa, p), Window::new(p));
+    let k = (units.channels * window.taps()) as i32;
+    let constant = |m: usize| {
+        let correction = k.wrapping_mul(w_zero(m)).wrapping_sub(sums[m]).wrapping_mul(x_zero);
+        bias.map_or(0, |b| b[m]).wrapping_add(correction)
+    };
+    let mut zeros = None;
+    if (0..p.m).any(|m| w_zero(m) != 0) {
+        let mut ones = Vec::new();
+        units.lay(isa, 0..1, &mut ones, |_, _| 1);
+        zeros = Some(Zeros { ones, each: (0..p.m).map(w_zero).collect() });
+    }
+    let flip = if moved { 0x80 } else { 0 };
+    let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
+    let dense = Dense { p, window: units.window(window), numbers: &numbers };
+    match p.y {
+        DType::I32 => dense.run(out.slice::<i32>(), &|place: Place, sums: &mut [i32], out: &mut [i32]| {
+            let add = constant(place.channel);
+            wide(|| out.iter_mut().zip(sums).for_each(|(o, s)| *o = s.wrapping_add(add)));
+        }),
+        y => dense.run(out.bytes, &|place: Place, sums: &mut [i32], out: &mut [u8]| {
+            quant.bytes(place.channel, sums, constant(place.channel), y, out);
+        }),
+    }
+    Ok(())
+}
+
+struct Bytes<'a> {
+    isa: &'a Isa,
+    units: Units,
+    /// In taps.
+    window: Window,
+    x: &'a [u8],
+    /// The zero point, which padding is made of, and what turns stored elements into the tiles'.
+    zero: u8,
+    flip: u8,
+    weights: &'a [u8],
+    zeros: Option<Zeros>,
+}
+
+/// Zero points of the weights, one for each output channel, and the row of ones that sums pixels.
+struct Zeros {
+    ones: Vec<u8>,
+    each: Vec<i32>,
+}
+
+impl Numbers for Bytes<'_> {
+    type Sum = i32;
+
+    fn tile(&self) -> [usize; 2] {
+        [self.isa.listed.len(), self.isa.columns]
+    }
+
+    fn units(&self) -> [usize; 2] {
+        [self.units.count(), self.isa.group]
+    }
+
+    fn fill(&self, planes: &Planes, at: usize, first: [usize; 2], size: [usize; 2], out: &mut [u8]) {
+        let (w, group) = (&self.window, self.isa.group);
+        let mut lines = vec![0; group * planes.width()];
+        planes.fill(first, size, group, out, |unit, iy, start, row| {
+            let Some(iy) = iy else { return row.fill(self.zero ^ self.flip) };
+            let lines = &mut lines[..row.len()];
+            for (i, line) in lines.chunks_exact_mut(row.len() / group).enumerate() {
+                // Elements that are none meet weights of zero.
+                if let Some((channel, tap)) = self.units.element(unit, i) {
+                    let from = &self.x[at + channel * w.plane() + iy * w.input[1]..][..w.input[1]];
+                    w.line(from, start + (tap * w.dilations[1]) as i64, line, self.zero);
+                }
+            }
+            match group {
+                1 => interleave::<1>(lines, self.flip, row),
+                2 => interleave::<2>(lines, self.flip, row),
+                4 => interleave::<4>(lines, self.flip, row),
+                _ => interleave::<8>(lines, self.flip, row),
+            }
+        });
+    }
+
+    fn sums(&self, panel: &Panel, sums: &mut [i32]) {
+        let (isa, k, pixels) = (self.isa, panel.places.len(), panel.pixels);
+        let row = k * isa.group * isa.a_bytes;
+        let a = &self.weights[panel.channel * row..][..panel.height * row];
+        assert!(panel.b.len() >= panel.reach() * isa.group, "invariant: tiles lie in the block");
+        assert!(sums.len() >= panel.height * pixels && isa.columns <= MOST_COLUMNS, "invariant: sums have room");
+        let start = [0; MOST_COLUMNS];
+        for at in (0..pixels).step_by(isa.columns) {
+            let b = panel.b[at * isa.group..].as_ptr().cast();
+            let tile = |height: usize, a: &[u8], c: &mut [i32]| {
+                let places = List(panel.places.as_ptr());
+                // SAFETY: A has k x height units, each row of B and C the tile's columns from `at` on (asserted); the chooser
+                // checked the instruction set.
+                unsafe { isa.listed[height - 1](k, a.as_ptr(), b, places, start.as_ptr(), c.as_mut_ptr(), pixels) };
+            };
+            tile(panel.height, a, &mut sums[at..]);
+            if let Some(zeros) = &self.zeros {
+                let mut totals = [0; MOST_COLUMNS];
+                tile(1, &zeros.ones, &mut totals);
+                for (line, &zero) in sums.chunks_exact_mut(pixels).zip(&zeros.each[panel.channel..][..panel.height]) {
+                    let line = line[at..][..isa.columns].iter_mut().zip(&totals);
+                    line.for_each(|(s, t)| *s = s.wrapping_sub(zero.wrapping_mul(*t)));
+                }
+            }
+        }
+    }
+}
+
+/// Lines of equal length side by side, the elements of each pixel together, with some bits flipped.
+fn interleave<const GROUP: usize>(lines: &[u8], flip: u8, row: &mut [u8]) {
+    let (pixels, _) = row.as_chunks_mut::<GROUP>();
+    let n = pixels.len();
+    let lines: [&[u8]; GROUP] = std::array::from_fn(|i| &lines[i * n..][..n]);
+    wide(|| {
+        for (j, pixel) in pixels[..n].iter_mut().enumerate() {
+            for (to, line) in pixel.iter_mut().zip(&lines) {
+                *to = line[j] ^ flip;
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_weight_is_in_one_unit_once() {
+        for group in [1, 2, 4, 8] {
+            for (channels, taps) in [(1, [3, 3]), (1, [1, 1]), (3, [7, 7]), (5, [1, 3]), (16, [3, 3]), (2, [2, 9])] {
+                for across in [false, true] {
+                    let units = Units { group, channels, taps, across };
+                    let places = taps[0] * if across { taps[1].div_ceil(group) } else { taps[1] };
+                    let all = (0..units.count()).flat_map(|u| (0..places * group).map(move |i| (u, i / group, i % group)));
+                    let mut found: Vec<usize> = all.filter_map(|(u, tap, i)| units.weight(u, tap, i)).collect();
+                    found.sort_unstable();
+                    assert!(found.into_iter().eq(0..channels * taps[0] * taps[1]), "{channels} channels, {taps:?}, by {group}");
+                }
+            }
+        }
+    }
+}

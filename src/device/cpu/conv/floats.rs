@@ -1,0 +1,128 @@
+//! Convolutions of f32: weights in panels of rows, `[group][panel][k][row]`, or as [`few`] and [`transposed`] want them; an image's
+//! elements are units as they are.
+
+use super::dense::{Dense, Numbers, Panel, Place};
+use super::few;
+use super::finish::{Epilogue, error, input};
+use super::planes::Planes;
+use super::transposed;
+use super::window::Window;
+use crate::base::Tensor;
+use crate::device::cpu::gemm::blocks::{heights, wide};
+use crate::device::cpu::gemm::core::Isa;
+use crate::device::cpu::gemm::tile::List;
+use crate::device::cpu::{Call, Packed};
+use crate::error::Result;
+use crate::graph::Problem;
+use crate::graph::problem::ConvProblem;
+
+/// Weights as panels of rows.
+pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
+    let Problem::Conv(p) = problem else { return Ok(None) };
+    let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
+    let packed = panels(isa, p, &w.values::<f32>()?);
+    Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
+}
+
+fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
+    if p.transposed {
+        return transposed::panels(isa, p, w);
+    }
+    if few::takes(isa, p) {
+        return few::panels(isa, p, w);
+    }
+    let (mg, k) = (p.m / p.groups, p.c / p.groups * p.kernel.iter().product::<usize>());
+    let mut packed = Vec::with_capacity(w.len());
+    for g in 0..p.groups {
+        for (first, height) in heights(mg, isa.listed.len()) {
+            let rows = g * mg + first..g * mg + first + height;
+            (0..k).for_each(|i| packed.extend(rows.clone().map(|m| w[m * k + i])));
+        }
+    }
+    packed
+}
+
+pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
+    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+    let x = input(call.inputs, p.x_at)?;
+    let bias = p.b_at.map(|i| input(call.inputs, i)).transpose()?.map(|b| b.slice::<f32>());
+    let epilogue = Epilogue::new(p, call.inputs)?;
+    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+    let unpacked;
+    let weights: &[f32] = match call.packed {
+        Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
+        None => {
+            unpacked = panels(isa, p, input(call.inputs, p.w_at)?.slice());
+            &unpacked
+        }
+    };
+    if p.transposed {
+        return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+    }
+    if few::takes(isa, p) {
+        few::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+        return Ok(());
+    }
+    let window = Window::new(p);
+    let numbers = Floats { isa, window, channels: p.c / p.groups, x: x.slice(), weights };
+    let finish = |place: Place, sums: &mut [f32], out: &mut [f32]| {
+        if let Some(b) = bias {
+            wide(|| sums.iter_mut().for_each(|v| *v += b[place.channel]));
+        }
+        match &epilogue {
+            Some(e) => e.row(place.image, place.channel, place.pixel, sums, out),
+            None => out.copy_from_slice(sums),
+        }
+    };
+    Dense { p, window, numbers: &numbers }.run(out.slice(), &finish);
+    Ok(())
+}
+
+struct Floats<'a> {
+    isa: &'a Isa,
+    window: Window,
+    /// Of a group.
+    channels: usize,
+    x: &'a [f32],
+    weights: &'a [f32],
+}
+
+impl Numbers for Floats<'_> {
+    type Sum = f32;
+
+    fn tile(&self) -> [usize; 2] {
+        [self.isa.listed.len(), self.isa.columns]
+    }
+
+    fn units(&self) -> [usize; 2] {
+        [self.channels, size_of::<f32>()]
+    }
+
+    fn in_place(&self, at: usize) -> Option<&[u8]> {
+        Some(bytemuck::cast_slice(&self.x[at..]))
+    }
+
+    fn fill(&self, planes: &Planes, at: usize, first: [usize; 2], size: [usize; 2], out: &mut [u8]) {
+        let w = &self.window;
+        planes.fill(first, size, size_of::<f32>(), out, |channel, iy, start, row| {
+            let row: &mut [f32] = bytemuck::cast_slice_mut(row);
+            match iy {
+                Some(iy) => w.line(&self.x[at + channel * w.plane() + iy * w.input[1]..][..w.input[1]], start, row, 0.0),
+                None => row.fill(0.0),
+            }
+        });
+    }
+
+    fn sums(&self, panel: &Panel, sums: &mut [f32]) {
+        let (isa, k, pixels) = (self.isa, panel.places.len(), panel.pixels);
+        let a = &self.weights[panel.channel * k..][..panel.height * k];
+        let b: &[f32] = bytemuck::cast_slice(panel.b);
+        assert!(b.len() >= panel.reach() && sums.len() >= panel.height * pixels, "invariant: tiles lie in the block");
+        for at in (0..pixels).step_by(isa.columns) {
+            let (b, c, places) = (b[at..].as_ptr().cast(), sums[at..].as_mut_ptr(), List(panel.places.as_ptr()));
+            // SAFETY: A has k x height elements, each row of B and C the tile's columns from `at` on (asserted); the chooser
+            // checked the instruction set.
+            unsafe { isa.listed[panel.height - 1](k, a.as_ptr(), b, places, c, pixels, false) };
+        }
+    }
+}
