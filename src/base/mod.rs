@@ -10,7 +10,6 @@ pub mod round;
 pub mod shape;
 pub mod tensor;
 pub mod view;
-#[cfg(any(test, feature = "cli"))]
 pub mod xorshift;
 
 pub use bytes::AlignedBytes;
