@@ -39,11 +39,20 @@ pub(super) static KERNELS: &[KernelDef] = &[
         })
     },
     #[cfg(target_arch = "aarch64")]
-    row("cpu-neon-conv-int8-6x16", Capabilities::NEON, int8, |p, info| bytes(p, info, 0.45, 6, 1)),
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-neon-conv-int8-6x16", Capabilities::NEON, int8, |p, info| bytes(p, info, 0.45, 6, 1))
+    },
     #[cfg(target_arch = "aarch64")]
-    row("cpu-dotprod-conv-int8-6x16", Capabilities::DOTPROD, int8, |p, info| bytes(p, info, 1.7, 6, 4)),
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-dotprod-conv-int8-6x16", Capabilities::DOTPROD, int8, |p, info| bytes(p, info, 1.7, 6, 4))
+    },
     #[cfg(target_arch = "aarch64")]
-    row("cpu-i8mm-conv-int8-6x16", Capabilities::I8MM, int8, |p, info| bytes(p, info, 2.8, 6, 8)),
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-i8mm-conv-int8-6x16", Capabilities::I8MM, int8, |p, info| bytes(p, info, 2.8, 6, 8))
+    },
 ];
 
 /// Time at a share of the device's peak.
