@@ -1,18 +1,22 @@
-//! The PTX text of every scalar operator, for every element type: assembled when there is a ptxas (`HALFBYTE_PTXAS` names it,
-//! scripts/test fetches it), and run by a small evaluator against the f64 oracle's bound and the CPU's bits.
+//! PTX: the text of every scalar operator, for every element type, assembled when there is a ptxas (`HALFBYTE_PTXAS` names it,
+//! scripts/test fetches it), and run by the interpreter against the f64 oracle's bound and the CPU's bits; and the interpreter's
+//! own tests.
 
-mod evaluate;
 #[path = "../formulas/mod.rs"]
 mod formulas;
-mod semantics;
+mod hopper;
+mod instructions;
+mod kernels;
+#[path = "../ptx_interpreter/mod.rs"]
+mod ptx_interpreter;
 
-use evaluate::Block;
 use formulas::{Case, Values, decode, encode, run};
 use halfbyte::DType;
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::scalar::bounds::{Range, enclose};
 use halfbyte::scalar::steps::Step;
 use halfbyte::scalar::{Binary, Domain, Steps, Unary, ptx};
+use ptx_interpreter::{Argument, Gpu, Launch, Module};
 
 const INPUTS: [&str; 3] = ["%x0", "%x1", "%x2"];
 
@@ -37,17 +41,20 @@ fn kernel(name: &str, steps: &Steps, sm: u32) -> String {
     text + &format!("st.global.{memory} [%i], %y;\nret;\n}}\n")
 }
 
-/// The element's bits as its register holds them.
-fn register(dtype: DType, bytes: &[u8]) -> u64 {
-    let mut all = [0u8; 8];
-    all[..bytes.len()].copy_from_slice(bytes);
-    let bits = u64::from_le_bytes(all);
-    match dtype {
-        DType::I8 => bits as u8 as i8 as u64,
-        DType::I16 => bits as u16 as i16 as u64,
-        DType::I32 => bits as u32 as i32 as u64,
-        _ => bits,
-    }
+fn module(sm: u32) -> String {
+    format!(".version 7.0\n.target sm_{sm}\n.address_size 64\n")
+}
+
+/// What the kernel gives for `n` elements, one for each thread.
+fn interpret(text: &str, steps: &Steps, args: &[Vec<u8>], n: usize) -> Vec<u8> {
+    let read = Module::read(text).unwrap_or_else(|f| panic!("{f}\n{text}"));
+    let mut gpu = Gpu::default();
+    let out = gpu.global.reserve("out", n * steps.out.size_bytes());
+    let addresses = args.iter().map(|a| gpu.global.allocate("argument", a));
+    let arguments = std::iter::once(out).chain(addresses).map(Argument::u64).collect();
+    let launch = Launch { grid: [1; 3], block: [n as u32, 1, 1], arguments, ..Launch::default() };
+    gpu.launch(&read.entries[0], &launch).unwrap_or_else(|f| panic!("{f}"));
+    gpu.global.values(out).unwrap_or_else(|f| panic!("{f}"))
 }
 
 /// Whether every step gives the same bits on every backend: IEEE arithmetic, and functions by the same polynomials.
@@ -75,21 +82,13 @@ fn every_formula_runs_within_its_bound() {
         let cpu = run(&steps, &args, SAMPLES);
         let size = steps.out.size_bytes();
         for sm in [70, 80] {
-            let mut outer = INPUTS[..steps.args.len()].to_vec();
-            outer.push("%y");
-            let block = Block::read(&body(&steps, sm), &outer);
-            for i in 0..SAMPLES {
-                let element = |a: usize| {
-                    let n = steps.args[a].size_bytes();
-                    register(steps.args[a], &args[a][i * n..][..n])
-                };
-                let inputs: Vec<_> = (0..args.len()).map(|a| (INPUTS[a], element(a))).collect();
-                let bits = block.run(&inputs, "%y").to_le_bytes();
-                let got = decode(steps.out, &bits[..size])[0];
+            let all = interpret(&(module(sm) + &kernel("formula", &steps, sm)), &steps, &args, SAMPLES);
+            for (i, bits) in all.chunks(size).enumerate() {
+                let got = decode(steps.out, bits)[0];
                 let given: Vec<f64> = values.iter().map(|v| v[i]).collect();
                 let range = enclose(&steps, &given.iter().map(|&x| Range::point(x)).collect::<Vec<_>>());
                 let want = decode(steps.out, &cpu[i * size..][..size])[0];
-                let as_cpu = bits[..size] == cpu[i * size..][..size] || got == want || (got.is_nan() && want.is_nan());
+                let as_cpu = bits == &cpu[i * size..][..size] || got == want || (got.is_nan() && want.is_nan());
                 if !range.holds(got) || (same_bits(&steps) && !as_cpu) {
                     wrong.push(format!("{name} sm_{sm} of {given:?}: {got}, the CPU gives {want}, allowed {range:?}"));
                 }
@@ -108,13 +107,13 @@ fn every_formula_runs_within_its_bound() {
 #[test]
 fn a_planted_error_is_caught() {
     let steps = Steps::compile(&halfbyte::scalar::arg(0).exp(), &[DType::F32], DType::F32).unwrap();
-    let text = body(&steps, 70);
-    let wrong = text.replacen("0f3F318000", "0f3F318100", 1);
+    let text = module(70) + &kernel("exp", &steps, 70);
+    let wrong = text.replace("0f3F318000", "0f3F318100");
     assert_ne!(text, wrong);
     let x = 5.5f32;
-    let run = |text: &str| f32::from_bits(Block::read(text, &["%x0", "%y"]).run(&[("%x0", x.to_bits().into())], "%y") as u32);
+    let run = |text: &str| decode(DType::F32, &interpret(text, &steps, &[x.to_le_bytes().to_vec()], 1))[0];
     let range = enclose(&steps, &[Range::point(x.into())]);
-    assert!(range.holds(run(&text).into()) && !range.holds(run(&wrong).into()));
+    assert!(range.holds(run(&text)) && !range.holds(run(&wrong)));
     assert!(ptx::body(&steps, &[], "%y", 70).is_err() && ptx::body(&steps, &["%x0"], "%y", 61).is_err());
 }
 
@@ -128,22 +127,37 @@ fn ptxas() -> Option<String> {
     named
 }
 
+/// Assembles a module for a target.
+fn assemble(ptxas: &str, target: &str, text: &str) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("module.ptx");
+    std::fs::write(&file, text).unwrap();
+    let done = std::process::Command::new(ptxas)
+        .args([&format!("-arch={target}"), "-O1", "-o", "/dev/null"])
+        .arg(&file)
+        .output()
+        .expect("HALFBYTE_PTXAS names a program");
+    let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{target}: {}", said.lines().take(30).collect::<Vec<_>>().join("\n"));
+    println!("{target}: {} kernels assembled", text.matches(".visible .entry").count());
+}
+
 #[test]
 fn every_formula_is_assembled() {
     let Some(ptxas) = ptxas() else { return };
-    for (sm, version) in [(70, "7.0"), (80, "7.0")] {
-        let mut text = format!(".version {version}\n.target sm_{sm}\n.address_size 64\n");
+    for sm in [70, 80] {
+        let mut text = module(sm);
         formulas::each(|Case { name, steps }| text += &kernel(&name, &steps, sm));
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("formulas.ptx");
-        std::fs::write(&file, &text).unwrap();
-        let done = std::process::Command::new(&ptxas)
-            .args([&format!("-arch=sm_{sm}"), "-O1", "-o", "/dev/null"])
-            .arg(&file)
-            .output()
-            .expect("HALFBYTE_PTXAS names a program");
-        let said = String::from_utf8_lossy(&done.stderr).into_owned() + &String::from_utf8_lossy(&done.stdout);
-        assert!(done.status.success(), "sm_{sm}: {}", said.lines().take(30).collect::<Vec<_>>().join("\n"));
-        println!("sm_{sm}: {} kernels assembled", text.matches(".visible .entry").count());
+        assemble(&ptxas, &format!("sm_{sm}"), &text);
+    }
+}
+
+#[test]
+fn every_kernel_for_the_interpreter_is_assembled() {
+    let Some(ptxas) = ptxas() else { return };
+    assemble(&ptxas, "sm_70", kernels::TILED);
+    for element in ["f16", "bf16", "s8"] {
+        assemble(&ptxas, "sm_80", &kernels::mma_kernel(element, 80));
+        assemble(&ptxas, "sm_90a", &hopper::kernel(element));
     }
 }

@@ -1,0 +1,343 @@
+//! One step of a warp: which lanes run, and what the instruction does to them.
+
+use super::arithmetic::compute;
+use super::convert::{convert, pair};
+use super::entry::Instruction;
+use super::machine::{Run, Step};
+use super::number::{Ty, low};
+use super::op::*;
+use super::operand::Operand;
+use super::warp::{GENERIC_PARAM, GENERIC_SHARED, Warp, lanes};
+use super::{Kind, Result, fault};
+
+/// What becomes of the lanes' program counters.
+pub(super) enum Next {
+    /// The next instruction.
+    On,
+    /// They stay, and are woken.
+    Park,
+    /// The instruction was a poll in vain.
+    Polled,
+    /// The same: it is tried again when the warp's turn comes.
+    Again,
+}
+
+impl Run<'_> {
+    /// Runs one instruction of some lanes that stand at the same one.
+    pub(super) fn step(&mut self, warp: &mut Warp) -> Result<Step> {
+        let entry = self.entry;
+        let mut open = warp.live & !warp.parked;
+        let mut groups: Vec<(usize, u32)> = Vec::new();
+        while open != 0 {
+            let pc = warp.pc[open.trailing_zeros() as usize];
+            let group = lanes(open).filter(|l| warp.pc[*l] == pc).fold(0, |m, l| m | 1 << l);
+            groups.push((pc, group));
+            open &= !group;
+        }
+        // The lanes furthest behind, so that others are caught up with; now and then others, since those may wait for them.
+        groups.sort_unstable();
+        if groups.len() > 1 && self.random.below(8) == 0 {
+            let first = self.random.below(groups.len());
+            groups.rotate_left(first);
+        }
+        for (pc, group) in groups {
+            let Some(instruction) = entry.code.get(pc) else {
+                self.exit(warp, group)?;
+                return Ok(Step::Ran);
+            };
+            let place = |f: super::Fault| f.at(instruction.line, &instruction.text);
+            if !self.may_run(warp, instruction, group).map_err(place)? {
+                continue;
+            }
+            self.instructions += 1;
+            if self.instructions > 100_000_000 {
+                return Err(self.deadlock());
+            }
+            return self.run(warp, instruction, group).map_err(place);
+        }
+        Ok(Step::Stuck)
+    }
+
+    /// Whether all lanes that run the instruction together are there.
+    fn may_run(&self, warp: &Warp, i: &Instruction, group: u32) -> Result<bool> {
+        if !i.op.is_collective() {
+            return Ok(true);
+        }
+        let members = match i.op {
+            Op::Shuffle(_) | Op::Vote(_) | Op::Elect | Op::WarpSync => {
+                let active = guarded(warp, i, group)?;
+                let Some(lane) = lanes(active).next() else { return Ok(true) };
+                let members = warp.value(&i.operands[i.operands.len() - 1], lane, Ty::Bits(32))? as u32;
+                if members & active != active {
+                    return fault(Kind::Misuse, "a lane runs it that is no member of the mask");
+                }
+                return Ok(members & warp.live & !active == 0);
+            }
+            Op::Barrier { .. } => warp.live,
+            _ if warp.live != u32::MAX => return fault(Kind::Misuse, "lanes of the warp have exited"),
+            _ => u32::MAX,
+        };
+        Ok(group == members)
+    }
+
+    fn run(&mut self, warp: &mut Warp, i: &Instruction, group: u32) -> Result<Step> {
+        let active = guarded(warp, i, group)?;
+        for lane in lanes(group & !active) {
+            warp.pc[lane] += 1;
+        }
+        if active == 0 {
+            return Ok(Step::Ran);
+        }
+        if i.op.is_collective() && active != group && !matches!(i.op, Op::Shuffle(_) | Op::Vote(_) | Op::WarpSync) {
+            return fault(Kind::Misuse, "only some lanes of the warp run it");
+        }
+        match i.op {
+            Op::Branch => {
+                let Operand::Label(target) = i.operands[0] else { return fault(Kind::Syntax, "no label") };
+                lanes(active).for_each(|lane| warp.pc[lane] = target);
+                return Ok(Step::Ran);
+            }
+            Op::Exit => {
+                self.exit(warp, active)?;
+                return Ok(Step::Ran);
+            }
+            _ => {}
+        }
+        match self.execute(warp, i, active)? {
+            Next::On => lanes(active).for_each(|lane| warp.pc[lane] += 1),
+            Next::Park => warp.parked |= active,
+            Next::Again => return Ok(Step::Polled),
+            Next::Polled => {
+                lanes(active).for_each(|lane| warp.pc[lane] += 1);
+                return Ok(Step::Polled);
+            }
+        }
+        Ok(Step::Ran)
+    }
+
+    fn execute(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<Next> {
+        match i.op {
+            Op::Load { .. } | Op::Store { .. } | Op::Atomic { .. } => self.access(warp, i, active)?,
+            Op::Barrier { .. } | Op::ClusterArrive | Op::ClusterWait | Op::WarpSync | Op::Fence(_) => {
+                return self.barrier(warp, i, active);
+            }
+            Op::MbarrierInit
+            | Op::MbarrierInvalidate
+            | Op::MbarrierArrive { .. }
+            | Op::MbarrierExpect { .. }
+            | Op::MbarrierWait { .. } => return self.mbarrier(warp, i, active),
+            Op::CopyAsync | Op::CopyCommit | Op::CopyWait { .. } => self.copy(warp, i, active)?,
+            Op::TensorLoad { .. }
+            | Op::TensorStore { .. }
+            | Op::BulkLoad
+            | Op::BulkStore
+            | Op::BulkCommit
+            | Op::BulkWait { .. } => {
+                self.tensor(warp, i, active)?;
+            }
+            Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::Mma(_) => self.matrix(warp, i)?,
+            Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait | Op::Wgmma(_) => return self.wgmma(warp, i),
+            Op::Nothing => {}
+            Op::Shuffle(how) => shuffle(warp, how, &i.operands, active)?,
+            Op::Vote(how) => vote(warp, how, &i.operands, active)?,
+            Op::Elect => {
+                let leader = active.trailing_zeros() as usize;
+                for lane in lanes(active) {
+                    set_pair(warp, &i.operands[0], lane, [(Ty::Bits(32), leader as u64), (Ty::Pred, (lane == leader).into())])?;
+                }
+            }
+            _ => {
+                for lane in lanes(active) {
+                    scalar(warp, i, lane, active)?;
+                }
+            }
+        }
+        Ok(Next::On)
+    }
+
+    /// The lanes are done; barriers that wait for all that are left may be complete.
+    fn exit(&mut self, warp: &mut Warp, mask: u32) -> Result<()> {
+        self.polls = 0;
+        warp.live &= !mask;
+        let open = |groups: &[Vec<(u64, usize)>], last: &[(u64, usize)]| !last.is_empty() || groups.iter().any(|g| !g.is_empty());
+        let copies = |l: usize| open(&warp.copy_groups[l], &warp.copies[l]) || open(&warp.bulk_groups[l], &warp.bulk[l]);
+        if lanes(mask).any(copies) || warp.flying {
+            return fault(Kind::Unfinished, "a thread exits with copies or products not waited for");
+        }
+        let place = &warp.place;
+        let block = &mut self.clusters[place.cluster].blocks[place.block];
+        block.live -= mask.count_ones();
+        self.barriers_after_exit(place.cluster, place.block)
+    }
+}
+
+/// Writes both registers of a pair, or the first value to a single operand.
+fn set_pair(warp: &mut Warp, operand: &Operand, lane: usize, values: [(Ty, u64); 2]) -> Result<()> {
+    let Operand::Pair(p, q) = *operand else { return warp.set(operand, lane, values[0].0, values[0].1) };
+    for (register, (ty, bits)) in [p, q].into_iter().zip(values) {
+        if let Some(register) = register {
+            warp.set_register(register, lane, ty, bits)?;
+        }
+    }
+    Ok(())
+}
+
+/// The lanes of the group whose predicate lets them run.
+fn guarded(warp: &Warp, i: &Instruction, group: u32) -> Result<u32> {
+    let Some((register, wanted)) = i.guard else { return Ok(group) };
+    let mut active = 0;
+    for lane in lanes(group) {
+        active |= u32::from((warp.register(register, lane)? != 0) == wanted) << lane;
+    }
+    Ok(active)
+}
+
+/// Types of the operands that differ from the instruction's.
+fn operand_type(what: Arith, ty: Ty, n: usize) -> Ty {
+    use Arith::*;
+    let amount = Ty::Unsigned(32);
+    match (what, n) {
+        (Select, 2) => Ty::Pred,
+        (ShiftLeft | ShiftRight, 1) | (FieldExtract, 1 | 2) | (FieldInsert, 2 | 3) | (Lop3, 3) => amount,
+        (FunnelLeft { .. } | FunnelRight { .. }, 2) => amount,
+        (MadWide, 2) => match ty {
+            Ty::Signed(n) => Ty::Signed(n * 2),
+            other => Ty::Unsigned(other.bits() * 2),
+        },
+        _ => ty,
+    }
+}
+
+/// An instruction of one lane on registers alone.
+fn scalar(warp: &mut Warp, i: &Instruction, lane: usize, active: u32) -> Result<()> {
+    let o = &i.operands;
+    let (ty, bits) = match i.op {
+        Op::Arith(what, ty, flags) => {
+            let mut x = [0; 4];
+            for (n, operand) in o[1..].iter().enumerate() {
+                x[n] = warp.value(operand, lane, operand_type(what, ty, n))?;
+            }
+            let to = match what {
+                Arith::MulWide | Arith::MadWide => operand_type(Arith::MadWide, ty, 2),
+                Arith::Population | Arith::LeadingZeros => Ty::Bits(32),
+                _ => ty,
+            };
+            (to, compute(what, ty, flags, x)?)
+        }
+        Op::Move(ty) => (ty, warp.value(&o[1], lane, ty)?),
+        Op::Convert { to, from, flags } => (to, convert(to, from, flags, warp.value(&o[1], lane, from)?)),
+        Op::ConvertPair { to, flags } => {
+            let (high, low) = (warp.value(&o[1], lane, Ty::F32)?, warp.value(&o[2], lane, Ty::F32)?);
+            (to, pair(to, flags, high, low))
+        }
+        Op::PackSaturated { to } => (Ty::Bits(32), packed(warp, o, lane, to)?),
+        Op::Compare { .. } => return compare(warp, i, lane),
+        Op::Address { space, to_generic } => {
+            let window = match space {
+                Space::Shared => GENERIC_SHARED,
+                Space::Param => GENERIC_PARAM,
+                _ => 0,
+            };
+            let address = warp.value(&o[1], lane, Ty::Bits(64))?;
+            (Ty::Bits(64), if to_generic { address | window } else { address & !window })
+        }
+        Op::MapShared => {
+            let (address, rank) = (warp.value(&o[1], lane, Ty::Bits(32))?, warp.value(&o[2], lane, Ty::Bits(32))?);
+            if rank >= warp.place.blocks_of_cluster as u64 {
+                return fault(Kind::Bounds, format!("the cluster has no block {rank}"));
+            }
+            (Ty::Bits(32), address & 0xff_ffff | (rank + 1) << 24)
+        }
+        Op::ActiveMask => (Ty::Bits(32), active.into()),
+        other => return fault(Kind::Syntax, format!("{other:?} is not executed")),
+    };
+    warp.set(&o[0], lane, ty, bits)
+}
+
+/// `d = c << 2w | sat(a) << w | sat(b)`; without c the rest is 0.
+fn packed(warp: &Warp, o: &[Operand], lane: usize, to: Ty) -> Result<u64> {
+    let saturated = |n: usize| {
+        let v = Ty::Signed(32).integer(warp.value(&o[n], lane, Ty::Signed(32))?);
+        let (lowest, highest) = to.limits().unwrap_or((0, 0));
+        Ok(to.low(v.clamp(lowest, highest) as u64))
+    };
+    let above = if o.len() > 3 { warp.value(&o[3], lane, Ty::Bits(32))? } else { 0 };
+    Ok(low(above << (2 * to.bits()) | saturated(1)? << to.bits() | saturated(2)?, 32))
+}
+
+fn compare(warp: &mut Warp, i: &Instruction, lane: usize) -> Result<()> {
+    let Op::Compare { how, unordered, ty, with, flush } = i.op else { return fault(Kind::Syntax, "no comparison") };
+    let o = &i.operands;
+    let (a, b) = (warp.value(&o[1], lane, ty)?, warp.value(&o[2], lane, ty)?);
+    let single = |x: u64| f32::from_bits(if flush { super::float::flushed(x as u32) } else { x as u32 });
+    let order = match ty {
+        Ty::F32 => single(a).partial_cmp(&single(b)),
+        Ty::F64 => f64::from_bits(a).partial_cmp(&f64::from_bits(b)),
+        Ty::F16 | Ty::BF16 => super::packed::widen(ty == Ty::BF16, a).partial_cmp(&super::packed::widen(ty == Ty::BF16, b)),
+        _ => Some(ty.integer(a).cmp(&ty.integer(b))),
+    };
+    let holds = match (how, order) {
+        (Comparison::Ordered, o) => o.is_some(),
+        (Comparison::Unordered, o) => o.is_none(),
+        (_, None) => unordered,
+        (Comparison::Equal, Some(o)) => o.is_eq(),
+        (Comparison::NotEqual, Some(o)) => o.is_ne(),
+        (Comparison::Less, Some(o)) => o.is_lt(),
+        (Comparison::LessEqual, Some(o)) => o.is_le(),
+        (Comparison::Greater, Some(o)) => o.is_gt(),
+        (Comparison::GreaterEqual, Some(o)) => o.is_ge(),
+    };
+    let other = match with {
+        Some(_) => warp.value(&o[3], lane, Ty::Pred)? != 0,
+        None => false,
+    };
+    let combined = |holds: bool| match with {
+        None => holds,
+        Some(Logic::And) => holds & other,
+        Some(Logic::Or) => holds | other,
+        Some(Logic::Xor) => holds ^ other,
+    };
+    set_pair(warp, &o[0], lane, [(Ty::Pred, combined(holds).into()), (Ty::Pred, combined(!holds).into())])
+}
+
+/// `shfl.sync.how d[|p], a, b, c, members`: c is the clamp, and above it the mask of the segment.
+fn shuffle(warp: &mut Warp, how: Shuffle, o: &[Operand], active: u32) -> Result<()> {
+    let mut results = Vec::new();
+    for lane in lanes(active) {
+        let (b, c) = (warp.value(&o[2], lane, Ty::Bits(32))? & 31, warp.value(&o[3], lane, Ty::Bits(32))?);
+        let (clamp, segment, at) = ((c & 31) as i64, (c >> 8 & 31) as i64, lane as i64);
+        let highest = (at & segment) | (clamp & !segment);
+        let (source, inside) = match how {
+            Shuffle::Index => {
+                let j = (at & segment) | (b as i64 & !segment);
+                (j, j <= highest)
+            }
+            Shuffle::Up => (at - b as i64, at - b as i64 >= highest),
+            Shuffle::Down => (at + b as i64, at + b as i64 <= highest),
+            Shuffle::Butterfly => (at ^ b as i64, (at ^ b as i64) <= highest),
+        };
+        let source = if inside { source as usize } else { lane };
+        if active >> source & 1 == 0 {
+            return fault(Kind::Misuse, format!("lane {lane} takes from lane {source}, which does not take part"));
+        }
+        results.push((lane, warp.value(&o[1], source, Ty::Bits(32))?, inside));
+    }
+    for (lane, bits, inside) in results {
+        set_pair(warp, &o[0], lane, [(Ty::Bits(32), bits), (Ty::Pred, inside.into())])?;
+    }
+    Ok(())
+}
+
+fn vote(warp: &mut Warp, how: Vote, o: &[Operand], active: u32) -> Result<()> {
+    let mut ballot = 0u32;
+    for lane in lanes(active) {
+        ballot |= u32::from(warp.value(&o[1], lane, Ty::Pred)? != 0) << lane;
+    }
+    let (ty, bits) = match how {
+        Vote::All => (Ty::Pred, u64::from(ballot == active)),
+        Vote::Any => (Ty::Pred, u64::from(ballot != 0)),
+        Vote::Uniform => (Ty::Pred, u64::from(ballot == active || ballot == 0)),
+        Vote::Ballot => (Ty::Bits(32), ballot.into()),
+    };
+    lanes(active).try_for_each(|lane| warp.set(&o[0], lane, ty, bits))
+}

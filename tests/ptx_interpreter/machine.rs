@@ -1,0 +1,280 @@
+//! A launch: blocks and warps, and the scheduler that picks which of them runs next.
+
+use std::collections::BTreeMap;
+
+use halfbyte::base::xorshift::Xorshift;
+
+use super::barriers::Named;
+use super::clocks::{Clocks, Stamp};
+use super::entry::Entry;
+use super::global::Global;
+use super::mbarrier::Mbarrier;
+use super::shadow::Shared;
+use super::tensor::{Delivery, TensorMap};
+use super::warp::{Place, Warp, lanes};
+use super::{Fault, Kind, Result, fault};
+
+/// Clusters that run at the same time.
+const RESIDENT: usize = 8;
+/// Polls in vain, for each warp, after which nothing is thought to come.
+const PATIENCE: usize = 1000;
+
+/// A kernel's argument.
+#[derive(Clone, Debug)]
+pub enum Argument {
+    Bytes(Vec<u8>),
+    Map(TensorMap),
+}
+
+impl Argument {
+    pub fn u32(v: u32) -> Argument {
+        Argument::Bytes(v.to_le_bytes().into())
+    }
+
+    pub fn f32(v: f32) -> Argument {
+        Argument::Bytes(v.to_le_bytes().into())
+    }
+
+    pub fn u64(v: u64) -> Argument {
+        Argument::Bytes(v.to_le_bytes().into())
+    }
+}
+
+/// Extents of a launch, in blocks, in threads, and in bytes of dynamic shared memory.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    pub grid: [u32; 3],
+    pub block: [u32; 3],
+    pub shared_bytes: usize,
+    pub arguments: Vec<Argument>,
+    /// 0 runs warps in turn and copies at once; others at random.
+    pub seed: u64,
+}
+
+/// A device: its global memory.
+#[derive(Clone, Debug, Default)]
+pub struct Gpu {
+    pub global: Global,
+}
+
+/// A block of threads.
+pub(super) struct Block {
+    pub shared: Shared,
+    pub warps: Vec<Warp>,
+    pub named: BTreeMap<u64, Named>,
+    pub mbarriers: BTreeMap<u64, Mbarrier>,
+    /// The actors of its warpgroups' products, and their numbers of groups issued.
+    pub products: Vec<usize>,
+    /// Threads that have not exited.
+    pub live: u32,
+}
+
+pub(super) struct Cluster {
+    pub blocks: Vec<Block>,
+    pub clocks: Clocks,
+    /// Of `barrier.cluster`: threads that have arrived, how often all have, of each thread how often it has, what they know.
+    pub arrived: u32,
+    pub phase: u32,
+    pub phases: Vec<u32>,
+    pub stamps: (Stamp, Stamp),
+    pub number: usize,
+}
+
+pub(super) struct Run<'a> {
+    pub entry: &'a Entry,
+    pub global: &'a mut Global,
+    pub params: Vec<u8>,
+    pub maps: Vec<TensorMap>,
+    pub launch: &'a Launch,
+    pub clusters: Vec<Cluster>,
+    pub random: Xorshift,
+    pub deliveries: Vec<Delivery>,
+    pub turn: u64,
+    /// Polls in vain since something happened.
+    pub polls: usize,
+    pub instructions: u64,
+    /// Lanes to wake: cluster, block, warp, lanes.
+    pub woken: Vec<(usize, usize, usize, u32)>,
+}
+
+/// How a step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Ran,
+    /// A poll in vain.
+    Polled,
+    /// No lane can go on by itself.
+    Stuck,
+}
+
+impl Gpu {
+    /// Runs a kernel to its end. Gives how many instructions warps ran.
+    pub fn launch(&mut self, entry: &Entry, launch: &Launch) -> Result<u64> {
+        let threads: u32 = launch.block.iter().product();
+        let fits = entry.threads.is_none_or(|(most, exact)| if exact { threads == most } else { threads <= most });
+        let blocks = launch.grid.iter().product::<u32>() as usize;
+        if threads == 0 || threads > 1024 || !fits || !blocks.is_multiple_of(entry.cluster as usize) {
+            return fault(Kind::Misuse, format!("{threads} threads and {blocks} blocks do not fit the kernel"));
+        }
+        let (params, maps) = arguments(entry, &launch.arguments)?;
+        let mut run = Run {
+            entry,
+            global: &mut self.global,
+            params,
+            maps,
+            launch,
+            clusters: Vec::new(),
+            random: Xorshift::new(launch.seed),
+            deliveries: Vec::new(),
+            turn: 0,
+            polls: 0,
+            instructions: 0,
+            woken: Vec::new(),
+        };
+        run.all(blocks / entry.cluster as usize)?;
+        Ok(run.instructions)
+    }
+}
+
+/// The parameters' bytes. A map's are its number.
+fn arguments(entry: &Entry, given: &[Argument]) -> Result<(Vec<u8>, Vec<TensorMap>)> {
+    if given.len() != entry.params.len() {
+        return fault(Kind::Misuse, format!("{} arguments for {} parameters", given.len(), entry.params.len()));
+    }
+    let (mut bytes, mut maps) = (vec![0; entry.param_bytes], Vec::new());
+    for (param, argument) in entry.params.iter().zip(given) {
+        let number = (maps.len() as u64).to_le_bytes();
+        let value = match argument {
+            Argument::Bytes(b) if b.len() == param.size => b,
+            Argument::Map(map) if param.size == 128 => {
+                maps.push(map.clone());
+                &number[..]
+            }
+            _ => return fault(Kind::Misuse, format!("the argument {} has another size", param.name)),
+        };
+        bytes[param.offset..param.offset + value.len()].copy_from_slice(value);
+    }
+    Ok((bytes, maps))
+}
+
+impl Run<'_> {
+    fn all(&mut self, clusters: usize) -> Result<()> {
+        let (mut next, mut last) = (0, 0);
+        loop {
+            let done = self.clusters.iter().filter(|c| c.blocks.iter().all(|b| b.live == 0)).count();
+            if done == self.clusters.len() && next == clusters {
+                return Ok(());
+            }
+            while self.clusters.len() - done < RESIDENT && next < clusters {
+                let cluster = self.cluster(next);
+                self.clusters.push(cluster);
+                next += 1;
+            }
+            self.turn += 1;
+            self.deliver()?;
+            let ready = self.ready();
+            if ready.is_empty() {
+                if self.deliveries.is_empty() && self.clusters.iter().any(|c| c.blocks.iter().any(|b| b.live > 0)) {
+                    return Err(self.deadlock());
+                }
+                continue;
+            }
+            let pick = if self.launch.seed == 0 { last % ready.len() } else { self.random.below(ready.len()) };
+            last += 1;
+            let [c, b, w] = ready[pick];
+            self.burst(c, b, w)?;
+        }
+    }
+
+    fn ready(&self) -> Vec<[usize; 3]> {
+        let mut found = Vec::new();
+        for (c, cluster) in self.clusters.iter().enumerate() {
+            for (b, block) in cluster.blocks.iter().enumerate().filter(|(_, b)| b.live > 0) {
+                let runs = |w: &Warp| w.live & !w.parked != 0;
+                found.extend(block.warps.iter().enumerate().filter(|(_, w)| runs(w)).map(|(w, _)| [c, b, w]));
+            }
+        }
+        found
+    }
+
+    fn cluster(&self, number: usize) -> Cluster {
+        let size = self.entry.cluster as usize;
+        let threads: u32 = self.launch.block.iter().product();
+        let mut clocks = Clocks::new(threads as usize * size);
+        let dynamic = if self.entry.dynamic_at.is_some() { self.launch.shared_bytes as u64 } else { 0 };
+        let blocks = (0..size).map(|rank| {
+            let linear = (number * size + rank) as u32;
+            let [x, y, _] = self.launch.grid;
+            let place = |warp| Place {
+                cluster: number,
+                block: rank,
+                warp,
+                blocks_of_cluster: size,
+                cluster_number: number,
+                threads: self.launch.block,
+                block_at: [linear % x, linear / x % y, linear / x / y],
+                grid: self.launch.grid,
+                shared_bytes: dynamic,
+            };
+            let count = threads.div_ceil(32) as usize;
+            let live = |warp: usize| if threads as usize - warp * 32 >= 32 { u32::MAX } else { (1 << (threads % 32)) - 1 };
+            Block {
+                shared: Shared::new(self.entry.shared_end + dynamic),
+                warps: (0..count).map(|warp| Warp::new(self.entry, place(warp), live(warp))).collect(),
+                named: BTreeMap::new(),
+                mbarriers: BTreeMap::new(),
+                products: (0..count.div_ceil(4)).map(|_| clocks.actor()).collect(),
+                live: threads,
+            }
+        });
+        let blocks: Vec<Block> = blocks.collect();
+        let phases = vec![0; threads as usize * size];
+        Cluster { blocks, clocks, arrived: 0, phase: 0, phases, stamps: Default::default(), number }
+    }
+
+    /// Runs a warp for some instructions.
+    fn burst(&mut self, c: usize, b: usize, w: usize) -> Result<()> {
+        let length = if self.launch.seed == 0 { 256 } else { 1 + self.random.below(48) };
+        for _ in 0..length {
+            let mut warp = std::mem::take(&mut self.clusters[c].blocks[b].warps[w]);
+            let step = self.step(&mut warp);
+            self.clusters[c].blocks[b].warps[w] = warp;
+            let step = step?;
+            self.together(c, b, w)?;
+            for (c, b, w, mask) in std::mem::take(&mut self.woken) {
+                let warp = &mut self.clusters[c].blocks[b].warps[w];
+                warp.parked &= !mask;
+                lanes(mask).for_each(|lane| warp.pc[lane] += 1);
+            }
+            let warp = &self.clusters[c].blocks[b].warps[w];
+            if warp.live & !warp.parked == 0 {
+                return Ok(());
+            }
+            match step {
+                Step::Ran => {}
+                Step::Polled | Step::Stuck => return self.patience(),
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a turn in which nothing happened.
+    fn patience(&mut self) -> Result<()> {
+        self.polls += 1;
+        let warps: usize = self.clusters.iter().flat_map(|c| &c.blocks).map(|b| if b.live > 0 { b.warps.len() } else { 0 }).sum();
+        if self.polls > PATIENCE * warps && self.deliveries.is_empty() { Err(self.deadlock()) } else { Ok(()) }
+    }
+
+    /// Where threads wait.
+    pub(super) fn deadlock(&self) -> Fault {
+        let mut places = BTreeMap::new();
+        for warp in self.clusters.iter().flat_map(|c| &c.blocks).flat_map(|b| &b.warps) {
+            for lane in lanes(warp.live) {
+                *places.entry(warp.pc[lane]).or_insert(0) += 1;
+            }
+        }
+        let line = |pc: usize| self.entry.code.get(pc).map_or("the end".into(), |i| format!("line {} ({})", i.line, i.text));
+        let waits: Vec<String> = places.iter().map(|(pc, n)| format!("{n} threads at {}", line(*pc))).collect();
+        Fault::new(Kind::Deadlock, format!("no thread goes on: {}", waits.join(", ")))
+    }
+}

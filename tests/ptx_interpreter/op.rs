@@ -1,0 +1,314 @@
+//! Instructions: what the opcodes of the subset stand for.
+
+use super::number::Ty;
+
+/// Arithmetic of one destination from up to four operands, lane by lane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arith {
+    Add,
+    Sub,
+    MulLow,
+    MulHigh,
+    MulWide,
+    MadLow,
+    MadHigh,
+    MadWide,
+    Div,
+    Rem,
+    Min,
+    Max,
+    Abs,
+    Neg,
+    And,
+    Or,
+    Xor,
+    Not,
+    /// A boolean function of three inputs by its table; the last operand.
+    Lop3,
+    ShiftLeft,
+    ShiftRight,
+    /// Of the 64 bits `b:a` by the wrapped or clamped amount.
+    FunnelLeft {
+        wrap: bool,
+    },
+    FunnelRight {
+        wrap: bool,
+    },
+    Population,
+    LeadingZeros,
+    ReverseBits,
+    FieldExtract,
+    FieldInsert,
+    Permute,
+    Mul,
+    Fma,
+    Reciprocal,
+    SquareRoot,
+    ReciprocalRoot,
+    Exp2,
+    Log2,
+    Sin,
+    Cos,
+    Tanh,
+    CopySign,
+    Select,
+    /// Signedness of the first and second factor.
+    Dp4a(bool, bool),
+    Dp2a {
+        signed: (bool, bool),
+        high: bool,
+    },
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Round {
+    #[default]
+    None,
+    Nearest,
+    Zero,
+    Down,
+    Up,
+    IntegerNearest,
+    IntegerZero,
+    IntegerDown,
+    IntegerUp,
+}
+
+/// Modifiers of arithmetic.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Flags {
+    pub round: Round,
+    pub saturate: bool,
+    /// Denormals count as zero, in and out.
+    pub flush: bool,
+    pub approximate: bool,
+    /// NaN operands give NaN.
+    pub nan: bool,
+    pub relu: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Comparison {
+    Equal,
+    NotEqual,
+    Less,
+    LessEqual,
+    Greater,
+    GreaterEqual,
+    /// Neither is NaN.
+    Ordered,
+    Unordered,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Logic {
+    And,
+    Or,
+    Xor,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Space {
+    Param,
+    Global,
+    Shared,
+    /// Shared memory of any block of the cluster.
+    Cluster,
+    Generic,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Atomic {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    Exchange,
+    CompareSwap,
+    Increment,
+    Decrement,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shuffle {
+    Index,
+    Up,
+    Down,
+    Butterfly,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vote {
+    All,
+    Any,
+    Uniform,
+    Ballot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// Of memory accesses; the scheduler is sequentially consistent, so that it does nothing.
+    Memory,
+    /// Makes what the thread has seen visible to asynchronous accesses, of shared memory, global memory or both.
+    Proxy,
+    /// Makes the initialisation of barriers visible to the cluster and to asynchronous accesses.
+    BarrierInit,
+}
+
+/// Elements of a product of matrices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    F16,
+    BF16,
+    S8,
+    U8,
+}
+
+impl Element {
+    pub fn bytes(self) -> usize {
+        if matches!(self, Element::S8 | Element::U8) { 1 } else { 2 }
+    }
+
+    pub fn is_integer(self) -> bool {
+        self.bytes() == 1
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mma {
+    pub n: usize,
+    pub k: usize,
+    pub a: Element,
+    pub b: Element,
+    pub m: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Op {
+    Arith(Arith, Ty, Flags),
+    Move(Ty),
+    Convert {
+        to: Ty,
+        from: Ty,
+        flags: Flags,
+    },
+    /// Two f32 to one register of two halves, the first operand's above.
+    ConvertPair {
+        to: Ty,
+        flags: Flags,
+    },
+    /// Two integers saturated to the two low halves of a register that the third operand fills up from above.
+    PackSaturated {
+        to: Ty,
+    },
+    Compare {
+        how: Comparison,
+        unordered: bool,
+        ty: Ty,
+        with: Option<Logic>,
+        flush: bool,
+    },
+    Branch,
+    Exit,
+    Nothing,
+    /// To a space's generic address, or back.
+    Address {
+        space: Space,
+        to_generic: bool,
+    },
+    Load {
+        space: Space,
+        ty: Ty,
+        count: usize,
+    },
+    Store {
+        space: Space,
+        ty: Ty,
+        count: usize,
+    },
+    Atomic {
+        space: Space,
+        what: Atomic,
+        ty: Ty,
+        returns: bool,
+    },
+    Shuffle(Shuffle),
+    Vote(Vote),
+    Elect,
+    ActiveMask,
+    WarpSync,
+    Barrier {
+        waits: bool,
+        aligned: bool,
+    },
+    ClusterArrive,
+    ClusterWait,
+    MapShared,
+    Fence(Fence),
+    MbarrierInit,
+    MbarrierInvalidate,
+    MbarrierArrive {
+        expects: bool,
+        space: Space,
+    },
+    MbarrierExpect {
+        space: Space,
+    },
+    MbarrierWait {
+        parity: bool,
+    },
+    CopyAsync,
+    CopyCommit,
+    CopyWait {
+        all: bool,
+    },
+    TensorLoad {
+        dims: usize,
+        multicast: bool,
+    },
+    TensorStore {
+        dims: usize,
+    },
+    BulkLoad,
+    BulkStore,
+    BulkCommit,
+    BulkWait {
+        read: bool,
+    },
+    LoadMatrix {
+        count: usize,
+        transposed: bool,
+    },
+    StoreMatrix {
+        count: usize,
+        transposed: bool,
+    },
+    Mma(Mma),
+    WgmmaFence,
+    WgmmaCommit,
+    WgmmaWait,
+    Wgmma(Mma),
+}
+
+impl Op {
+    /// Whether the lanes of a warp execute it together: those that come first wait for the others.
+    pub fn is_collective(self) -> bool {
+        matches!(
+            self,
+            Op::Shuffle(_)
+                | Op::Vote(_)
+                | Op::Elect
+                | Op::WarpSync
+                | Op::LoadMatrix { .. }
+                | Op::StoreMatrix { .. }
+                | Op::Mma(_)
+                | Op::WgmmaFence
+                | Op::WgmmaCommit
+                | Op::WgmmaWait
+                | Op::Wgmma(_)
+                | Op::Barrier { aligned: true, .. }
+        )
+    }
+}
