@@ -53,6 +53,16 @@ pub(super) static KERNELS: &[KernelDef] = &[
         proof: Proof::Compiled,
         ..row("cpu-i8mm-conv-int8-6x16", Capabilities::I8MM, int8, |p, info| bytes(p, info, 2.8, 6, 8))
     },
+    row("cpu-portable-few-4x16", Capabilities::empty(), few, |p, info| 2.0 + share(p, info, 0.1 * full(p, 4))),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx2-few-6x16", Capabilities::AVX2, few, |p, info| 2.0 + share(p, info, 0.45 * full(p, 6))),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-avx512-few-14x32", Capabilities::AVX512, few, |p, info| 2.0 + share(p, info, 0.9 * full(p, 14))),
+    #[cfg(target_arch = "aarch64")]
+    KernelDef {
+        proof: Proof::Compiled,
+        ..row("cpu-neon-few-6x16", Capabilities::NEON, few, |p, info| 2.0 + share(p, info, 0.45 * full(p, 6)))
+    },
 ];
 
 /// Time at a share of the device's peak.
@@ -64,8 +74,30 @@ fn share(problem: &Problem, info: &DeviceInfo, share: f64) -> f64 {
 fn filled(problem: &Problem, rows: usize) -> f64 {
     let Problem::Conv(p) = problem else { return 1.0 };
     let own = (p.m / p.groups).max(1) * if p.transposed { p.kernel.iter().product() } else { 1 };
-    let height = own as f64 / own.div_ceil(rows) as f64;
+    // Few pixels leave columns of a tile empty.
+    let columns = p.output.iter().product::<usize>().clamp(1, 32) as f64 / 32.0;
+    columns * of_height(own, rows)
+}
+
+/// The same where pixels are the rows.
+fn full(problem: &Problem, rows: usize) -> f64 {
+    let Problem::Conv(p) = problem else { return 1.0 };
+    of_height(p.n * p.output.iter().product::<usize>(), rows)
+}
+
+fn of_height(own: usize, rows: usize) -> f64 {
+    let height = own.max(1) as f64 / own.div_ceil(rows).max(1) as f64;
     height / (height + 2.0)
+}
+
+/// Few output pixels, which leave most columns of a tile empty.
+fn few(problem: &Problem) -> Result<(), &'static str> {
+    let p = conv(problem)?;
+    float(problem)?;
+    if p.transposed || p.groups != 1 || p.output.iter().product::<usize>() > 8 {
+        return Err("takes one group with at most 8 output pixels");
+    }
+    Ok(())
 }
 
 /// Of exact 8-bit integers: instructions multiply `group` channels, or taps in a row, at once, and some of them may be padding.

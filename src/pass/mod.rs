@@ -4,6 +4,7 @@ mod attention;
 mod fold;
 mod fuse;
 mod index;
+mod integer;
 mod pattern;
 pub mod pipeline;
 mod precision;

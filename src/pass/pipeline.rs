@@ -1,6 +1,6 @@
 //! The order of the passes.
 
-use super::{attention, fold, fuse, precision, share, simplify};
+use super::{attention, fold, fuse, integer, precision, share, simplify};
 use crate::graph::{Attr, Graph};
 
 /// How weights of matrix products are stored, when not as the model says.
@@ -23,10 +23,11 @@ pub struct PassOptions {
 type Pass = fn(&mut Graph) -> usize;
 
 /// In order: each may count on what those before it left.
-const PASSES: [(&str, Pass); 7] = [
+const PASSES: [(&str, Pass); 8] = [
     ("remove no-ops", simplify::remove),
     ("share constants", share::constants),
     ("share nodes", share::nodes),
+    ("integers between quantised tensors", integer::rewrite),
     ("fold into convolutions", fold::fold),
     ("fuse activations and normalisations", fuse::fuse),
     ("fuse attention", attention::fuse),

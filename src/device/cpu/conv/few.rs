@@ -1,28 +1,52 @@
 //! Convolutions of a few output pixels: pixels are the rows of the matrix product and output channels its columns, so that tiles
 //! are filled all the same.
 
-use super::finish::Epilogue;
+use super::finish::{Epilogue, error};
 use super::window::Window;
-use crate::base::DType;
+use crate::base::{DType, Tensor};
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
+use crate::device::cpu::{Call, Packed};
+use crate::error::Result;
+use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
 
-/// Whether a convolution has so few pixels: less than a quarter of a tile's columns.
-pub(super) fn takes(isa: &Isa, p: &ConvProblem) -> bool {
-    p.quant.is_none() && !p.transposed && p.groups == 1 && p.output.iter().product::<usize>() * 4 <= isa.columns
+/// Weights `[m][k]` as the product's B, `[k][m]`.
+pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
+    let Problem::Conv(p) = problem else { return Ok(None) };
+    let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
+    let packed = panels(isa, p, &w.values::<f32>()?);
+    Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
 }
 
-/// Weights `[m][k]` as the product's B, `[k][m]`.
-pub(super) fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
+fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     let k = w.len() / p.m.max(1);
     let mut packed = vec![0.0; core::packed_len(isa, k, p.m)];
     core::pack_b(isa, w, (1, k), (k, p.m), &mut packed, |x| x);
     packed
 }
 
-/// `weights` are those of [`panels`]; `x` and `out` are images by channels.
-pub(super) fn run(
+pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
+    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+    let input = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
+    let x = input(p.x_at)?.slice::<f32>();
+    let bias = p.b_at.map(input).transpose()?.map(|b| b.slice::<f32>());
+    let epilogue = Epilogue::new(p, call.inputs)?;
+    let unpacked;
+    let weights: &[f32] = match call.packed {
+        Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
+        None => {
+            unpacked = panels(isa, p, input(p.w_at)?.slice());
+            &unpacked
+        }
+    };
+    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+    convolve(isa, p, weights, x, bias, epilogue.as_ref(), out.slice());
+    Ok(())
+}
+
+/// `x` and `out` are images by channels.
+fn convolve(
     isa: &Isa,
     p: &ConvProblem,
     weights: &[f32],

@@ -1,8 +1,7 @@
-//! Convolutions of f32: weights in panels of rows, `[group][panel][k][row]`, or as [`few`] and [`transposed`] want them; an image's
+//! Convolutions of f32: weights in panels of rows, `[group][panel][k][row]`, or as [`transposed`] wants them; an image's
 //! elements are units as they are.
 
 use super::dense::{Dense, Numbers, Panel, Place};
-use super::few;
 use super::finish::{Epilogue, error, input};
 use super::planes::Planes;
 use super::transposed;
@@ -27,9 +26,6 @@ pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -
 fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     if p.transposed {
         return transposed::panels(isa, p, w);
-    }
-    if few::takes(isa, p) {
-        return few::panels(isa, p, w);
     }
     let (mg, k) = (p.m / p.groups, p.c / p.groups * p.kernel.iter().product::<usize>());
     let mut packed = Vec::with_capacity(w.len());
@@ -58,10 +54,6 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
     };
     if p.transposed {
         return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
-    }
-    if few::takes(isa, p) {
-        few::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
-        return Ok(());
     }
     let window = Window::new(p);
     let numbers = Floats { isa, window, channels: p.c / p.groups, x: x.slice(), weights };

@@ -104,4 +104,31 @@ pub(super) static KERNELS: &[CpuKernel] = &[
         scratch_bytes: no_scratch,
         run: |c| bytes::run(&arm::I8MM, c),
     },
+    CpuKernel {
+        name: "cpu-portable-few-4x16",
+        pack: |p, c| few::pack(&core::PORTABLE, p, c),
+        scratch_bytes: no_scratch,
+        run: |c| few::run(&core::PORTABLE, c),
+    },
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel {
+        name: "cpu-avx2-few-6x16",
+        pack: |p, c| few::pack(&core::AVX2, p, c),
+        scratch_bytes: no_scratch,
+        run: |c| few::run(&core::AVX2, c),
+    },
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel {
+        name: "cpu-avx512-few-14x32",
+        pack: |p, c| few::pack(&core::AVX512, p, c),
+        scratch_bytes: no_scratch,
+        run: |c| few::run(&core::AVX512, c),
+    },
+    #[cfg(target_arch = "aarch64")]
+    CpuKernel {
+        name: "cpu-neon-few-6x16",
+        pack: |p, c| few::pack(&super::gemm::arm::NEON, p, c),
+        scratch_bytes: no_scratch,
+        run: |c| few::run(&super::gemm::arm::NEON, c),
+    },
 ];

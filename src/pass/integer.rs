@@ -1,0 +1,98 @@
+//! Convolutions and matrix products between dequantised operands and a quantised result become the integer operators, whose sums
+//! are exact: in floats, a sum's rounding decides now and then to which integer the result goes.
+
+use super::index::Index;
+use crate::base::DType;
+use crate::graph::{Graph, Node, NodeId, ValueId};
+
+/// Rewrites `QuantizeLinear(Conv(DequantizeLinear, DequantizeLinear, [bias]))` to QLinearConv, and the like of MatMul to
+/// QLinearMatMul.
+pub(super) fn rewrite(graph: &mut Graph) -> usize {
+    let mut index = Index::new(graph);
+    let mut count = 0;
+    for at in 0..graph.nodes.len() {
+        if let Some((inner, node)) = integer(graph, &index, at) {
+            index.replace(graph, at, node, &[inner]);
+            count += 1;
+        }
+    }
+    index.sweep(graph);
+    count
+}
+
+/// What a DequantizeLinear or QuantizeLinear node is given: value, scale and zero point.
+struct Scaled {
+    value: ValueId,
+    scale: ValueId,
+    zero: ValueId,
+}
+
+/// The operands of a node of this name, if it is of 8-bit integers with a zero point.
+fn scaled(graph: &Graph, index: &Index, at: NodeId, op: &str) -> Option<Scaled> {
+    let node = &graph.nodes[at];
+    if node.op != op || !node.domain.is_empty() || node.epilogue.is_some() || node.attrs.get("block_size").is_some() {
+        return None;
+    }
+    let input = |i: usize| node.inputs.get(i).copied().flatten();
+    let (value, scale, zero) = (input(0)?, input(1)?, input(2)?);
+    let byte = |d: DType| matches!(d, DType::U8 | DType::I8);
+    let known = index.constant(graph, zero).is_some_and(|z| byte(z.dtype()));
+    let f32_scale = index.constant(graph, scale).is_some_and(|s| s.dtype() == DType::F32);
+    (known && f32_scale).then_some(Scaled { value, scale, zero })
+}
+
+/// The integer node that takes the place of the QuantizeLinear node `at`, and the float one that goes with it.
+fn integer(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node)> {
+    let out = scaled(graph, index, at, "QuantizeLinear")?;
+    let inner = index.producer(out.value)?;
+    let node = &graph.nodes[inner];
+    let plain = node.domain.is_empty() && node.epilogue.is_none() && index.uses(out.value) == 1;
+    if !plain || !matches!(node.op.as_str(), "Conv" | "MatMul") {
+        return None;
+    }
+    let operand = |i: usize| {
+        let value = node.inputs.get(i).copied().flatten()?;
+        scaled(graph, index, index.producer(value)?, "DequantizeLinear")
+    };
+    let (a, b) = (operand(0)?, operand(1)?);
+    let one = |v: ValueId| index.scalar(graph, v).is_some();
+    if !one(a.scale) || !one(a.zero) || !one(out.scale) || !one(out.zero) {
+        return None;
+    }
+    let conv = node.op == "Conv";
+    // A convolution's weights may have scales by output channel; a product's are by column only when they are one for all here.
+    if !conv && (!one(b.scale) || !one(b.zero)) {
+        return None;
+    }
+    let mut inputs = [&a, &b].map(|s| [Some(s.value), Some(s.scale), Some(s.zero)]).concat();
+    inputs.extend([Some(out.scale), Some(out.zero)]);
+    if conv {
+        if let Some(bias) = node.inputs.get(2).copied().flatten() {
+            inputs.push(Some(integer_bias(graph, index, bias, &a, &b)?));
+        }
+    }
+    let op = if conv { "QLinearConv" } else { "QLinearMatMul" };
+    let name = node.name.clone();
+    let attrs = node.attrs.clone();
+    let outputs = graph.nodes[at].outputs.clone();
+    Some((inner, Node { name, attrs, ..Node::new("", op, 10, inputs, outputs) }))
+}
+
+/// The i32 bias behind a dequantised one, whose scale must be the product of the operands' scales.
+fn integer_bias(graph: &Graph, index: &Index, bias: ValueId, a: &Scaled, b: &Scaled) -> Option<ValueId> {
+    let node = &graph.nodes[index.producer(bias)?];
+    let input = |i: usize| node.inputs.get(i).copied().flatten();
+    if node.op != "DequantizeLinear" || !node.domain.is_empty() {
+        return None;
+    }
+    let values = |v: ValueId| Some(index.constant(graph, v)?.to_f64());
+    let (value, scale) = (input(0)?, values(input(1)?)?);
+    let zeros = input(2).map_or(Some(Vec::new()), values)?;
+    let (a, b) = (values(a.scale)?, values(b.scale)?);
+    let at = |v: &[f64], i: usize| v[if v.len() == 1 { 0 } else { i }];
+    let channels = scale.len().max(b.len());
+    let lengths = [scale.len(), b.len()].iter().all(|&n| n == 1 || n == channels);
+    let same = |i: usize| (at(&scale, i) - a[0] * at(&b, i)).abs() <= 1e-6 * at(&scale, i).abs();
+    let right = lengths && (0..channels).all(same) && zeros.iter().all(|&z| z == 0.0);
+    (right && index.constant(graph, value)?.dtype() == DType::I32).then_some(value)
+}
