@@ -96,3 +96,46 @@ fn integer_bias(graph: &Graph, index: &Index, bias: ValueId, a: &Scaled, b: &Sca
     let right = lengths && (0..channels).all(same) && zeros.iter().all(|&z| z == 0.0);
     (right && index.constant(graph, value)?.dtype() == DType::I32).then_some(value)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::Tensor;
+    use crate::graph::Port;
+
+    /// `QuantizeLinear(Conv(x, w, bias))` over dequantised operands, the bias with this scale.
+    fn graph(bias_scale: f32) -> Graph {
+        let mut g = Graph::default();
+        let x = g.add_value("x", None);
+        g.inputs.push(Port { value: x, dtype: Some(DType::U8), dims: None });
+        let (xs, xz) = (g.add_value("xs", Some(Tensor::scalar(0.5f32))), g.add_value("xz", Some(Tensor::scalar(128u8))));
+        let w = g.add_value("w", Some(Tensor::new([2, 1, 1, 1], &[3i8, -7]).unwrap()));
+        let (ws, wz) = (g.add_value("ws", Some(Tensor::scalar(0.25f32))), g.add_value("wz", Some(Tensor::scalar(0i8))));
+        let (b, bs) = (g.add_value("b", Some(Tensor::vector(&[5i32, 9]))), g.add_value("bs", Some(Tensor::scalar(bias_scale))));
+        let mut node = |op: &str, inputs: &[ValueId]| {
+            let out = g.add_value("", None);
+            g.nodes.push(Node::new("", op, 13, inputs.iter().copied().map(Some).collect(), vec![Some(out)]));
+            out
+        };
+        let (x, w, b) =
+            (node("DequantizeLinear", &[x, xs, xz]), node("DequantizeLinear", &[w, ws, wz]), node("DequantizeLinear", &[b, bs]));
+        let y = node("Conv", &[x, w, b]);
+        let y = node("QuantizeLinear", &[y, xs, xz]);
+        g.outputs.push(Port { value: y, dtype: None, dims: None });
+        g
+    }
+
+    #[test]
+    fn a_convolution_between_quantised_tensors_becomes_an_integer_one() {
+        let mut g = graph(0.125);
+        assert_eq!(rewrite(&mut g), 1);
+        let made = g.nodes.last().unwrap();
+        assert_eq!((made.op.as_str(), made.inputs.len()), ("QLinearConv", 9));
+        assert!(g.nodes.iter().all(|n| n.op != "Conv" && n.op != "QuantizeLinear"));
+    }
+
+    #[test]
+    fn a_bias_of_another_scale_keeps_it_in_floats() {
+        assert_eq!(rewrite(&mut graph(0.3)), 0);
+    }
+}

@@ -13,4 +13,4 @@ mod simplify;
 #[cfg(test)]
 mod tests;
 
-pub use pipeline::{PassOptions, WeightPrecision, optimize};
+pub use pipeline::{PassOptions, WeightPrecision, integers, optimize};

@@ -23,16 +23,21 @@ pub struct PassOptions {
 type Pass = fn(&mut Graph) -> usize;
 
 /// In order: each may count on what those before it left.
-const PASSES: [(&str, Pass); 8] = [
+const PASSES: [(&str, Pass); 7] = [
     ("remove no-ops", simplify::remove),
     ("share constants", share::constants),
     ("share nodes", share::nodes),
-    ("integers between quantised tensors", integer::rewrite),
     ("fold into convolutions", fold::fold),
     ("fuse activations and normalisations", fuse::fuse),
     ("fuse attention", attention::fuse),
     ("drop unused nodes", simplify::drop_unused),
 ];
+
+/// Gives products between quantised tensors to the integer operators, on subgraphs too; gives how many. To be run before constants
+/// are folded, which would turn quantised weights into floats.
+pub fn integers(graph: &mut Graph) -> usize {
+    everywhere(graph, &mut integer::rewrite)
+}
 
 /// Runs all passes, on subgraphs too; gives how often each changed the graph.
 pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String, usize)>) {

@@ -29,6 +29,7 @@ impl Rung {
         let mut passes = Vec::new();
         if !options.no_optimize {
             let host = hardware::cpu::info(1);
+            let integers = pass::integers(&mut graph);
             let folded = fold::fold(&mut graph, &host);
             let weights = match precision {
                 Precision::F32 => None,
@@ -38,6 +39,7 @@ impl Rung {
             let (optimized, counts) = pass::optimize(graph, &PassOptions { weights });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
+            passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));
             passes.push(("fold constants".to_string(), folded));
             passes.extend(counts);
         }
