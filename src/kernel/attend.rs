@@ -43,7 +43,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         device: DeviceKind::Cpu,
         family: Family::Attend,
         needs: Capabilities::NEON,
-        proof: Proof::Run,
+        proof: Proof::Compiled,
         accepts: float_heads,
         cost_us: |p, info| cost(p, info, 20e3),
     },

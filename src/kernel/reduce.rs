@@ -82,7 +82,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         device: DeviceKind::Cpu,
         family: Family::Reduce,
         needs: Capabilities::NEON,
-        proof: Proof::Run,
+        proof: Proof::Compiled,
         accepts: int_rows,
         cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
     },

@@ -30,7 +30,7 @@ struct Scaled {
 /// The operands of a node of this name, if it is of 8-bit integers with a zero point.
 fn scaled(graph: &Graph, index: &Index, at: NodeId, op: &str) -> Option<Scaled> {
     let node = &graph.nodes[at];
-    if node.op != op || !node.domain.is_empty() || node.epilogue.is_some() || node.attrs.get("block_size").is_some() {
+    if node.op != op || !node.domain.is_empty() || node.epilogue.is_some() || node.attrs.contains_key("block_size") {
         return None;
     }
     let input = |i: usize| node.inputs.get(i).copied().flatten();
@@ -66,10 +66,8 @@ fn integer(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node
     }
     let mut inputs = [&a, &b].map(|s| [Some(s.value), Some(s.scale), Some(s.zero)]).concat();
     inputs.extend([Some(out.scale), Some(out.zero)]);
-    if conv {
-        if let Some(bias) = node.inputs.get(2).copied().flatten() {
-            inputs.push(Some(integer_bias(graph, index, bias, &a, &b)?));
-        }
+    if let Some(bias) = node.inputs.get(2).copied().flatten() {
+        inputs.push(Some(integer_bias(graph, index, bias, &a, &b)?));
     }
     let op = if conv { "QLinearConv" } else { "QLinearMatMul" };
     let name = node.name.clone();
