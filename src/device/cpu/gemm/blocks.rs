@@ -85,7 +85,7 @@ pub(super) fn cut(m: usize, panels: usize, tile_rows: usize, row_bytes: usize, f
     if m >= 4 * threads * tile_rows {
         // Every thread gets as many blocks, of about the same height.
         let blocks = m.div_ceil(fit).next_multiple_of(threads);
-        return Cut { rows: m.div_ceil(blocks).next_multiple_of(tile_rows), panels: panels.max(1) };
+        return Cut { rows: m.div_ceil(blocks), panels: panels.max(1) };
     }
     Cut { rows: fit.min(m.max(1)), panels: panels.div_ceil(threads).max(1) }
 }
