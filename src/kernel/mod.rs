@@ -3,6 +3,7 @@
 pub mod attend;
 pub mod choose;
 pub mod conv;
+mod cost;
 pub mod def;
 pub mod gemm;
 pub mod movement;

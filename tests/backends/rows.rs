@@ -226,7 +226,7 @@ fn pools() {
         let extent = |a: usize| input[a] + 2 * pads[a] as usize - (kernel[a] - 1) * dilations[a] - 1;
         let output = (0..2).map(|a| extent(a) / strides[a] + 1).collect();
         let pooling = match round % 3 {
-            0 => Pooling::Max { column_major: false },
+            0 => Pooling::Max { indices: false, column_major: false },
             1 => Pooling::Average { include_pad: false },
             _ => Pooling::Average { include_pad: true },
         };

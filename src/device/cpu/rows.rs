@@ -1,16 +1,17 @@
-//! Groups of rows shared between threads, converted at the edges where they are stored in 16 bits.
+//! Groups of rows shared between threads, widened to f32 and narrowed again at the edges.
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use super::widen::to_f32;
 use crate::base::{DType, TensorView, TensorViewMut};
-use crate::device::cpu::widen::to_f32;
 
 /// Elements below which sharing costs more than it saves, and that one piece of work has at least.
 const PIECE: usize = 16 << 10;
 
-/// Calls `f(first row, x, y)` for pieces of whole rows, of `x_len` elements of x and `y_len` of y each.
+/// Calls `f(first row, x, y)` for pieces of whole rows, of `x_len` elements of x and `y_len` of y each. Types: those of
+/// [`to_f32`], stored as they are read; f32 is neither copied nor converted.
 pub(super) fn each(
     x: &TensorView,
     y: &mut TensorViewMut,
@@ -39,7 +40,7 @@ pub(super) fn each(
     }
 }
 
-/// Lets `f` write f32, and converts what it wrote where the elements have 16 bits.
+/// Lets `f` write f32, and converts what it wrote where the elements are narrower; integers saturate.
 pub(super) fn in_f32(dtype: DType, out: &mut [u8], f: impl FnOnce(&mut [f32])) {
     match dtype {
         DType::F16 => {
@@ -51,6 +52,12 @@ pub(super) fn in_f32(dtype: DType, out: &mut [u8], f: impl FnOnce(&mut [f32])) {
             let mut wide = vec![0.0; out.len() / 2];
             f(&mut wide);
             bytemuck::cast_slice_mut::<u8, bf16>(out).convert_from_f32_slice(&wide);
+        }
+        DType::U8 | DType::I8 => {
+            let mut wide = vec![0f32; out.len()];
+            f(&mut wide);
+            let signed = dtype == DType::I8;
+            out.iter_mut().zip(wide).for_each(|(o, v)| *o = if signed { v as i8 as u8 } else { v as u8 });
         }
         _ => f(bytemuck::cast_slice_mut(out)),
     }

@@ -84,6 +84,8 @@ pub(super) fn to_f32<'a>(view: &TensorView<'a>, at: usize, n: usize) -> Cow<'a, 
         DType::F32 => Cow::Borrowed(&view.slice::<f32>()[at..at + n]),
         DType::F16 => widen16(&|o| view.slice::<f16>()[at..at + n].convert_to_f32_slice(o)),
         DType::BF16 => widen16(&|o| view.slice::<bf16>()[at..at + n].convert_to_f32_slice(o)),
+        DType::U8 => Cow::Owned(view.slice::<u8>()[at..at + n].iter().map(|&v| v.into()).collect()),
+        DType::I8 => Cow::Owned(view.slice::<i8>()[at..at + n].iter().map(|&v| v.into()).collect()),
         _ => Cow::Owned(to_f64(view)[at..at + n].iter().map(|&v| v as f32).collect()),
     }
 }

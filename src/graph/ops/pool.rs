@@ -12,10 +12,10 @@ const fn row(name: &'static str, lower: fn(&Site, &[Type]) -> Result<Problem>) -
 }
 
 pub(super) static OPS: &[OpDef] = &[
-    row("MaxPool", |s, _| problem(s, Pooling::Max { column_major: s.int("storage_order", 0) != 0 })),
+    row("MaxPool", |s, _| problem(s, Pooling::Max { indices: s.wants(1), column_major: s.int("storage_order", 0) != 0 })),
     row("AveragePool", |s, _| problem(s, Pooling::Average { include_pad: s.int("count_include_pad", 0) != 0 })),
     row("LpPool", |s, _| problem(s, Pooling::Lp { p: s.int("p", 2) })),
-    row("GlobalMaxPool", |s, _| problem(s, Pooling::Max { column_major: false })),
+    row("GlobalMaxPool", |s, _| problem(s, Pooling::Max { indices: false, column_major: false })),
     row("GlobalAveragePool", |s, _| problem(s, Pooling::Average { include_pad: false })),
     row("GlobalLpPool", |s, _| problem(s, Pooling::Lp { p: s.int("p", 2) })),
 ];

@@ -5,9 +5,11 @@ use crate::base::DType;
 /// What a window becomes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Pooling {
-    /// Largest element, and where it is when output 1 is wanted (`column_major` counts columns first).
+    /// Largest element; NaN where there is one.
     Max {
-        /// Of the indices.
+        /// Output 1 says where it is.
+        indices: bool,
+        /// They count columns first.
         column_major: bool,
     },
     /// Mean over the elements inside the image, or over the whole window.
