@@ -1,5 +1,6 @@
 //! Kernels of the attend family.
 
+use super::cost::{LAUNCH_US, threads};
 use super::{KernelDef, Proof};
 use crate::base::DType;
 use crate::graph::Problem;
@@ -49,17 +50,15 @@ pub(crate) static KERNELS: &[KernelDef] = &[
     },
 ];
 
-/// Threads that a problem of this size is shared between.
-fn threads(p: &Problem, info: &DeviceInfo) -> f64 {
-    if p.flops() < 1e6 { 1.0 } else { info.threads as f64 }
-}
-
-/// Microseconds; `rate` is that of attention, in operations a microsecond. Rotations read and write more than they compute.
-fn cost(p: &Problem, info: &DeviceInfo, rate: f64) -> f64 {
-    match p {
-        Problem::Attend(AttendProblem::Rotary(_)) => 0.5 + p.flops() / (3e3 * threads(p, info)),
-        _ => 2.0 + p.flops() / (rate * threads(p, info)),
-    }
+/// Microseconds; `rate` is that of attention, in operations a microsecond and thread, besides a microsecond to arrange each head.
+/// Rotations read and write more than they compute.
+fn cost(problem: &Problem, info: &DeviceInfo, rate: f64) -> f64 {
+    let Problem::Attend(p) = problem else { return f64::INFINITY };
+    let work_us = match p {
+        AttendProblem::Rotary(_) => p.flops() / 3e3,
+        AttendProblem::Attention(a) => p.flops() / rate + (a.batch * a.q_heads) as f64,
+    };
+    LAUNCH_US + work_us / threads(info, p.flops(), 1e6)
 }
 
 fn float_heads(p: &Problem) -> Result<(), &'static str> {

@@ -24,7 +24,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
     #[cfg(target_arch = "x86_64")]
     row("cpu-avx512-pool", Capabilities::AVX512.union(Capabilities::AVX2), bands, |p, info| bands_us(p, info, 5e3)),
     #[cfg(target_arch = "aarch64")]
-    row("cpu-neon-pool", Capabilities::NEON, bands, |p, info| bands_us(p, info, 2e3)),
+    KernelDef { proof: Proof::Compiled, ..row("cpu-neon-pool", Capabilities::NEON, bands, |p, info| bands_us(p, info, 2e3)) },
 ];
 
 /// At so many taps and windows a microsecond and thread.

@@ -1,5 +1,6 @@
 //! Kernels of the reduce family.
 
+use super::cost::{LAUNCH_US, moved_us, threads};
 use super::{KernelDef, Proof};
 use crate::base::DType;
 use crate::graph::Problem;
@@ -25,7 +26,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::AVX2,
         proof: Proof::Run,
         accepts: float_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (4000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 15e3),
     },
     #[cfg(target_arch = "x86_64")]
     KernelDef {
@@ -35,7 +36,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::AVX512.union(Capabilities::AVX2),
         proof: Proof::Run,
         accepts: float_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (6000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 25e3),
     },
     #[cfg(target_arch = "aarch64")]
     KernelDef {
@@ -45,7 +46,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::NEON,
         proof: Proof::Run,
         accepts: float_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 8e3),
     },
     KernelDef {
         name: "cpu-portable-int-rows",
@@ -88,9 +89,12 @@ pub(crate) static KERNELS: &[KernelDef] = &[
     },
 ];
 
-/// Threads that a problem of this size is shared between.
-fn threads(p: &Problem, info: &DeviceInfo) -> f64 {
-    if p.flops() < 2e5 { 1.0 } else { info.threads as f64 }
+/// Operations at `rate` a microsecond and thread, or the bytes moved, whichever takes longer.
+fn rows_us(problem: &Problem, info: &DeviceInfo, rate: f64) -> f64 {
+    let Problem::Reduce(p) = problem else { return f64::INFINITY };
+    let read = (p.x.shape.numel() * p.x.dtype.size_bytes()) as f64;
+    let bytes = if matches!(p.kind, ReduceKind::Fold { .. }) { read } else { 2.0 * read };
+    LAUNCH_US + (p.flops() / rate).max(moved_us(info, bytes)) / threads(info, p.flops(), 2e5)
 }
 
 fn float_rows(p: &Problem) -> Result<(), &'static str> {

@@ -56,7 +56,7 @@ fn any_problem(r: &mut Xorshift, pooling: Pooling) -> PoolProblem {
     let output = (0..rank).map(|a| {
         let room = input[a] + (pads[a] + pads_end[a]) as usize - (kernel[a] - 1) * dilations[a] - 1;
         let out = room / strides[a] + 1;
-        out + usize::from(ceil && room % strides[a] != 0 && out * strides[a] < input[a] + pads[a] as usize)
+        out + usize::from(ceil && !room.is_multiple_of(strides[a]) && out * strides[a] < input[a] + pads[a] as usize)
     });
     let output = output.collect();
     PoolProblem { pooling, planes: r.below(5), input, output, kernel, strides, dilations, pads, pads_end, dtype: DType::F32 }
