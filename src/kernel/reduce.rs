@@ -55,7 +55,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::empty(),
         proof: Proof::Run,
         accepts: int_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (1500.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 1.5e3),
     },
     #[cfg(target_arch = "x86_64")]
     KernelDef {
@@ -65,7 +65,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::AVX2,
         proof: Proof::Run,
         accepts: int_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (4000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 4e3),
     },
     #[cfg(target_arch = "x86_64")]
     KernelDef {
@@ -75,7 +75,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::AVX512.union(Capabilities::AVX2),
         proof: Proof::Run,
         accepts: int_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (6000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 6e3),
     },
     #[cfg(target_arch = "aarch64")]
     KernelDef {
@@ -85,7 +85,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
         needs: Capabilities::NEON,
         proof: Proof::Compiled,
         accepts: int_rows,
-        cost_us: |p, info| 0.5 + p.flops() / (2000.0 * threads(p, info)),
+        cost_us: |p, info| rows_us(p, info, 2e3),
     },
 ];
 
