@@ -73,16 +73,16 @@ fn share(problem: &Problem, info: &DeviceInfo, share: f64) -> f64 {
 /// The part of the peak that row panels as high as the output channels give: each step of a panel reads two vectors of pixels.
 fn filled(problem: &Problem, rows: usize) -> f64 {
     let Problem::Conv(p) = problem else { return 1.0 };
-    let own = (p.m / p.groups).max(1) * if p.transposed { p.kernel.iter().product() } else { 1 };
+    let own = (p.m / p.groups).max(1) * if p.transposed { p.window.taps() } else { 1 };
     // Few pixels leave columns of a tile empty.
-    let columns = p.output.iter().product::<usize>().clamp(1, 32) as f64 / 32.0;
+    let columns = p.window.pixels().clamp(1, 32) as f64 / 32.0;
     columns * of_height(own, rows)
 }
 
 /// The same where pixels are the rows.
 fn full(problem: &Problem, rows: usize) -> f64 {
     let Problem::Conv(p) = problem else { return 1.0 };
-    of_height(p.n * p.output.iter().product::<usize>(), rows)
+    of_height(p.n * p.window.pixels(), rows)
 }
 
 fn of_height(own: usize, rows: usize) -> f64 {
@@ -94,7 +94,7 @@ fn of_height(own: usize, rows: usize) -> f64 {
 fn few(problem: &Problem) -> Result<(), &'static str> {
     let p = conv(problem)?;
     float(problem)?;
-    if p.transposed || p.groups != 1 || p.output.iter().product::<usize>() > 8 {
+    if p.transposed || p.groups != 1 || p.window.pixels() > 8 {
         return Err("takes one group with at most 8 output pixels");
     }
     Ok(())
@@ -103,7 +103,7 @@ fn few(problem: &Problem) -> Result<(), &'static str> {
 /// Of exact 8-bit integers: instructions multiply `group` channels, or taps in a row, at once, and some of them may be padding.
 fn bytes(problem: &Problem, info: &DeviceInfo, share_full: f64, rows: usize, group: usize) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
-    let (channels, taps) = (p.c / p.groups.max(1), p.kernel.last().copied().unwrap_or(1));
+    let (channels, taps) = (p.c / p.groups.max(1), p.window.kernel.last().copied().unwrap_or(1));
     let groups = (channels.div_ceil(group) * taps).min(channels * taps.div_ceil(group));
     let useful = (channels * taps).max(1) as f64 / (groups * group).max(1) as f64;
     3.0 + share(problem, info, share_full * useful * filled(problem, rows))
@@ -122,7 +122,7 @@ fn float(problem: &Problem) -> Result<(), &'static str> {
     if p.quant.is_some() || [p.x, p.w, p.y] != [DType::F32; 3] {
         return Err("takes f32");
     }
-    if p.input.len() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
+    if p.window.rank() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
 }
 
 /// Exact 8-bit integers; one or two spatial axes.
@@ -135,5 +135,5 @@ fn int8(problem: &Problem) -> Result<(), &'static str> {
     if p.transposed {
         return Err("takes no transposed integer convolution");
     }
-    if p.input.len() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
+    if p.window.rank() > 2 { Err("takes one or two spatial axes") } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use super::{KernelDef, Proof};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::pool::Pooling;
-use crate::graph::problem::{Family, PoolProblem};
+use crate::graph::problem::{Family, Window};
 use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 
 const fn row(
@@ -30,7 +30,7 @@ pub(crate) static KERNELS: &[KernelDef] = &[
 /// At so many taps and windows a microsecond and thread.
 fn reference_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Pool(p) = problem else { return f64::INFINITY };
-    let windows = (p.planes * p.output.iter().product::<usize>()) as f64;
+    let windows = (p.planes * p.window.pixels()) as f64;
     LAUNCH_US + (p.flops() / 250.0 + windows / 50.0) / threads(info, p.flops(), 1e5)
 }
 
@@ -38,14 +38,14 @@ fn reference_us(problem: &Problem, info: &DeviceInfo) -> f64 {
 /// and thread.
 fn bands_us(problem: &Problem, info: &DeviceInfo, rate: f64) -> f64 {
     let Problem::Pool(p) = problem else { return f64::INFINITY };
-    let last = p.input.len() - 1;
+    let (w, last) = (&p.window, p.window.rank() - 1);
     let product = |v: &[usize]| v.iter().product::<usize>();
-    let (input, output) = (p.planes * product(&p.input), p.planes * product(&p.output));
-    let lines = p.planes * product(&p.output[..last]);
-    let down = lines * p.input[last] * (product(&p.kernel[..last]) + 1 + usize::from(p.strides[last] > 1));
-    let along = output * (p.kernel[last] + 1);
+    let (input, output) = (p.planes * w.plane(), p.planes * w.pixels());
+    let lines = p.planes * product(&w.output[..last]);
+    let down = lines * w.input[last] * (product(&w.kernel[..last]) + 1 + usize::from(w.strides[last] > 1));
+    let along = output * (w.kernel[last] + 1);
     // A plane that is one window is summed as it is read.
-    let work = if product(&p.output) == 1 { input } else { down + along } as f64;
+    let work = if w.pixels() == 1 { input } else { down + along } as f64;
     let bytes = ((input + output) * p.dtype.size_bytes()) as f64;
     let threads = threads(info, (input + output) as f64, 32.0 * 1024.0);
     LAUNCH_US + (work / rate).max(moved_us(info, bytes)) / threads
@@ -60,16 +60,16 @@ fn bands(problem: &Problem) -> Result<(), &'static str> {
     match p.pooling {
         Pooling::Max { indices: true, .. } => Err("no indices"),
         Pooling::Lp { .. } => Err("no norms"),
-        _ if p.input.contains(&0) => Err("the image is empty"),
-        _ if p.pads.iter().any(|&v| v < 0) || wide(p) => Err("the windows reach far beyond the image"),
+        _ if p.window.input.contains(&0) => Err("the image is empty"),
+        _ if p.window.pads.iter().any(|&v| v < 0) || wide(&p.window) => Err("the windows reach far beyond the image"),
         _ => Ok(()),
     }
 }
 
 /// Whether rows with their padding would be several times as long as without.
-fn wide(p: &PoolProblem) -> bool {
-    let last = p.input.len() - 1;
-    let steps = p.output[last].saturating_sub(1).saturating_mul(p.strides[last]);
-    let reach = p.kernel[last].saturating_sub(1).saturating_mul(p.dilations[last]);
-    steps.saturating_add(reach) > 4 * (p.input[last] + 16)
+fn wide(w: &Window) -> bool {
+    let last = w.rank() - 1;
+    let steps = w.output[last].saturating_sub(1).saturating_mul(w.strides[last]);
+    let reach = w.kernel[last].saturating_sub(1).saturating_mul(w.dilations[last]);
+    steps.saturating_add(reach) > 4 * (w.input[last] + 16)
 }

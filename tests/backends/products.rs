@@ -3,7 +3,7 @@
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Tensor};
 use halfbyte::graph::problem::conv::{ConvQuant, Requantize};
-use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem};
+use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem, Window};
 use halfbyte::graph::{Attr, Lower, Node, Operand, Problem, Site, Type, find};
 use halfbyte::scalar::bounds::Range;
 use halfbyte::scalar::{arg, constant};
@@ -169,17 +169,13 @@ fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
         }
     });
     let output = output.collect();
+    let pads_end = vec![0; rank];
     ConvProblem {
         n: r.below(3),
         c: groups * cg,
         m: groups * mg,
         groups,
-        input,
-        output,
-        kernel,
-        strides,
-        dilations,
-        pads,
+        window: Window { input, output, kernel, strides, dilations, pads, pads_end },
         transposed,
         x: DType::F32,
         w: DType::F32,
@@ -194,9 +190,9 @@ fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
 }
 
 fn operands(r: &mut Xorshift, p: &ConvProblem) -> Vec<Option<Tensor>> {
-    let x: Vec<usize> = [p.n, p.c].into_iter().chain(p.input.iter().copied()).collect();
+    let x: Vec<usize> = [p.n, p.c].into_iter().chain(p.window.input.iter().copied()).collect();
     let w = if p.transposed { [p.c, p.m / p.groups] } else { [p.m, p.c / p.groups] };
-    let w: Vec<usize> = w.into_iter().chain(p.kernel.iter().copied()).collect();
+    let w: Vec<usize> = w.into_iter().chain(p.window.kernel.iter().copied()).collect();
     vec![Some(random(r, p.x, &x)), Some(random(r, p.w, &w)), Some(random(r, DType::F32, &[p.m]))]
 }
 
@@ -214,11 +210,11 @@ fn float_convolutions() {
         let mut p = geometry(&mut r, round % 4 == 3);
         let mut inputs = operands(&mut r, &p);
         let [values, magnitudes] = exact(&inputs).map(|i| convolved(&p, &i));
-        let terms = p.c / p.groups * p.kernel.iter().product::<usize>() + 1;
+        let terms = p.c / p.groups * p.window.taps() + 1;
         let sums = around(&values, |i| gamma(terms + 1) * magnitudes[i]);
         let allowed = if round % 2 == 0 {
-            let pixels: usize = p.output.iter().product();
-            let by_channel: Vec<usize> = std::iter::once(p.m).chain(p.output.iter().map(|_| 1)).collect();
+            let pixels = p.window.pixels();
+            let by_channel: Vec<usize> = std::iter::once(p.m).chain(p.window.output.iter().map(|_| 1)).collect();
             let [full, channel] = [&p.out_shape()[..], &by_channel].map(|s| random(&mut r, DType::F32, s));
             let channels = channel.to_f64();
             let each: Vec<f64> = (0..sums.len()).map(|i| channels[i / pixels % p.m]).collect();
@@ -244,7 +240,7 @@ fn integer_sums(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<i32> {
     let moved: Vec<f64> = w.to_f64().iter().enumerate().map(|(i, v)| v - values(3, i / own)).collect();
     // Padding is the zero point, which is 0 once it is taken off.
     let plain = [mapped(&inputs[0], |v| v - values(2, 0)), Some(tensor(DType::F64, w.shape(), &moved))];
-    let pixels: usize = p.output.iter().product();
+    let pixels = p.window.pixels();
     let sums = convolved(&ConvProblem { b_at: None, ..p.clone() }, &plain);
     sums.iter().enumerate().map(|(i, s)| (s + values(4, i / pixels % p.m)) as i32).collect()
 }
@@ -252,7 +248,7 @@ fn integer_sums(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<i32> {
 /// What is stored of exact sums.
 fn requantized(p: &ConvProblem, sums: &[i32], inputs: &[Option<Tensor>]) -> Vec<Range> {
     let value = |i: usize, m: usize| inputs[i].as_ref().map_or(0.0, |t| t.to_f64()[m % t.numel()] as f32);
-    let pixels: usize = p.output.iter().product();
+    let pixels = p.window.pixels();
     let (lo, hi) = p.y.int_range().unwrap();
     let one = |(i, &sum): (usize, &i32)| {
         let scale = value(5, 0) * value(6, i / pixels % p.m) / value(7, 0);
@@ -313,13 +309,15 @@ fn the_largest_sums_of_integer_convolutions_are_exact() {
 
 /// 3x3 over 5x9 pixels, padded by 1.
 fn plain_window() -> ConvProblem {
-    let (input, kernel) = (vec![5, 9], vec![3, 3]);
-    let shape = ConvProblem {
-        input: input.clone(),
-        output: input,
-        kernel,
-        strides: vec![1; 2],
-        ..geometry(&mut Xorshift::new(1), false)
+    let (size, ones, pads) = (vec![5, 9], vec![1; 2], vec![1; 2]);
+    let window = Window {
+        input: size.clone(),
+        output: size,
+        kernel: vec![3, 3],
+        strides: ones.clone(),
+        dilations: ones,
+        pads: pads.clone(),
+        pads_end: pads,
     };
-    ConvProblem { dilations: vec![1; 2], pads: vec![1; 2], b_at: None, own_inputs: 5, ..shape }
+    ConvProblem { window, b_at: None, own_inputs: 5, ..geometry(&mut Xorshift::new(1), false) }
 }

@@ -4,7 +4,7 @@ use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::problem::pool::Pooling;
 use halfbyte::graph::problem::reduce::{Affine, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
-use halfbyte::graph::problem::{MoveProblem, PoolProblem, ReduceProblem, ScalarProblem};
+use halfbyte::graph::problem::{MoveProblem, PoolProblem, ReduceProblem, ScalarProblem, Window};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::scalar::bounds::{Range, enclose};
 use halfbyte::scalar::{Formula, Steps, arg};
@@ -197,17 +197,17 @@ fn normalisations() {
 }
 
 /// Each window's taps as positions of a plane, and how many there are counting padding.
-fn windows(p: &PoolProblem) -> Vec<(Vec<usize>, usize)> {
+fn windows(w: &Window) -> Vec<(Vec<usize>, usize)> {
     let mut all = Vec::new();
-    for (oy, ox) in (0..p.output[0]).flat_map(|y| (0..p.output[1]).map(move |x| (y, x))) {
+    for (oy, ox) in (0..w.output[0]).flat_map(|y| (0..w.output[1]).map(move |x| (y, x))) {
         let (mut taps, mut counted) = (Vec::new(), 0);
-        for (ky, kx) in (0..p.kernel[0]).flat_map(|y| (0..p.kernel[1]).map(move |x| (y, x))) {
-            let at = |o: usize, k: usize, a: usize| (o * p.strides[a] + k * p.dilations[a]) as i64 - p.pads[a];
+        for (ky, kx) in (0..w.kernel[0]).flat_map(|y| (0..w.kernel[1]).map(move |x| (y, x))) {
+            let at = |o: usize, k: usize, a: usize| (o * w.strides[a] + k * w.dilations[a]) as i64 - w.pads[a];
             let (y, x) = (at(oy, ky, 0), at(ox, kx, 1));
-            let within = |v: i64, a: usize, end: i64| v < p.input[a] as i64 + end;
-            counted += usize::from(within(y, 0, p.pads_end[0]) && within(x, 1, p.pads_end[1]));
+            let within = |v: i64, a: usize, end: i64| v < w.input[a] as i64 + end;
+            counted += usize::from(within(y, 0, w.pads_end[0]) && within(x, 1, w.pads_end[1]));
             if y >= 0 && x >= 0 && within(y, 0, 0) && within(x, 1, 0) {
-                taps.push(y as usize * p.input[1] + x as usize);
+                taps.push(y as usize * w.input[1] + x as usize);
             }
         }
         all.push((taps, counted));
@@ -231,11 +231,11 @@ fn pools() {
             _ => Pooling::Average { include_pad: true },
         };
         let (planes, dtype) = (r.below(5), FLOATS[round % 2]);
-        let p = PoolProblem { pooling, planes, input, output, kernel, strides, dilations, pads_end: pads.clone(), pads, dtype };
-        let x = random(&mut r, dtype, &[planes, p.input[0], p.input[1]]);
+        let window = Window { input, output, kernel, strides, dilations, pads_end: pads.clone(), pads };
+        let x = random(&mut r, dtype, &[planes, window.input[0], window.input[1]]);
         let mut allowed = Vec::new();
-        for plane in x.to_f64().chunks(p.input[0] * p.input[1]) {
-            for (taps, counted) in windows(&p) {
+        for plane in x.to_f64().chunks(window.input[0] * window.input[1]) {
+            for (taps, counted) in windows(&window) {
                 let values = || taps.iter().map(|&t| plane[t]);
                 allowed.push(match pooling {
                     Pooling::Max { .. } => Range::point(values().fold(f64::NEG_INFINITY, f64::max)),
@@ -247,7 +247,8 @@ fn pools() {
                 });
             }
         }
-        let out = Type::new(dtype, [planes, p.output[0], p.output[1]]);
+        let out = Type::new(dtype, [planes, window.output[0], window.output[1]]);
+        let p = PoolProblem { pooling, planes, window, dtype };
         each_kernel(&Problem::Pool(p), &[Some(x)], &[], out, &rounded(&allowed, dtype));
     }
 }

@@ -1,10 +1,9 @@
 //! Convolutions.
 
-use super::window::Window;
 use crate::base::{DType, Shape};
 use crate::error::Result;
-use crate::graph::problem::ConvProblem;
 use crate::graph::problem::conv::{ConvQuant, Requantize};
+use crate::graph::problem::{ConvProblem, Window};
 use crate::graph::{Lower, OpDef, Problem, Refusal, Site, Type};
 
 const fn row(
@@ -73,12 +72,7 @@ fn lower(site: &Site, at: &Inputs, out: &[Type], quant: Option<ConvQuant>) -> Re
         c: x.shape[1],
         m,
         groups,
-        input: x.shape[2..].to_vec(),
-        output: window.output,
-        kernel: window.kernel,
-        strides: window.strides,
-        dilations: window.dilations,
-        pads: window.pads,
+        window,
         transposed: at.transposed,
         x: x.dtype,
         w: w.dtype,

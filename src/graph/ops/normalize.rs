@@ -5,7 +5,7 @@ use crate::base::{DType, Shape};
 use crate::error::Result;
 use crate::graph::problem::pool::Pooling;
 use crate::graph::problem::reduce::{Affine, BatchNorm, Normalize, ReduceKind};
-use crate::graph::problem::{PoolProblem, Problem, ScalarProblem};
+use crate::graph::problem::{PoolProblem, Problem, ScalarProblem, Window};
 use crate::graph::{Feed, Lower, OpDef, Parts, Refusal, Site, Type};
 use crate::scalar::{arg, constant};
 
@@ -182,9 +182,7 @@ fn lower_lrn(site: &Site, out: &[Type]) -> Result<Parts> {
     }
     let wide = Type::new(DType::F32, x.shape.clone());
     let input = [x.shape[1], x.shape[2..].iter().product()];
-    let mean = Problem::Pool(PoolProblem {
-        pooling: Pooling::Average { include_pad: true },
-        planes: x.shape[0],
+    let window = Window {
         input: input.to_vec(),
         output: input.to_vec(),
         kernel: vec![size, 1],
@@ -192,8 +190,9 @@ fn lower_lrn(site: &Site, out: &[Type]) -> Result<Parts> {
         dilations: vec![1, 1],
         pads: vec![((size - 1) / 2) as i64, 0],
         pads_end: vec![(size / 2) as i64, 0],
-        dtype: DType::F32,
-    });
+    };
+    let pooling = Pooling::Average { include_pad: true };
+    let mean = Problem::Pool(PoolProblem { pooling, planes: x.shape[0], window, dtype: DType::F32 });
     let scalar = |formula, operands: &[&Type], out: &Type| {
         Problem::Scalar(ScalarProblem { formula, operands: operands.iter().map(|&t| t.clone()).collect(), out: out.clone() })
     };

@@ -1,10 +1,9 @@
 //! Pooling.
 
-use super::window::Window;
 use crate::base::{DType, Shape};
 use crate::error::Result;
-use crate::graph::problem::PoolProblem;
 use crate::graph::problem::pool::Pooling;
+use crate::graph::problem::{PoolProblem, Window};
 use crate::graph::{Lower, OpDef, Problem, Refusal, Site, Type};
 
 const fn row(name: &'static str, lower: fn(&Site, &[Type]) -> Result<Problem>) -> OpDef {
@@ -44,17 +43,6 @@ fn infer(site: &Site) -> Result<Vec<Type>, Refusal> {
 
 fn problem(site: &Site, pooling: Pooling) -> Result<Problem> {
     let x = site.ty(0)?;
-    let w = window(site)?;
-    Ok(Problem::Pool(PoolProblem {
-        pooling,
-        planes: x.shape[0] * x.shape[1],
-        input: x.shape[2..].to_vec(),
-        output: w.output,
-        kernel: w.kernel,
-        strides: w.strides,
-        dilations: w.dilations,
-        pads: w.pads,
-        pads_end: w.pads_end,
-        dtype: x.dtype,
-    }))
+    let planes = x.shape[0] * x.shape[1];
+    Ok(Problem::Pool(PoolProblem { pooling, planes, window: window(site)?, dtype: x.dtype }))
 }

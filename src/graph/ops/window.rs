@@ -1,17 +1,8 @@
-//! Windows moved over images: what convolutions and pooling share.
+//! Windows as ONNX describes them.
 
 use crate::error::Result;
 use crate::graph::Site;
-
-/// Geometry of a window along each spatial axis.
-pub(super) struct Window {
-    pub kernel: Vec<usize>,
-    pub strides: Vec<usize>,
-    pub dilations: Vec<usize>,
-    pub pads: Vec<i64>,
-    pub pads_end: Vec<i64>,
-    pub output: Vec<usize>,
-}
+use crate::graph::problem::Window;
 
 /// One positive number for each axis, or 1 where nothing is said.
 fn sizes(site: &Site, name: &str, rank: usize) -> Result<Vec<usize>> {
@@ -22,7 +13,7 @@ fn sizes(site: &Site, name: &str, rank: usize) -> Result<Vec<usize>> {
 
 impl Window {
     /// Of a convolution or pooling with this kernel over these sizes. Source: ONNX, Conv and MaxPool.
-    pub fn new(site: &Site, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
+    pub(super) fn new(site: &Site, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
         let rank = input.len();
         let (strides, dilations) = (sizes(site, "strides", rank)?, sizes(site, "dilations", rank)?);
         let extent: Vec<usize> = (0..rank).map(|i| (kernel[i].max(1) - 1) * dilations[i] + 1).collect();
@@ -51,11 +42,11 @@ impl Window {
             }
             output.push(out);
         }
-        Ok(Window { kernel, strides, dilations, pads, pads_end, output })
+        Ok(Window { input: input.to_vec(), output, kernel, strides, dilations, pads, pads_end })
     }
 
     /// Of a transposed convolution. Source: ONNX, ConvTranspose.
-    pub fn transposed(site: &Site, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
+    pub(super) fn transposed(site: &Site, input: &[usize], kernel: Vec<usize>) -> Result<Window> {
         let rank = input.len();
         let (strides, dilations) = (sizes(site, "strides", rank)?, sizes(site, "dilations", rank)?);
         let extra = match site.ints("output_padding") {
@@ -83,7 +74,7 @@ impl Window {
         let room = |i: usize| wanted.as_ref().map_or(full(i) - pads[i] - pads_end[i], |w| w[i]);
         let size = |i: usize| usize::try_from(room(i)).map_err(|_| site.error("the pads cut off more than there is"));
         let output = (0..rank).map(size).collect::<Result<_>>()?;
-        Ok(Window { kernel, strides, dilations, pads, pads_end, output })
+        Ok(Window { input: input.to_vec(), output, kernel, strides, dilations, pads, pads_end })
     }
 }
 

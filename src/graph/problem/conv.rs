@@ -1,6 +1,6 @@
 //! Convolutions.
 
-use super::EpilogueSpec;
+use super::{EpilogueSpec, Window};
 use crate::base::{DType, Shape};
 
 /// Which inputs hold the quantisation of an integer convolution.
@@ -36,18 +36,8 @@ pub struct ConvProblem {
     pub m: usize,
     /// Channels are split into this many independent convolutions.
     pub groups: usize,
-    /// Input sizes, outermost axis first.
-    pub input: Vec<usize>,
-    /// Output sizes.
-    pub output: Vec<usize>,
-    /// Weights' sizes.
-    pub kernel: Vec<usize>,
-    /// Steps of the window.
-    pub strides: Vec<usize>,
-    /// Distances between taps.
-    pub dilations: Vec<usize>,
-    /// Padding before each axis.
-    pub pads: Vec<i64>,
+    /// Where pixels read from; transposed: add to.
+    pub window: Window,
     /// The adjoint of a convolution.
     pub transposed: bool,
     /// Type of the image.
@@ -73,13 +63,13 @@ pub struct ConvProblem {
 impl ConvProblem {
     /// Shape of the output.
     pub fn out_shape(&self) -> Shape {
-        [self.n, self.m].into_iter().chain(self.output.iter().copied()).collect()
+        [self.n, self.m].into_iter().chain(self.window.output.iter().copied()).collect()
     }
 
     /// Whether a float convolution without an epilogue can take this one: each operand is one number for a whole channel, or
     /// as large as the output, so that rows of pixels can be finished one by one.
     pub fn takes(&self, epilogue: &EpilogueSpec) -> bool {
-        let (shape, spatial) = (self.out_shape(), self.output.len());
+        let (shape, spatial) = (self.out_shape(), self.window.rank());
         let by_channel = |s: &Shape| s.iter().rev().take(spatial).all(|&d| d == 1);
         let fits = |s: &Shape| *s == shape || (by_channel(s) && s.broadcast_strides(&shape).is_some());
         self.epilogue.is_none() && self.quant.is_none() && epilogue.operands.iter().all(|t| fits(&t.shape))
@@ -87,8 +77,7 @@ impl ConvProblem {
 
     /// Multiplications and additions.
     pub fn flops(&self) -> f64 {
-        let taps: usize = self.kernel.iter().product();
-        let places: usize = if self.transposed { self.input.iter().product() } else { self.output.iter().product() };
-        2.0 * (self.n * self.c * self.m / self.groups.max(1)) as f64 * taps as f64 * places as f64
+        let places = if self.transposed { self.window.plane() } else { self.window.pixels() };
+        2.0 * (self.n * self.c * self.m / self.groups.max(1)) as f64 * self.window.taps() as f64 * places as f64
     }
 }

@@ -9,6 +9,7 @@ pub mod recurrent;
 pub mod reduce;
 pub mod scalar;
 pub mod select;
+pub mod window;
 
 use super::Type;
 use crate::base::DType;
@@ -23,6 +24,7 @@ pub use recurrent::RecurrentProblem;
 pub use reduce::ReduceProblem;
 pub use scalar::ScalarProblem;
 pub use select::SelectProblem;
+pub use window::Window;
 
 /// A unit of work for one kernel launch.
 #[derive(Debug, Clone, PartialEq)]

@@ -1,5 +1,6 @@
 //! Pooling.
 
+use super::Window;
 use crate::base::DType;
 
 /// What a window becomes.
@@ -31,20 +32,8 @@ pub struct PoolProblem {
     pub pooling: Pooling,
     /// Images times channels.
     pub planes: usize,
-    /// Input sizes, outermost axis first.
-    pub input: Vec<usize>,
-    /// Output sizes.
-    pub output: Vec<usize>,
-    /// Window sizes.
-    pub kernel: Vec<usize>,
-    /// Steps of the window.
-    pub strides: Vec<usize>,
-    /// Distances between taps.
-    pub dilations: Vec<usize>,
-    /// Padding before each axis.
-    pub pads: Vec<i64>,
-    /// Padding after each axis, as the operator says.
-    pub pads_end: Vec<i64>,
+    /// Where it stands for each output.
+    pub window: Window,
     /// Element type.
     pub dtype: DType,
 }
@@ -52,6 +41,6 @@ pub struct PoolProblem {
 impl PoolProblem {
     /// One operation for each tap of each window.
     pub fn flops(&self) -> f64 {
-        (self.planes * self.output.iter().product::<usize>() * self.kernel.iter().product::<usize>()) as f64
+        (self.planes * self.window.pixels() * self.window.taps()) as f64
     }
 }

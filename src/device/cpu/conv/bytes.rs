@@ -8,7 +8,7 @@
 use super::dense::{Dense, Numbers, Panel, Place};
 use super::finish::{Quant, error, input};
 use super::planes::Planes;
-use super::window::Window;
+use super::window::Window2d;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::bytes::Isa;
@@ -34,7 +34,7 @@ struct Units {
 
 impl Units {
     fn new(isa: &Isa, p: &ConvProblem) -> Units {
-        let (group, channels, taps) = (isa.group, p.c / p.groups, Window::new(p).kernel);
+        let (group, channels, taps) = (isa.group, p.c / p.groups, Window2d::new(&p.window).kernel);
         let across = channels * taps[1].div_ceil(group) < channels.div_ceil(group) * taps[1];
         Units { group, channels, taps, across }
     }
@@ -45,7 +45,7 @@ impl Units {
     }
 
     /// The window in units: taps that share one count as one.
-    fn window(&self, mut window: Window) -> Window {
+    fn window(&self, mut window: Window2d) -> Window2d {
         if self.across {
             window.kernel[1] = self.taps[1].div_ceil(self.group);
             window.dilations[1] *= self.group;
@@ -123,7 +123,7 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
     let moved = (p.x == DType::I8) == isa.unsigned_b;
     let x_zero = quant.x_zero + if moved { if isa.unsigned_b { 128 } else { -128 } } else { 0 };
     let w_zero = |m: usize| quant.w_zero_of(m) - if p.w == DType::U8 { 128 } else { 0 };
-    let (units, window) = (Units::new(isa, p), Window::new(p));
+    let (units, window) = (Units::new(isa, p), Window2d::new(&p.window));
     let k = (units.channels * window.taps()) as i32;
     let constant = |m: usize| {
         let correction = k.wrapping_mul(w_zero(m)).wrapping_sub(sums[m]).wrapping_mul(x_zero);
@@ -154,7 +154,7 @@ struct Bytes<'a> {
     isa: &'a Isa,
     units: Units,
     /// In taps.
-    window: Window,
+    window: Window2d,
     x: &'a [u8],
     /// The zero point, which padding is made of, and what turns stored elements into the tiles'.
     zero: u8,

@@ -7,7 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::planes::Planes;
-use super::window::Window;
+use super::window::Window2d;
 use crate::base::AlignedBytes;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::blocks::{heights, with_buffer};
@@ -77,7 +77,7 @@ type Finish<'f, S, O> = dyn Fn(Place, &mut [S], &mut [O]) + Sync + 'f;
 pub(super) struct Dense<'a, N> {
     pub p: &'a ConvProblem,
     /// In units.
-    pub window: Window,
+    pub window: Window2d,
     pub numbers: &'a N,
 }
 

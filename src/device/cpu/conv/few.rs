@@ -2,7 +2,7 @@
 //! are filled all the same.
 
 use super::finish::{Epilogue, error};
-use super::window::Window;
+use super::window::Window2d;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
@@ -55,7 +55,7 @@ fn convolve(
     epilogue: Option<&Epilogue>,
     out: &mut [f32],
 ) {
-    let window = Window::new(p);
+    let window = Window2d::new(&p.window);
     let (pixels, taps) = (window.pixels(), window.taps());
     let k = p.c * taps;
     if pixels == 0 || p.m == 0 {

@@ -5,7 +5,7 @@ use super::dense::{Dense, Numbers, Panel, Place};
 use super::finish::{Epilogue, error, input};
 use super::planes::Planes;
 use super::transposed;
-use super::window::Window;
+use super::window::Window2d;
 use crate::base::Tensor;
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::core::Isa;
@@ -27,7 +27,7 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     if p.transposed {
         return transposed::panels(isa, p, w);
     }
-    let (mg, k) = (p.m / p.groups, p.c / p.groups * p.kernel.iter().product::<usize>());
+    let (mg, k) = (p.m / p.groups, p.c / p.groups * p.window.taps());
     let mut packed = Vec::with_capacity(w.len());
     for g in 0..p.groups {
         for (first, height) in heights(mg, isa.listed.len()) {
@@ -55,7 +55,7 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
     if p.transposed {
         return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
     }
-    let window = Window::new(p);
+    let window = Window2d::new(&p.window);
     let numbers = Floats { isa, window, channels: p.c / p.groups, x: x.slice(), weights };
     let finish = |place: Place, sums: &mut [f32], out: &mut [f32]| {
         if let Some(b) = bias {
@@ -72,7 +72,7 @@ pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
 
 struct Floats<'a> {
     isa: &'a Isa,
-    window: Window,
+    window: Window2d,
     /// Of a group.
     channels: usize,
     x: &'a [f32],

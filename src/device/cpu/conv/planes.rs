@@ -4,12 +4,12 @@
 //! Output pixel `(y, x)` of the block reads tap `t` at `offset(t) + y * width + x`: all pixels of the block are one long row, in
 //! which the columns beyond the block's are computed and left out.
 
-use super::window::Window;
+use super::window::Window2d;
 
 /// How one block of output pixels is laid out.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Planes {
-    window: Window,
+    window: Window2d,
     /// Output rows and columns of a whole block.
     pub block: [usize; 2],
     /// Rows and columns of a plane.
@@ -20,7 +20,7 @@ pub(super) struct Planes {
 
 impl Planes {
     /// For blocks of at most `block` output rows and columns.
-    pub fn new(window: Window, block: [usize; 2]) -> Self {
+    pub fn new(window: Window2d, block: [usize; 2]) -> Self {
         let reach = |a: usize| (window.kernel[a] - 1) * window.dilations[a];
         let size = |a: usize| block[a] + reach(a) / window.strides[a];
         let phases = |a: usize| window.strides[a].min(reach(a) + 1);

@@ -42,7 +42,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
         None => vec![0.0; p.m],
     };
     let mut sums = sums(p, &x, &w);
-    let pixels: usize = p.output.iter().product();
+    let pixels = p.window.pixels();
     for (row, i) in sums.chunks_exact_mut(pixels.max(1)).zip(0..) {
         row.iter_mut().for_each(|s| *s += bias[i % p.m]);
     }
@@ -80,23 +80,16 @@ fn epilogue(p: &ConvProblem, call: &Call, sums: &mut [f64]) -> Result<()> {
 
 /// Sums over channels and taps, without bias.
 fn sums(p: &ConvProblem, x: &[f64], w: &[f64]) -> Vec<f64> {
-    let (pixels, plane): (usize, usize) = (p.output.iter().product(), p.input.iter().product());
-    let taps: usize = p.kernel.iter().product();
+    let (pixels, plane, taps) = (p.window.pixels(), p.window.plane(), p.window.taps());
     let (cg, mg) = (p.c / p.groups, p.m / p.groups);
     let mut sums = vec![0.0; p.n * p.m * pixels];
     // Pairs of positions that a tap joins: in a transposed convolution input and output change places.
-    let (small, large) = if p.transposed { (&p.input, &p.output) } else { (&p.output, &p.input) };
+    let (small, large) = if p.transposed { (&p.window.input, &p.window.output) } else { (&p.window.output, &p.window.input) };
     for at in positions(small) {
-        for tap in positions(&p.kernel) {
-            let there: Option<Vec<usize>> = (0..at.len())
-                .map(|i| {
-                    usize::try_from((at[i] * p.strides[i] + tap[i] * p.dilations[i]) as i64 - p.pads[i])
-                        .ok()
-                        .filter(|&v| v < large[i])
-                })
-                .collect();
-            let Some(there) = there else { continue };
-            let (here, there, tap) = (ravel(&at, small), ravel(&there, large), ravel(&tap, &p.kernel));
+        for tap in positions(&p.window.kernel) {
+            let on_axis = |i: usize| usize::try_from(p.window.at(i, at[i], tap[i])).ok().filter(|&v| v < large[i]);
+            let Some(there) = (0..at.len()).map(on_axis).collect::<Option<Vec<_>>>() else { continue };
+            let (here, there, tap) = (ravel(&at, small), ravel(&there, large), ravel(&tap, &p.window.kernel));
             let (from, to) = if p.transposed { (here, there) } else { (there, here) };
             for n in 0..p.n {
                 for m in 0..p.m {

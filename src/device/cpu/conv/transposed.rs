@@ -6,6 +6,7 @@ use std::cell::RefCell;
 use rayon::prelude::*;
 
 use super::finish::Epilogue;
+use super::window::Window2d;
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::core::Isa;
 use crate::device::cpu::gemm::tile::List;
@@ -17,17 +18,17 @@ const BLOCK: usize = 512;
 
 /// Output channels computed together: as many as fill a row panel with their taps.
 fn together(isa: &Isa, p: &ConvProblem) -> usize {
-    (isa.listed.len() / p.kernel.iter().product::<usize>().max(1)).max(1)
+    (isa.listed.len() / p.window.taps().max(1)).max(1)
 }
 
 /// The row panels of `channels` output channels: first row (channel and tap), and how many.
 fn row_panels(isa: &Isa, p: &ConvProblem, channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    heights(channels * p.kernel.iter().product::<usize>(), isa.listed.len())
+    heights(channels * p.window.taps(), isa.listed.len())
 }
 
 /// Weights `[c][m / groups][taps]` as `[group][channels together][panel][c][row]`.
 pub(super) fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
-    let (mg, cg, taps) = (p.m / p.groups, p.c / p.groups, p.kernel.iter().product::<usize>());
+    let (mg, cg, taps) = (p.m / p.groups, p.c / p.groups, p.window.taps());
     let mut packed = Vec::with_capacity(w.len());
     for g in 0..p.groups {
         for start in (0..mg).step_by(together(isa, p)) {
@@ -54,9 +55,8 @@ pub(super) fn run(
     epilogue: Option<&Epilogue>,
     out: &mut [f32],
 ) -> Result<()> {
-    let taps: usize = p.kernel.iter().product();
-    let (mg, cg) = (p.m / p.groups, p.c / p.groups);
-    let (plane, pixels): (usize, usize) = (p.input.iter().product(), p.output.iter().product());
+    let (mg, cg, taps) = (p.m / p.groups, p.c / p.groups, p.window.taps());
+    let (plane, pixels) = (p.window.plane(), p.window.pixels());
     if pixels == 0 || mg == 0 {
         return Ok(());
     }
@@ -87,8 +87,8 @@ pub(super) fn run(
 
 /// Adds all contributions of one group's channels `x` to the output channels `out`, whose panels `weights` begin with.
 fn contributions(isa: &Isa, p: &ConvProblem, weights: &[f32], x: &[f32], out: &mut [f32]) {
-    let (plane, pixels): (usize, usize) = (p.input.iter().product(), p.output.iter().product());
-    let (cg, taps) = (p.c / p.groups, p.kernel.iter().product::<usize>());
+    let (cg, taps) = (p.c / p.groups, p.window.taps());
+    let (plane, pixels, window) = (p.window.plane(), p.window.pixels(), Window2d::new(&p.window));
     let rows = out.len() / pixels * taps;
     let places = |step: usize| (0..cg).map(|c| (c * step) as u32).collect::<Vec<_>>();
     let (apart, together) = (places(plane), places(isa.columns));
@@ -117,20 +117,17 @@ fn contributions(isa: &Isa, p: &ConvProblem, weights: &[f32], x: &[f32], out: &m
                 }
             }
             for (row, sums) in sums.chunks_exact(BLOCK).take(rows).enumerate() {
-                scatter(p, row % taps, first, &sums[..count], &mut out[row / taps * pixels..][..pixels]);
+                scatter(&window, row % taps, first, &sums[..count], &mut out[row / taps * pixels..][..pixels]);
             }
         }
     });
 }
 
 /// Adds one tap's contributions of the input pixels from `first` on to the pixels that they reach.
-fn scatter(p: &ConvProblem, tap: usize, first: usize, mut sums: &[f32], out: &mut [f32]) {
-    let pair = |v: &[usize], fill: usize| if v.len() == 2 { [v[0], v[1]] } else { [fill, v[0]] };
-    let pads = if p.pads.len() == 2 { [p.pads[0], p.pads[1]] } else { [0, p.pads[0]] };
-    let (input, output, kernel) = (pair(&p.input, 1), pair(&p.output, 1), pair(&p.kernel, 1));
-    let (strides, dilations) = (pair(&p.strides, 1), pair(&p.dilations, 1));
-    let shift = |axis: usize, tap: usize| (tap * dilations[axis]) as i64 - pads[axis];
-    let (down, right) = (shift(0, tap / kernel[1]), shift(1, tap % kernel[1]));
+fn scatter(w: &Window2d, tap: usize, first: usize, mut sums: &[f32], out: &mut [f32]) {
+    let Window2d { input, output, strides, .. } = *w;
+    let shift = |axis: usize, tap: usize| (tap * w.dilations[axis]) as i64 - w.pads[axis];
+    let (down, right) = (shift(0, tap / w.kernel[1]), shift(1, tap % w.kernel[1]));
     let step = strides[1] as i64;
     // Input columns whose pixel lies in the output: from `left` to before `end`.
     let left = if right < 0 { (-right + step - 1) / step } else { 0 };

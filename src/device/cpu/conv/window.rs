@@ -1,11 +1,11 @@
 //! Where the pixels of a convolution read from.
 
 use crate::device::cpu::gemm::blocks::wide;
-use crate::graph::problem::ConvProblem;
+use crate::graph::problem::Window;
 
 /// A two-dimensional window; one-dimensional ones have a height of 1.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Window {
+pub(super) struct Window2d {
     /// Input height and width.
     pub input: [usize; 2],
     /// Output height and width.
@@ -16,18 +16,17 @@ pub(super) struct Window {
     pub pads: [i64; 2],
 }
 
-impl Window {
-    /// Of a problem of one or two spatial axes. A 1x1 window without steps or pads is one row of all pixels.
-    pub fn new(p: &ConvProblem) -> Window {
-        let pair = |v: &[usize], fill: usize| if v.len() == 2 { [v[0], v[1]] } else { [fill, v[0]] };
-        let pads = if p.pads.len() == 2 { [p.pads[0], p.pads[1]] } else { [0, p.pads[0]] };
-        let mut w = Window {
-            input: pair(&p.input, 1),
-            output: pair(&p.output, 1),
-            kernel: pair(&p.kernel, 1),
-            strides: pair(&p.strides, 1),
-            dilations: pair(&p.dilations, 1),
-            pads,
+impl Window2d {
+    /// Of one or two spatial axes. A 1x1 window without steps or pads is one row of all pixels.
+    pub fn new(w: &Window) -> Window2d {
+        let pair = |v: &[usize]| if v.len() == 2 { [v[0], v[1]] } else { [1, v[0]] };
+        let mut w = Window2d {
+            input: pair(&w.input),
+            output: pair(&w.output),
+            kernel: pair(&w.kernel),
+            strides: pair(&w.strides),
+            dilations: pair(&w.dilations),
+            pads: if w.pads.len() == 2 { [w.pads[0], w.pads[1]] } else { [0, w.pads[0]] },
         };
         if w.pointwise() {
             w.input = [1, w.input[0] * w.input[1]];

@@ -23,31 +23,31 @@ pub(super) struct Geometry<'a> {
 
 impl<'a> Geometry<'a> {
     pub fn new(p: &'a PoolProblem) -> Self {
+        let w = &p.window;
         let axis = |a: usize| {
             let span = |o: usize| {
-                let first = (o * p.strides[a]) as i64 - p.pads[a];
-                let at = |t: usize| first + (t * p.dilations[a]) as i64;
-                let inside = |t: &usize| (0..p.input[a] as i64).contains(&at(*t));
-                let taps: Vec<usize> = (0..p.kernel[a]).filter(inside).collect();
+                let at = |t: usize| w.at(a, o, t);
+                let inside = |t: &usize| (0..w.input[a] as i64).contains(&at(*t));
+                let taps: Vec<usize> = (0..w.kernel[a]).filter(inside).collect();
                 // Padding counts up to the pads given; a window that ceil_mode lets stick out further counts no more.
-                let end = p.input[a] as i64 + p.pads_end[a];
-                let padded = (0..p.kernel[a]).filter(|&t| at(t) < end).count();
+                let end = w.input[a] as i64 + w.pads_end[a];
+                let padded = (0..w.kernel[a]).filter(|&t| at(t) < end).count();
                 Span { start: taps.first().map_or(0, |&t| at(t) as usize), count: taps.len(), padded }
             };
-            (0..p.output[a]).map(span).collect()
+            (0..w.output[a]).map(span).collect()
         };
-        Geometry { p, spans: (0..p.input.len()).map(axis).collect() }
+        Geometry { p, spans: (0..w.rank()).map(axis).collect() }
     }
 
     /// Elements of an input and of an output plane.
     pub fn sizes(&self) -> [usize; 2] {
-        [self.p.input.iter().product(), self.p.output.iter().product()]
+        [self.p.window.plane(), self.p.window.pixels()]
     }
 
     /// Whether the only window is the plane itself.
     pub fn whole(&self) -> bool {
-        let p = self.p;
-        p.kernel == p.input && self.sizes()[1] == 1 && p.pads.iter().all(|&v| v == 0) && p.dilations.iter().all(|&d| d == 1)
+        let w = &self.p.window;
+        w.kernel == w.input && w.pixels() == 1 && w.pads.iter().all(|&v| v == 0) && w.dilations.iter().all(|&d| d == 1)
     }
 
     /// The spans along the last axis.
@@ -58,7 +58,7 @@ impl<'a> Geometry<'a> {
     /// The spans of output number `i` over the first `axes` axes, outermost axis first.
     pub fn window(&self, axes: usize, mut i: usize) -> SmallVec<[Span; 3]> {
         let mut spans: SmallVec<[Span; 3]> = SmallVec::new();
-        for (axis, &n) in self.spans.iter().zip(&self.p.output).take(axes).rev() {
+        for (axis, &n) in self.spans.iter().zip(&self.p.window.output).take(axes).rev() {
             spans.insert(0, axis[i % n]);
             i /= n;
         }
@@ -72,8 +72,9 @@ impl<'a> Geometry<'a> {
 
     fn taps_from(&self, spans: &[Span], axis: usize, base: usize, each: &mut impl FnMut(usize)) {
         let Some(span) = spans.get(axis) else { return each(base) };
+        let w = &self.p.window;
         for t in 0..span.count {
-            self.taps_from(spans, axis + 1, base * self.p.input[axis] + span.start + t * self.p.dilations[axis], each);
+            self.taps_from(spans, axis + 1, base * w.input[axis] + span.start + t * w.dilations[axis], each);
         }
     }
 }

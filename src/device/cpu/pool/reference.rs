@@ -53,7 +53,7 @@ impl Geometry<'_> {
 
     fn fold(&self, x: &[f64], out: &mut [f64], start: f64, join: impl Fn(f64, f64) -> f64, end: impl Fn(f64, &[Span]) -> f64) {
         for (i, o) in out.iter_mut().enumerate() {
-            let spans = self.window(self.p.input.len(), i);
+            let spans = self.window(self.p.window.rank(), i);
             let mut value = start;
             self.taps(&spans, &mut |at| value = join(value, x[at]));
             *o = end(value, &spans);
@@ -64,7 +64,7 @@ impl Geometry<'_> {
     fn indices(&self, x: &[f64], base: usize, out: &mut [i64]) {
         for (i, o) in out.iter_mut().enumerate() {
             let (mut best, mut at_best) = (f64::NEG_INFINITY, None);
-            self.taps(&self.window(self.p.input.len(), i), &mut |at| {
+            self.taps(&self.window(self.p.window.rank(), i), &mut |at| {
                 if at_best.is_none() || x[at] > best {
                     (best, at_best) = (x[at], Some(at));
                 }
@@ -77,11 +77,11 @@ impl Geometry<'_> {
 
     fn columns_first(&self, at: usize) -> usize {
         let (mut rest, mut index, mut stride, mut sizes) = (at, 0, 1, Vec::new());
-        for &d in self.p.input.iter().rev() {
+        for &d in self.p.window.input.iter().rev() {
             sizes.push(rest % d);
             rest /= d;
         }
-        for (i, &d) in sizes.iter().rev().zip(&self.p.input) {
+        for (i, &d) in sizes.iter().rev().zip(&self.p.window.input) {
             index += i * stride;
             stride *= d;
         }

@@ -4,8 +4,8 @@ use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::{Call, device::find};
 use crate::graph::Problem;
-use crate::graph::problem::PoolProblem;
 use crate::graph::problem::pool::Pooling;
+use crate::graph::problem::{PoolProblem, Window};
 use crate::hardware::cpu::capabilities;
 use crate::kernel;
 
@@ -13,7 +13,7 @@ const MAX: Pooling = Pooling::Max { indices: false, column_major: false };
 const POOLINGS: [Pooling; 3] = [MAX, Pooling::Average { include_pad: false }, Pooling::Average { include_pad: true }];
 
 fn run(name: &str, p: &PoolProblem, x: &Tensor) -> Tensor {
-    let shape: Vec<usize> = [&[p.planes], &p.output[..]].concat();
+    let shape: Vec<usize> = [&[p.planes], &p.window.output[..]].concat();
     let mut y = Tensor::zeros(p.dtype, &shape[..]).unwrap();
     let problem = Problem::Pool(p.clone());
     let (inputs, mut outputs) = ([Some(x.view())], [Some(y.view_mut())]);
@@ -59,7 +59,8 @@ fn any_problem(r: &mut Xorshift, pooling: Pooling) -> PoolProblem {
         out + usize::from(ceil && !room.is_multiple_of(strides[a]) && out * strides[a] < input[a] + pads[a] as usize)
     });
     let output = output.collect();
-    PoolProblem { pooling, planes: r.below(5), input, output, kernel, strides, dilations, pads, pads_end, dtype: DType::F32 }
+    let window = Window { input, output, kernel, strides, dilations, pads, pads_end };
+    PoolProblem { pooling, planes: r.below(5), window, dtype: DType::F32 }
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn vector_kernels_agree_with_the_definition() {
         // Averages of integers are no operator.
         let (pooling, dtypes) = (POOLINGS[round % 3], if round % 3 == 0 { &dtypes[..] } else { &dtypes[..3] });
         let p = PoolProblem { dtype: dtypes[r.below(dtypes.len())], ..any_problem(&mut r, pooling) };
-        let x = r.tensor(p.dtype, &[&[p.planes], &p.input[..]].concat());
+        let x = r.tensor(p.dtype, &[&[p.planes], &p.window.input[..]].concat());
         let found = agree(&p, &x);
         assert_eq!(found, kernel::pool::KERNELS.iter().skip(1).filter(|k| capabilities().contains(k.needs)).count());
     }
@@ -78,9 +79,7 @@ fn vector_kernels_agree_with_the_definition() {
 
 fn square(pooling: Pooling, input: [usize; 2], kernel: [usize; 2], pads: [i64; 2], stride: usize) -> PoolProblem {
     let output = (0..2).map(|a| (input[a] + 2 * pads[a] as usize - kernel[a]) / stride + 1).collect();
-    PoolProblem {
-        pooling,
-        planes: 3,
+    let window = Window {
         input: input.to_vec(),
         output,
         kernel: kernel.to_vec(),
@@ -88,8 +87,8 @@ fn square(pooling: Pooling, input: [usize; 2], kernel: [usize; 2], pads: [i64; 2
         dilations: vec![1; 2],
         pads: pads.to_vec(),
         pads_end: pads.to_vec(),
-        dtype: DType::F32,
-    }
+    };
+    PoolProblem { pooling, planes: 3, window, dtype: DType::F32 }
 }
 
 #[test]
@@ -106,7 +105,8 @@ fn whole_planes_and_whole_rows_agree() {
 #[test]
 fn a_window_as_large_as_the_plane_may_still_stick_out_of_it() {
     // The window starts one before the plane and covers two of its three elements.
-    let p = PoolProblem { pads_end: vec![0, 0], ..square(POOLINGS[1], [1, 3], [1, 3], [0, 1], 3) };
+    let mut p = square(POOLINGS[1], [1, 3], [1, 3], [0, 1], 3);
+    p.window.pads_end = vec![0, 0];
     let x = Tensor::new([3, 1, 3], &[1f32, 2.0, 90.0, 3.0, 5.0, 90.0, -1.0, 1.0, 90.0]).unwrap();
     assert_eq!(run("cpu-any-pool", &p, &x).to_f64(), [1.5, 4.0, 0.0]);
     agree(&p, &x);
@@ -134,8 +134,9 @@ fn nan_and_infinities_go_where_the_definition_puts_them() {
 
 #[test]
 fn windows_far_from_the_image_are_left_to_the_definition() {
-    let far = PoolProblem { pads: vec![0, 1 << 40], pads_end: vec![0, 1 << 40], ..square(MAX, [1, 3], [1, 1], [0, 0], 1) };
-    let p = PoolProblem { output: vec![1, 3], strides: vec![1, 1 << 40], ..far };
+    let far = vec![0, 1 << 40];
+    let mut p = square(MAX, [1, 3], [1, 1], [0, 0], 1);
+    p.window = Window { output: vec![1, 3], strides: vec![1, 1 << 40], pads: far.clone(), pads_end: far, ..p.window };
     for k in kernel::pool::KERNELS.iter().skip(1) {
         assert!((k.accepts)(&Problem::Pool(p.clone())).is_err(), "{}", k.name);
     }

@@ -86,8 +86,8 @@ struct Bands {
 
 impl Bands {
     fn new(g: &Geometry) -> Bands {
-        let (p, last) = (g.p, g.p.input.len() - 1);
-        let count: usize = p.output[..last].iter().product();
+        let (p, w, last) = (g.p, &g.p.window, g.p.window.rank() - 1);
+        let count: usize = w.output[..last].iter().product();
         let rows_of = |i| {
             let mut rows = Vec::new();
             g.taps(&g.window(last, i), &mut |row| rows.push(row));
@@ -97,17 +97,17 @@ impl Bands {
         let of_row = |i| counted(&g.window(last, i), include_pad) as f32;
         let of_column = |s| counted(std::slice::from_ref(s), include_pad) as f32;
         // A single column needs no steps, however long they would be.
-        let stride = if p.output[last] == 1 { 1 } else { p.strides[last] };
-        let tap = |t: usize| ((t * p.dilations[last]) % stride, (t * p.dilations[last]) / stride);
-        let taps: Vec<_> = (0..p.kernel[last]).map(tap).collect();
-        let columns = p.output[last] + taps.iter().map(|t| t.1).max().unwrap_or(0);
+        let stride = if w.output[last] == 1 { 1 } else { w.strides[last] };
+        let tap = |t: usize| ((t * w.dilations[last]) % stride, (t * w.dilations[last]) / stride);
+        let taps: Vec<_> = (0..w.kernel[last]).map(tap).collect();
+        let columns = w.output[last] + taps.iter().map(|t| t.1).max().unwrap_or(0);
         Bands {
             pooling: p.pooling,
             sizes: g.sizes(),
-            widths: [p.input[last], p.output[last]],
+            widths: [w.input[last], w.output[last]],
             rows: (0..count).map(rows_of).collect(),
             counts: [(0..count).map(of_row).collect(), g.columns().iter().map(of_column).collect()],
-            pad: p.pads[last] as usize,
+            pad: w.pads[last] as usize,
             stride,
             columns,
             taps,
