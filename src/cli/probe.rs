@@ -65,7 +65,7 @@ pub fn probe(args: &ProbeArgs) -> Result<ExitCode> {
 fn devices(probe: &Probe) -> Vec<DeviceInfo> {
     let mut all = vec![cpu::info(cpu::info(1).cores)];
     if let Section::Found(found) = &probe.cuda {
-        all.extend(found.iter().map(cuda));
+        all.extend(found.iter().map(CudaDevice::info));
     }
     if let Section::Found(found) = &probe.wgpu {
         all.extend(found.iter().map(wgpu));
@@ -74,21 +74,6 @@ fn devices(probe: &Probe) -> Vec<DeviceInfo> {
 }
 
 const NO_CACHES: Caches = Caches { l1d_bytes: 0, l2_bytes: 0, l3_bytes: 0 };
-
-fn cuda(d: &CudaDevice) -> DeviceInfo {
-    // 128 lanes on a multiprocessor, and four 8-bit products in one lane's 32 bits.
-    let f32_gflops = 2.0 * 128.0 * f64::from(d.sms) * f64::from(d.clock_khz) / 1e6;
-    DeviceInfo {
-        kind: DeviceKind::Cuda,
-        name: d.name.clone(),
-        capabilities: Capabilities::empty(),
-        cores: d.sms.max(0) as usize,
-        threads: 1,
-        caches: Caches { l2_bytes: d.l2_bytes.max(0) as usize, ..NO_CACHES },
-        memory_bytes: d.memory_bytes as u64,
-        peaks: Peaks { f32_gflops, int8_gops: 4.0 * f32_gflops, read_gbps: d.memory_gbps },
-    }
-}
 
 fn wgpu(a: &WgpuAdapter) -> DeviceInfo {
     let has = |feature: &str, c| if a.features.iter().any(|f| f == feature) { c } else { Capabilities::empty() };
@@ -100,7 +85,7 @@ fn wgpu(a: &WgpuAdapter) -> DeviceInfo {
         threads: 1,
         caches: NO_CACHES,
         memory_bytes: 0,
-        peaks: Peaks { f32_gflops: 0.0, int8_gops: 0.0, read_gbps: 0.0 },
+        peaks: Peaks { f32_gflops: 0.0, f16_gflops: 0.0, int8_gops: 0.0, read_gbps: 0.0 },
     }
 }
 

@@ -1,4 +1,4 @@
-//! What every device does: nine verbs and one question, and no operator's name among them.
+//! What every device does: ten verbs and one question, and no operator's name among them.
 
 use std::sync::Arc;
 
@@ -149,4 +149,6 @@ pub trait Device: Send + Sync {
     fn submit(&self, recorded: &Recorded, bindings: Bindings) -> Result<Ticket>;
     /// Waits for it.
     fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>>;
+    /// Drops what the device keeps for a recorded list.
+    fn forget(&self, _: &Recorded) {}
 }

@@ -3,6 +3,8 @@
 pub mod api;
 pub mod check;
 pub mod cpu;
+#[cfg(feature = "cuda")]
+pub mod cuda;
 pub mod null;
 
 pub use api::Device;

@@ -92,7 +92,7 @@ fn predicted(threads: usize) -> Peaks {
         _ => (16.0, 2.0),
     };
     let f32_gflops = 2.0 * lanes * 3.0 * threads as f64;
-    Peaks { f32_gflops, int8_gops: f32_gflops * bytes, read_gbps: 15.0 }
+    Peaks { f32_gflops, f16_gflops: f32_gflops, int8_gops: f32_gflops * bytes, read_gbps: 15.0 }
 }
 
 /// This machine's CPU with `threads` threads for kernels. Its peaks are predictions; [`super::roofline::measure`] measures.

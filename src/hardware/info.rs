@@ -33,6 +33,14 @@ bitflags::bitflags! {
         const DOTPROD = 1 << 9;
         /// Arm: 8-bit matrix multiply.
         const I8MM = 1 << 10;
+        /// NVIDIA: dot products of four 8-bit integers.
+        const SM_61 = 1 << 24;
+        /// NVIDIA: matrix products of f16 and 8-bit integers in a warp.
+        const SM_75 = 1 << 25;
+        /// NVIDIA: bf16, asynchronous copies.
+        const SM_80 = 1 << 26;
+        /// NVIDIA: warpgroup products and the tensor memory accelerator; 9.0 alone.
+        const SM_90A = 1 << 27;
         /// GPU: 16-bit float arithmetic in shaders.
         const SHADER_F16 = 1 << 16;
         /// GPU: subgroup operations.
@@ -63,6 +71,8 @@ pub struct Caches {
 #[allow(missing_docs)]
 pub struct Peaks {
     pub f32_gflops: f64,
+    /// Products of f16 matrices with sums in f32.
+    pub f16_gflops: f64,
     pub int8_gops: f64,
     pub read_gbps: f64,
 }

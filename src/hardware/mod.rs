@@ -6,6 +6,7 @@ pub mod cpu;
 #[cfg(feature = "cuda")]
 mod cuda;
 pub mod info;
+pub mod nvidia;
 #[cfg(feature = "cuda")]
 mod nvml;
 pub mod probe;

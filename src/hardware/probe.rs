@@ -1,7 +1,7 @@
 //! Everything that the machine has, each section saying plainly why it is absent.
 
 use super::topology::Topology;
-use super::{Caches, Peaks, cpu, roofline};
+use super::{Caches, DeviceInfo, Peaks, cpu, nvidia, roofline};
 
 /// What was found, or why nothing was.
 #[derive(Debug, Clone)]
@@ -64,6 +64,22 @@ pub struct CudaDevice {
     pub memory_gbps: f64,
     pub l2_bytes: i32,
     pub shared_bytes_per_block: i32,
+}
+
+impl CudaDevice {
+    /// As the chooser sees it.
+    pub fn info(&self) -> DeviceInfo {
+        let sm = self.compute_capability.replace('.', "").parse().unwrap_or(0);
+        let figures = nvidia::Figures {
+            sm,
+            sms: self.sms.max(0) as usize,
+            memory_bytes: self.memory_bytes as u64,
+            clock_khz: self.clock_khz.max(0) as u32,
+            memory_gbps: self.memory_gbps,
+            l2_bytes: self.l2_bytes.max(0) as usize,
+        };
+        nvidia::info(&self.name, figures)
+    }
 }
 
 /// A device as NVML sees it.

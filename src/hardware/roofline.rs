@@ -20,7 +20,7 @@ pub fn measure(threads: usize) -> Peaks {
     let memory = vec![1u8; bytes];
     let part = bytes / threads;
     let read = together_indexed(threads, 3, |t| read_round(&memory[t * part..(t + 1) * part]));
-    Peaks { f32_gflops: f32_ops, int8_gops: int_ops, read_gbps: read / 1e9 }
+    Peaks { f32_gflops: f32_ops, f16_gflops: f32_ops, int8_gops: int_ops, read_gbps: read / 1e9 }
 }
 
 fn together(threads: usize, rounds: usize, work: impl Fn() -> f64 + Sync) -> f64 {

@@ -11,6 +11,8 @@ use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 pub enum Proof {
     /// A run is recorded in docs/results: may be chosen by default.
     Run,
+    /// Assembled for its instruction set and run by an interpreter of it, against the CPU's results: may be chosen by default.
+    Interpreted,
     /// Compiled only: chosen when its name is asked for, never by default.
     Compiled,
 }

@@ -4,6 +4,8 @@ pub mod attend;
 pub mod choose;
 pub mod conv;
 mod cost;
+#[cfg(feature = "cuda")]
+mod cuda;
 pub mod def;
 pub mod gemm;
 pub mod movement;
@@ -26,6 +28,8 @@ static TABLES: &[&[KernelDef]] = &[
     movement::KERNELS,
     recurrent::KERNELS,
     select::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::scalar::KERNELS,
 ];
 
 /// Every kernel of every device.

@@ -238,6 +238,7 @@ impl Program {
 impl Drop for Plan {
     fn drop(&mut self) {
         lock(&self.arenas).drain(..).for_each(|region| self.device.release(region));
+        self.device.forget(&self.recorded);
     }
 }
 

@@ -48,9 +48,9 @@ pub fn all_outputs(problem: &Problem, inputs: &[Option<Tensor>], constant: &[usi
     let types: Vec<Type> = outputs.iter().map(|o| o.0.clone()).collect();
     let mut runs = 0;
     for device in device::all() {
-        for kernel in device::kernels(&*device, problem) {
+        for kernel in device::kernels(&**device, problem) {
             for ahead in [&[][..], constant] {
-                let all = device::launch(&*device, kernel, problem, inputs, ahead, &types);
+                let all = device::launch(&**device, kernel, problem, inputs, ahead, &types);
                 for (n, (got, (out, allowed))) in all.iter().zip(outputs).enumerate() {
                     let got = decode(out.dtype, got.bytes());
                     assert_eq!(got.len(), allowed.len(), "output {n} of {problem:?}");

@@ -4,14 +4,21 @@ use std::sync::Arc;
 
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::device::api::{Bindings, Command, CommandList, Device, Place, Slot};
-use halfbyte::device::cpu::{CpuDevice, device::find};
+use halfbyte::device::cpu::CpuDevice;
 use halfbyte::graph::{Problem, Type};
-use halfbyte::hardware::DeviceKind;
 use halfbyte::kernel::{self, KernelDef};
 
-/// Every device that runs kernels here. Another backend joins by a row.
-pub fn all() -> Vec<Box<dyn Device>> {
-    vec![Box::new(CpuDevice::new(Some(2)).unwrap())]
+/// Every device that runs kernels here, made once for each thread. Another backend joins by a row. The interpreted GPU has
+/// every instruction set that kernels ask for.
+pub fn all() -> &'static [Box<dyn Device>] {
+    thread_local! {
+        static ALL: &'static [Box<dyn Device>] = Box::leak(Box::new([
+            Box::new(CpuDevice::new(Some(2)).unwrap()) as Box<dyn Device>,
+            #[cfg(feature = "cuda")]
+            Box::new(super::cuda::device("h200", 1)),
+        ]));
+    }
+    ALL.with(|all| *all)
 }
 
 /// The device's kernels that take the problem, chosen by name: also those that the chooser would not pick.
@@ -34,10 +41,7 @@ pub fn launch(
 ) -> Vec<Tensor> {
     let constants: Vec<_> = (0..inputs.len()).map(|i| inputs[i].clone().filter(|_| constant.contains(&i))).collect();
     let prepared = device.prepare(kernel, problem, &constants).unwrap();
-    let scratch = match kernel.device {
-        DeviceKind::Cpu => (find(kernel.name).unwrap().scratch_bytes)(problem, device.info()),
-        _ => 0,
-    };
+    let scratch = device.scratch_bytes(kernel, problem).unwrap();
     let ty = |t: &Tensor| Type::new(t.dtype(), t.shape().clone());
     let input = |(i, t): (usize, &Option<Tensor>)| {
         let t = t.as_ref()?;
@@ -53,8 +57,8 @@ pub fn launch(
         scratch: (0, scratch),
         cost_us: 0.0,
     };
-    let mut arena = device.reserve(scratch).unwrap();
     let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch }).unwrap();
+    let mut arena = device.reserve(recorded.list.arena_bytes).unwrap();
     let none = Tensor::zeros(DType::U8, Shape::from([0])).unwrap();
     let aligned: Vec<Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none).aligned()).collect();
     let views: Vec<_> = aligned.iter().map(Tensor::view).collect();

@@ -3,9 +3,15 @@
 
 mod attend;
 mod check;
+#[cfg(feature = "cuda")]
+#[path = "../cuda/mod.rs"]
+mod cuda;
 mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod products;
+#[cfg(feature = "cuda")]
+#[path = "../ptx_interpreter/mod.rs"]
+mod ptx_interpreter;
 mod recurrent;
 mod rows;

@@ -34,6 +34,13 @@ impl Global {
         self.add(name, vec![0xCD; bytes], false)
     }
 
+    /// Gives an allocation back: accesses of it are errors from then on.
+    pub fn release(&mut self, address: u64) {
+        if let Ok((i, _)) = self.locate(address, 0) {
+            (self.allocations[i].bytes, self.allocations[i].written) = (Vec::new(), Vec::new());
+        }
+    }
+
     /// The allocation and the offset of an access.
     fn locate(&self, address: u64, len: usize) -> Result<(usize, usize)> {
         let (index, offset) = ((address >> SPAN_BITS) as usize, (address & ((1 << SPAN_BITS) - 1)) as usize);

@@ -33,14 +33,14 @@ pub fn memory_type(dtype: DType) -> &'static str {
     }
 }
 
-/// The formula as a block `{ .. }` for a kernel of `.target sm_<sm>`, 70 or above, and `.version` 7.0 or above: it reads the
+/// The formula as a block `{ .. }` for a kernel of `.target sm_<sm>`, 60 or above, and `.version` 7.0 or above: it reads the
 /// registers `inputs`, one for each argument, and writes `output`, all of the argument's and result's [`register_type`].
 /// Registers and labels of the block are its own, so that it may be pasted anywhere, any number of times; the kernel's own
 /// names must not start with `%hb`. Nothing is contracted: f32 arithmetic, exp, log, tanh and erf give the CPU's bits.
 /// Errors when an argument has no register, or the target is too old.
 pub fn body(steps: &Steps, inputs: &[&str], output: &str, sm: u32) -> Result<String> {
-    if inputs.len() < steps.args.len() || sm < 70 {
-        let why = format!("{} registers for {} arguments on sm_{sm}, at least 70", inputs.len(), steps.args.len());
+    if inputs.len() < steps.args.len() || sm < 60 {
+        let why = format!("{} registers for {} arguments on sm_{sm}, at least 60", inputs.len(), steps.args.len());
         return Err(Error::BadInput(why));
     }
     let number = match steps.domain {

@@ -1,0 +1,134 @@
+// Renders kernels/*.ptx.j2 for each row of kernels/variants.toml. Used by build.rs, and by the tests, which read the same
+// files while kernels are being written (`HALFBYTE_RENDER=1`, see docs/kernels.md).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use minijinja::syntax::SyntaxConfig;
+use minijinja::{Environment, UndefinedBehavior, Value, context};
+
+/// Size of the parameter `finish`: `BYTES` of src/device/cuda/finish.rs, which has its layout.
+pub const FINISH_BYTES: usize = 336;
+
+/// A row of the table.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The entry's name, unique.
+    pub name: String,
+    /// File in kernels/.
+    pub template: String,
+    /// `.target`: sm_61, sm_75, sm_80 or sm_90a.
+    pub target: String,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory in bytes; static memory is not counted.
+    #[serde(default)]
+    pub shared_bytes: u32,
+    /// Registers of a thread at most, without a formula.
+    pub registers: u32,
+    /// Machine instructions expected, by mnemonic prefix, at least so many.
+    #[serde(default)]
+    pub sass: BTreeMap<String, u32>,
+    /// What the template varies in: numbers and words.
+    #[serde(default)]
+    pub params: BTreeMap<String, toml::Value>,
+}
+
+#[derive(serde::Deserialize)]
+struct Table {
+    variant: Vec<Row>,
+}
+
+/// A row with its text.
+pub struct Rendered {
+    pub row: Row,
+    pub text: String,
+}
+
+/// `.version` of each target: the lowest that has what the tier's kernels use, so that old drivers take them.
+pub fn version(target: &str) -> Option<&'static str> {
+    Some(match target {
+        "sm_61" | "sm_70" | "sm_75" => "7.0",
+        "sm_80" => "7.4",
+        "sm_90a" => "8.0",
+        _ => return None,
+    })
+}
+
+/// Every row of `folder`/variants.toml.
+pub fn rows(folder: &Path) -> Result<Vec<Row>, String> {
+    let file = folder.join("variants.toml");
+    let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
+    let table: Table = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+    let mut names = std::collections::BTreeSet::new();
+    match table.variant.iter().find(|r| !names.insert(r.name.clone())) {
+        Some(twice) => Err(format!("{}: {} stands there twice", file.display(), twice.name)),
+        None => Ok(table.variant),
+    }
+}
+
+/// Renders every row, or those that `wanted` takes.
+pub fn render(folder: &Path, wanted: impl Fn(&Row) -> bool) -> Result<Vec<Rendered>, String> {
+    let environment = environment(folder)?;
+    let one = |row: Row| {
+        let text = text(&environment, &row).map_err(|e| format!("{} from {}: {e}", row.name, row.template))?;
+        Ok(Rendered { row, text })
+    };
+    rows(folder)?.into_iter().filter(wanted).map(one).collect()
+}
+
+fn text(environment: &Environment, row: &Row) -> Result<String, String> {
+    let version = version(&row.target).ok_or_else(|| format!("{} is no target of ours", row.target))?;
+    let say = |e: minijinja::Error| format!("{e:#}");
+    let values = context! {
+        name => row.name, target => row.target, threads => row.threads, shared_bytes => row.shared_bytes,
+        sm => row.target.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>().unwrap_or(0),
+        ..Value::from_serialize(&row.params)
+    };
+    let body = environment.get_template(&row.template).and_then(|t| t.render(values)).map_err(say)?;
+    Ok(format!(".version {version}\n.target {}\n.address_size 64\n{body}\n", row.target))
+}
+
+/// Templates say `${value}`, `# statement` on a line of its own, `<% statement %>` within one, and `## comment`.
+fn environment(folder: &Path) -> Result<Environment<'static>, String> {
+    let syntax = SyntaxConfig::builder()
+        .block_delimiters("<%", "%>")
+        .variable_delimiters("${", "}")
+        .comment_delimiters("<#", "#>")
+        .line_statement_prefix("# ")
+        .line_comment_prefix("##")
+        .build()
+        .map_err(|e| e.to_string())?;
+    let mut environment = Environment::new();
+    environment.set_syntax(syntax);
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    // Registers "%f3, %f4, %f5" of list("%f", 3, 3).
+    environment.add_function("list", |prefix: String, count: u32, start: Option<u32>| {
+        let start = start.unwrap_or(0);
+        (start..start + count).map(|i| format!("{prefix}{i}")).collect::<Vec<_>>().join(", ")
+    });
+    // The last parameter of kernels with slots for formulas.
+    environment.add_global("FINISH", format!(".param .align 8 .b8 finish[{FINISH_BYTES}]"));
+    environment.add_function("log2", |n: u32| n.ilog2());
+    environment.add_function("hex", |n: u64| format!("0x{n:x}"));
+    for (name, text) in templates(folder)? {
+        environment.add_template_owned(name, text).map_err(|e| format!("{e:#}"))?;
+    }
+    Ok(environment)
+}
+
+/// Names relative to the folder, and texts.
+fn templates(folder: &Path) -> Result<Vec<(String, String)>, String> {
+    let mut found = Vec::new();
+    for (prefix, folder) in [("", folder.to_path_buf()), ("lib/", folder.join("lib"))] {
+        let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        for path in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "j2")) {
+            let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+            found.push((format!("{prefix}{}", path.file_name().unwrap_or_default().to_string_lossy()), text));
+        }
+    }
+    Ok(found)
+}

@@ -1,0 +1,148 @@
+//! What is done with each value of a kernel before it is stored, and to which element of the output and of other operands it belongs.
+
+use super::divide::magic;
+use super::launch::{Arg, Pointer};
+use crate::base::DType;
+use crate::base::Shape;
+use crate::error::{Error, Result};
+use crate::graph::Type;
+use crate::graph::problem::EpilogueSpec;
+use crate::scalar::{Formula, Steps, arg};
+
+/// Operands of one formula at most.
+pub const OPERANDS: usize = 8;
+/// Axes at most, after neighbouring ones that all operands run through evenly are taken together.
+pub const AXES: usize = 6;
+/// Where the operands' addresses, the axes and the steps lie in the kernel's parameter `finish`, after the output's address.
+pub const OPERANDS_AT: usize = 8;
+/// Size, multiplier and shift of each axis, innermost last.
+pub const AXES_AT: usize = OPERANDS_AT + OPERANDS * 8;
+/// Elements from one index of an axis to the next, for each operand.
+pub const STEPS_AT: usize = AXES_AT + AXES * 12;
+/// Size of the parameter: what kernels/render.rs declares.
+const BYTES: usize = STEPS_AT + OPERANDS * AXES * 4;
+const _: () = assert!(BYTES == 336);
+
+/// How an operand is indexed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Indexing {
+    /// As the output.
+    Same,
+    /// It has one element.
+    One,
+    /// By coordinates: which axes it runs along.
+    Axes(Vec<bool>),
+}
+
+/// A compiled formula over a kernel's value and operands that broadcast to the output.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Finish {
+    /// The formula; its first argument is the kernel's value if there is one.
+    pub steps: Steps,
+    /// Whether the kernel gives a value.
+    pub value: bool,
+    /// How each operand is indexed.
+    pub operands: Vec<Indexing>,
+    /// Whether elements 2 i and 2 i + 1 of the output are both there or both not, so that `//@store2` may store them at once.
+    pub pairs: bool,
+    sizes: Vec<u32>,
+    strides: Vec<Vec<u32>>,
+    signature: String,
+}
+
+impl Finish {
+    /// Stores `formula` of the kernel's value of type `value` (if it gives one) and the operands as elements of `out`.
+    /// Errors when there are too many operands, axes or elements.
+    pub fn new(value: Option<DType>, formula: &Formula, operands: &[Type], out: &Type) -> Result<Finish> {
+        let refuse = |why: &str| Error::Device { device: "cuda".into(), why: why.into() };
+        if operands.len() > OPERANDS || out.shape.numel() > i32::MAX as usize {
+            return Err(refuse("a formula of more than 8 operands, or of 2^31 elements"));
+        }
+        let types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
+        let steps = Steps::compile(formula, &types, out.dtype)?;
+        let broadcast = |t: &Type| t.shape.broadcast_strides(&out.shape).map(|s| s.to_vec());
+        let all = operands.iter().map(broadcast).collect::<Option<Vec<_>>>();
+        let all = all.ok_or_else(|| refuse("an operand that does not broadcast"))?;
+        let same = |t: &Type| t.shape.numel() == out.shape.numel();
+        let apart: Vec<Vec<usize>> = all.iter().zip(operands).filter(|(_, t)| !same(t)).map(|(s, _)| s.clone()).collect();
+        let (sizes, _) = merge(&out.shape, &apart);
+        if sizes.len() > AXES {
+            return Err(refuse("operands broadcast along too many axes"));
+        }
+        let strides: Vec<Vec<u32>> = all.iter().map(|s| merged_strides(&out.shape, &apart, s)).collect();
+        let indexing = |(t, s): (&Type, &Vec<u32>)| match () {
+            _ if same(t) => Indexing::Same,
+            _ if s.iter().all(|&s| s == 0) => Indexing::One,
+            _ => Indexing::Axes(s.iter().map(|&s| s > 0).collect()),
+        };
+        let operands = operands.iter().zip(&strides).map(indexing).collect();
+        let pairs = out.shape.last().is_some_and(|n| n % 2 == 0);
+        let mut finish = Finish { steps, value: value.is_some(), operands, pairs, sizes, strides, signature: String::new() };
+        finish.signature = format!("{:?} {:?} {} {}", finish.steps, finish.operands, finish.value, finish.pairs);
+        Ok(finish)
+    }
+
+    /// The epilogue of a family's kernel whose value is of type `value`; without one the value is converted and stored.
+    pub fn epilogue(epilogue: Option<&EpilogueSpec>, value: DType, out: &Type) -> Result<Finish> {
+        match epilogue {
+            Some(e) => Finish::new(Some(value), &e.formula, &e.operands, out),
+            None => Finish::new(Some(value), &arg(0), &[], out),
+        }
+    }
+
+    /// Equal for equal texts.
+    pub fn signature(&self) -> &str {
+        &self.signature
+    }
+
+    /// Axes of the operands that are indexed by coordinates.
+    pub fn axes(&self) -> usize {
+        self.sizes.len()
+    }
+
+    /// The kernel's parameter `finish`.
+    pub fn argument(&self, out: Pointer, operands: &[Pointer]) -> Arg {
+        let mut parts = vec![Arg::Pointer(out)];
+        parts.extend((0..OPERANDS).map(|i| Arg::Pointer(operands.get(i).copied().unwrap_or(Pointer::Null))));
+        for axis in 0..AXES {
+            let size = self.sizes.get(axis).copied().unwrap_or(1);
+            let (magic, shift) = magic(size);
+            parts.extend([size, magic, shift].map(Arg::U32));
+        }
+        for operand in 0..OPERANDS {
+            let step = |axis| self.strides.get(operand).and_then(|s: &Vec<u32>| s.get(axis)).copied().unwrap_or(0);
+            parts.extend((0..AXES).map(|axis| Arg::U32(step(axis))));
+        }
+        Arg::Block(parts)
+    }
+}
+
+/// The output's axes with neighbours taken together that every operand runs through evenly (or not at all): their sizes, and
+/// which merged axis each axis belongs to. An axis of size 1 belongs to none.
+fn merge(shape: &Shape, operands: &[Vec<usize>]) -> (Vec<u32>, Vec<Option<usize>>) {
+    let mut sizes: Vec<u32> = Vec::new();
+    let mut belongs = vec![None; shape.rank()];
+    let mut last = None;
+    for axis in (0..shape.rank()).filter(|&a| shape[a] != 1) {
+        let even = |l: usize| operands.iter().all(|s| s[l] == s[axis] * shape[axis]);
+        match last {
+            Some(l) if even(l) => *sizes.last_mut().expect("invariant: pushed with the axis before") *= shape[axis] as u32,
+            _ => sizes.push(shape[axis] as u32),
+        }
+        belongs[axis] = Some(sizes.len() - 1);
+        last = Some(axis);
+    }
+    (sizes, belongs)
+}
+
+/// An operand's step along each merged axis: that of the innermost axis it was made from.
+fn merged_strides(shape: &Shape, operands: &[Vec<usize>], strides: &[usize]) -> Vec<u32> {
+    let (sizes, belongs) = merge(shape, operands);
+    let mut merged = vec![0; sizes.len()];
+    for (axis, to) in belongs.iter().enumerate() {
+        if let Some(to) = to {
+            merged[*to] = strides[axis] as u32;
+        }
+    }
+    merged
+}

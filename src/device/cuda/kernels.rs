@@ -1,0 +1,23 @@
+//! The code behind every CUDA row of the kernel table.
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
+use super::call::CudaKernel;
+use super::device::failed;
+use super::scalar;
+use crate::error::Result;
+
+static TABLES: &[&[CudaKernel]] = &[scalar::KERNELS];
+
+/// Every one.
+pub fn kernels() -> impl Iterator<Item = &'static CudaKernel> {
+    TABLES.iter().copied().flatten()
+}
+
+/// The code behind a row of the kernel table.
+pub fn find(name: &str) -> Result<&'static CudaKernel> {
+    static INDEX: OnceLock<HashMap<&'static str, &'static CudaKernel>> = OnceLock::new();
+    let index = INDEX.get_or_init(|| kernels().map(|k| (k.name, k)).collect());
+    index.get(name).copied().ok_or_else(|| failed(format!("kernel {name} has no code on CUDA")))
+}

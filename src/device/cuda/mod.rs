@@ -1,0 +1,22 @@
+//! NVIDIA GPUs: PTX kernels rendered at build time, what they are launched with as plain data, and the device that does it through
+//! a driver, which may be NVIDIA's or one that interprets PTX.
+
+mod call;
+mod device;
+mod divide;
+mod driver;
+mod finish;
+mod kernels;
+mod launch;
+mod recording;
+mod scalar;
+mod splice;
+mod variant;
+
+pub use call::{Call, CudaKernel};
+pub use device::CudaDevice;
+pub use driver::{Driver, Resolved, ResolvedMap, Value};
+pub use finish::Finish;
+pub use kernels::{find, kernels};
+pub use launch::{Arg, Element, Launch, Module, Pointer, TensorMap};
+pub use variant::{Variant, variants};

@@ -1,0 +1,53 @@
+//! The kernels' texts, as build.rs rendered them.
+
+/// A kernel's text: one row of kernels/variants.toml.
+pub struct Variant {
+    /// Its entry's name.
+    pub name: &'static str,
+    /// The file in kernels/ that it was rendered from.
+    pub template: &'static str,
+    /// `.target`, e.g. `sm_80`.
+    pub target: &'static str,
+    /// Threads of a block.
+    pub threads: u32,
+    /// Dynamic shared memory in bytes.
+    pub shared_bytes: u32,
+    /// What the template varies in, as far as it is a number.
+    pub numbers: &'static [(&'static str, u32)],
+    /// The module, with slots for formulas: see [`super::Module::text`].
+    pub text: &'static str,
+}
+
+static VARIANTS: &[Variant] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+
+/// Every text.
+pub fn variants() -> &'static [Variant] {
+    VARIANTS
+}
+
+impl Variant {
+    /// The text of this name. Names are those of kernels/variants.toml; a test sees that every kernel's variants are there.
+    pub fn named(name: &str) -> &'static Variant {
+        VARIANTS.iter().find(|v| v.name == name).expect("invariant: launches name rows of kernels/variants.toml")
+    }
+
+    /// A number that the template varies in.
+    pub fn number(&self, name: &str) -> u32 {
+        self.numbers.iter().find(|n| n.0 == name).expect("invariant: launches read numbers of their own rows").1
+    }
+
+    /// The architecture's number: 90 of sm_90a.
+    pub fn sm(&self) -> u32 {
+        self.target
+            .trim_start_matches("sm_")
+            .trim_end_matches('a')
+            .parse()
+            .expect("invariant: targets are of the list in kernels/render.rs")
+    }
+}
+
+impl std::fmt::Debug for Variant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Variant({})", self.name)
+    }
+}
