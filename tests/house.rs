@@ -1,5 +1,6 @@
 //! The project's own rules, read off its sources.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 const LAYERS: [&str; 14] = [
@@ -136,9 +137,13 @@ fn macros_are_few_and_nothing_forbidden_stands_in_the_code() {
 }
 
 #[test]
-fn every_cpu_row_of_the_kernel_table_has_code_and_the_other_way_round() {
-    let rows: std::collections::BTreeSet<_> = halfbyte::kernel::all().map(|k| k.name).collect();
-    let code: std::collections::BTreeSet<_> = halfbyte::device::cpu::kernels().map(|k| k.name).collect();
-    assert_eq!(rows, code);
-    assert_eq!(rows.len(), halfbyte::kernel::all().count(), "names are unique");
+fn every_row_of_the_kernel_table_has_code_and_the_other_way_round() {
+    use halfbyte::hardware::DeviceKind::{self, *};
+    let rows =
+        |device: DeviceKind| -> BTreeSet<_> { halfbyte::kernel::all().filter(|k| k.device == device).map(|k| k.name).collect() };
+    assert_eq!(rows(Cpu), halfbyte::device::cpu::kernels().map(|k| k.name).collect());
+    #[cfg(feature = "cuda")]
+    assert_eq!(rows(Cuda), halfbyte::device::cuda::kernels().map(|k| k.name).collect());
+    let names: BTreeSet<_> = halfbyte::kernel::all().map(|k| k.name).collect();
+    assert_eq!(names.len(), halfbyte::kernel::all().count(), "names are unique");
 }

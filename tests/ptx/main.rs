@@ -2,6 +2,11 @@
 //! scripts/test fetches it), and run by the interpreter against the f64 oracle's bound and the CPU's bits; and the interpreter's
 //! own tests.
 
+#[cfg(feature = "cuda")]
+mod assemble;
+#[cfg(feature = "cuda")]
+#[path = "../cuda/mod.rs"]
+mod cuda;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod hopper;

@@ -1,0 +1,191 @@
+//! Every kernel that ships, assembled by NVIDIA's assembler for its own target and a newer one, and its machine code looked at:
+//! nothing spilled, no more registers than its row says, no warning of a serialised product, the instructions that it is about.
+
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use halfbyte::device::cuda::{Finish, Module, Variant, variants};
+use halfbyte::graph::Type;
+use halfbyte::scalar::{Formula, arg};
+use halfbyte::{DType, Shape};
+
+use crate::cuda::render::{Row, rows, version};
+use crate::ptxas;
+
+fn table() -> Vec<Row> {
+    rows(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"))).unwrap()
+}
+
+/// Type of the register that a variant gives to its slots: the row's `value`, f32 when it says nothing.
+fn value(row: &Row, text: &str) -> Option<DType> {
+    match row.params.get("value").and_then(|v| v.as_str()) {
+        _ if text.contains("//@store -") => None,
+        Some("s32") => Some(DType::I32),
+        Some("f64") => Some(DType::F64),
+        _ => Some(DType::F32),
+    }
+}
+
+/// The variant with a formula of the value and of an operand for each column.
+fn filled(variant: &'static Variant, row: &Row, formula: &dyn Fn(Formula) -> Formula, out: DType) -> String {
+    let shape = [64, 64];
+    let value = value(row, variant.text);
+    let operand = Type::new(DType::F32, Shape::from([64]));
+    let (formula, operands) = match value {
+        None => (formula(arg(0)), vec![operand]),
+        Some(_) => (formula(arg(0)), Vec::new()),
+    };
+    let finish = Finish::new(value, &formula, &operands, &Type::new(out, shape)).unwrap();
+    let finish = variant.text.contains("//@").then(|| Arc::new(finish));
+    let module = Module { variant, finish };
+    match crate::cuda::text_of(variant.name) {
+        Some(now) => module.fill(now).unwrap(),
+        None => module.text().unwrap(),
+    }
+}
+
+/// What the assembler says, and the machine code's file.
+fn assemble(ptxas: &str, text: &str, arch: &str, folder: &Path) -> Output {
+    let file = folder.join("kernel.ptx");
+    std::fs::write(&file, text).unwrap();
+    let cubin = folder.join("kernel.cubin");
+    Command::new(ptxas).args(["-v", &format!("-arch={arch}"), "-o"]).arg(cubin).arg(file).output().expect("HALFBYTE_PTXAS")
+}
+
+/// The number before `what`, e.g. of "168 registers".
+fn number_before(said: &str, what: &str) -> Option<u32> {
+    said[..said.find(what)?].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// What is wrong with the assembler's answer.
+fn complaints(row: &Row, said: &str, registers: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (what, least) in [("bytes stack frame", 0), ("bytes spill stores", 0), ("bytes spill loads", 0)] {
+        let found = number_before(said, what);
+        wrong.extend((found != Some(least)).then(|| format!("{found:?} {what}")));
+    }
+    let used = number_before(said, " registers");
+    if registers && used.is_none_or(|n| n > row.registers) {
+        wrong.push(format!("{used:?} registers, at most {}", row.registers));
+    }
+    let advice = said.match_indices("C75").any(|(at, _)| said[at + 3..].starts_with(|c: char| c.is_ascii_digit()));
+    wrong.extend(advice.then(|| format!("advice: {said}")));
+    wrong
+}
+
+/// Lines of machine code whose instruction begins with `mnemonic`, after its predicate.
+fn count(sass: &str, mnemonic: &str) -> u32 {
+    let instruction = |line: &str| {
+        let text = line.split_once("*/")?.1.trim_start();
+        let text = if text.starts_with('@') { text.split_once(' ')?.1.trim_start() } else { text };
+        text.starts_with(mnemonic).then_some(())
+    };
+    sass.lines().filter_map(instruction).count() as u32
+}
+
+fn machine_code(cubin: &Path) -> Option<String> {
+    let nvdisasm = std::env::var("HALFBYTE_NVDISASM").ok()?;
+    let done = Command::new(nvdisasm).arg("-c").arg(cubin).output().expect("HALFBYTE_NVDISASM names a program");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    Some(String::from_utf8_lossy(&done.stdout).into_owned())
+}
+
+/// The target itself and the newest that takes its text.
+fn targets(target: &str) -> Vec<&str> {
+    if target == "sm_90a" { vec![target] } else { vec![target, "sm_120"] }
+}
+
+fn check(ptxas: &str, variant: &'static Variant, row: &Row) -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let mut wrong = Vec::new();
+    let plain = filled(variant, row, &|x| x, DType::F32);
+    for arch in targets(&row.target) {
+        let done = assemble(ptxas, &plain, arch, folder.path());
+        let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        if !done.status.success() {
+            wrong.push(format!("{} for {arch}: {said}", row.name));
+            continue;
+        }
+        wrong.extend(complaints(row, &said, arch == row.target).into_iter().map(|w| format!("{} for {arch}: {w}", row.name)));
+        if arch != row.target || row.sass.is_empty() {
+            continue;
+        }
+        let Some(sass) = machine_code(&folder.path().join("kernel.cubin")) else { continue };
+        for (mnemonic, least) in &row.sass {
+            let found = count(&sass, mnemonic);
+            wrong.extend((found < *least).then(|| format!("{}: {found} of {mnemonic}, expected {least}", row.name)));
+        }
+    }
+    if variant.text.contains("//@") {
+        let fused = filled(variant, row, &|x| (x.clone() * x.sigmoid()).clip(-8.0, 8.0), DType::F16);
+        let done = assemble(ptxas, &fused, &row.target, folder.path());
+        let said = String::from_utf8_lossy(&done.stderr);
+        wrong.extend((!done.status.success()).then(|| format!("{} with a formula: {said}", row.name)));
+    }
+    wrong
+}
+
+#[test]
+fn every_kernel_assembles_within_its_row() {
+    let Some(ptxas) = ptxas() else { return };
+    if std::env::var("HALFBYTE_NVDISASM").is_err() {
+        assert!(std::env::var("CI").is_err(), "continuous integration needs HALFBYTE_NVDISASM, see scripts/test");
+        println!("SKIP machine code: HALFBYTE_NVDISASM is not set, see scripts/test");
+    }
+    let table = table();
+    let next = AtomicUsize::new(0);
+    let work = || {
+        let mut wrong = Vec::new();
+        while let Some(variant) = variants().get(next.fetch_add(1, Ordering::Relaxed)) {
+            let row = table.iter().find(|r| r.name == variant.name).expect("a row for each text");
+            wrong.extend(check(&ptxas, variant, row));
+        }
+        wrong
+    };
+    let wrong: Vec<String> = std::thread::scope(|s| {
+        let all: Vec<_> = (0..2).map(|_| s.spawn(work)).collect();
+        all.into_iter().flat_map(|t| t.join().unwrap()).collect()
+    });
+    println!("{} kernels assembled", variants().len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn texts_say_what_their_rows_do() {
+    for (row, variant) in table().iter().zip(variants()) {
+        let mut lines = variant.text.lines();
+        assert_eq!(lines.next().map(String::from), version(&row.target).map(|v| format!(".version {v}")), "{}", row.name);
+        assert_eq!(lines.next().map(String::from), Some(format!(".target {}", row.target)), "{}", row.name);
+        assert!(variant.text.contains(&format!(".visible .entry {}(", row.name)), "{} has no entry of its name", row.name);
+        assert_eq!(variant.text.matches(".visible .entry").count(), 1, "{}", row.name);
+        assert!(variant.text.contains(".maxntid"), "{} does not say its threads", row.name);
+        let header = variant.text.lines().skip(3).take_while(|l| l.starts_with("//")).count();
+        assert!(header >= 4, "{}: a header says what it computes, its grid, its needs and its share of the roof", row.template);
+        assert!(variant.text.is_ascii(), "{}", row.name);
+    }
+}
+
+/// An asynchronous store of what threads wrote to shared memory needs the proxy fence before it, and a wait before the exit.
+#[test]
+fn tensor_stores_are_fenced() {
+    for variant in variants().iter().filter(|v| v.text.contains("cp.async.bulk.tensor") && v.text.contains(".global.shared::cta"))
+    {
+        let store = variant.text.find(".global.shared::cta").unwrap_or(0);
+        let before = &variant.text[..store];
+        assert!(before.contains("fence.proxy.async"), "{}: a tensor store without a proxy fence before it", variant.name);
+        let after = &variant.text[store..];
+        assert!(after.contains("cp.async.bulk.wait_group"), "{}: exits with stores under way", variant.name);
+    }
+}
+
+/// What drops accumulators' registers silently, or is refused by a warning only.
+#[test]
+fn register_hand_overs_are_legal() {
+    for variant in variants().iter().filter(|v| v.text.contains("setmaxnreg")) {
+        let has = |word: &str| variant.text.contains(word);
+        assert!(has(".minnctapersm") || has(".maxnreg"), "{}: setmaxnreg is ignored without a cap at entry", variant.name);
+        assert!(has("setmaxnreg.inc") && has("setmaxnreg.dec"), "{}", variant.name);
+    }
+}
