@@ -78,7 +78,7 @@ impl Bound<'_> {
         let scratch = unsafe { std::slice::from_raw_parts_mut(self.arena.add(at), len) };
         let packed = command.prepared.as_ref().and_then(|p| p.packed.as_ref());
         let mut call = Call { problem: &command.problem, packed, inputs: &inputs, outputs: &mut outputs, scratch };
-        (find(command.kernel.name)?.run)(&mut call)
+        find(command.kernel.name)?.code.run(&mut call)
     }
 
     fn read<'s>(&self, slot: &'s Slot) -> TensorView<'s>
@@ -142,8 +142,8 @@ impl Device for CpuDevice {
     }
 
     fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared> {
-        let code = find(kernel.name)?;
-        let packed = self.pool.install(|| (code.pack)(problem, constants))?;
+        let code = find(kernel.name)?.code;
+        let packed = self.pool.install(|| code.pack(problem, constants))?;
         Ok(match packed {
             Some((packed, dropped)) => Prepared { packed: Some(packed), dropped },
             None => Prepared::default(),
@@ -151,7 +151,7 @@ impl Device for CpuDevice {
     }
 
     fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize> {
-        Ok((find(kernel.name)?.scratch_bytes)(problem, &self.info))
+        Ok(find(kernel.name)?.code.scratch_bytes(problem, &self.info))
     }
 
     fn record(&self, list: CommandList) -> Result<Recorded> {

@@ -20,7 +20,7 @@ mod scalar;
 mod select;
 mod widen;
 
-pub use call::{Call, CpuKernel, Packed};
+pub use call::{Call, CpuCode, CpuKernel, Packed};
 pub use device::CpuDevice;
 pub use evaluate::evaluate;
 

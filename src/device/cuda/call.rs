@@ -30,7 +30,7 @@ pub struct Call<'a> {
 pub struct CudaKernel {
     /// Name of the row.
     pub name: &'static str,
-    /// Rearranges constant inputs on the host: as [`crate::device::cpu::CpuKernel::pack`].
+    /// Rearranges constant inputs on the host: as [`crate::device::cpu::CpuCode::pack`].
     pub pack: Pack,
     /// Scratch bytes of one call, shared by its launches.
     pub scratch_bytes: fn(&Problem, &DeviceInfo) -> usize,

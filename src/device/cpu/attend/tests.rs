@@ -2,7 +2,7 @@
 
 use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
-use crate::device::cpu::{Call, kernels};
+use crate::device::cpu::{Call, device::find};
 use crate::graph::Type;
 use crate::graph::problem::attend::*;
 use crate::graph::problem::{AttendProblem, Problem};
@@ -15,12 +15,12 @@ fn floats(seed: u64, n: usize) -> Vec<f32> {
 
 fn run(name: &str, p: &Attention, inputs: &[Option<Tensor>]) -> Vec<f64> {
     let problem = Problem::Attend(AttendProblem::Attention(p.clone()));
-    let kernel = kernels().find(|k| k.name == name).unwrap();
+    let kernel = find(name).unwrap().code;
     let mut y = Tensor::zeros(p.dtype, Shape::from([p.batch * p.q_heads * p.q_len * p.v_head_size])).unwrap();
     let views: Vec<_> = inputs.iter().map(|t| t.as_ref().map(Tensor::view)).collect();
     {
         let outputs = &mut [Some(y.view_mut())];
-        (kernel.run)(&mut Call { problem: &problem, packed: None, inputs: &views, outputs, scratch: &mut [] }).unwrap();
+        kernel.run(&mut Call { problem: &problem, packed: None, inputs: &views, outputs, scratch: &mut [] }).unwrap();
     }
     y.to_f64()
 }

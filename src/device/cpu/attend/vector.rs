@@ -8,11 +8,11 @@ use super::head::{Buffers, Head, Tokens};
 use super::mask::Mask;
 use super::{reference, rotary};
 use crate::base::{TensorView, TensorViewMut};
-use crate::device::cpu::Call;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::isa::Isa;
 use crate::device::cpu::rows::in_f32;
 use crate::device::cpu::widen::to_f32;
+use crate::device::cpu::{Call, CpuCode};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::AttendProblem;
@@ -29,11 +29,15 @@ struct Operands<'a> {
 }
 
 /// Solves the problems that `kernel::attend` accepts.
-pub(super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
-    match call.problem {
-        Problem::Attend(AttendProblem::Attention(p)) => attention(isa, p, call),
-        Problem::Attend(AttendProblem::Rotary(p)) => rotary::run(isa, p, call),
-        _ => Err(Error::BadInput("an attend kernel was called with another family's problem".into())),
+pub(super) struct On(pub Isa);
+
+impl CpuCode for On {
+    fn run(&self, call: &mut Call) -> Result<()> {
+        match call.problem {
+            Problem::Attend(AttendProblem::Attention(p)) => attention(self.0, p, call),
+            Problem::Attend(AttendProblem::Rotary(p)) => rotary::run(self.0, p, call),
+            _ => Err(Error::BadInput("an attend kernel was called with another family's problem".into())),
+        }
     }
 }
 

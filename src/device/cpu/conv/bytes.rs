@@ -10,10 +10,10 @@ use super::finish::{Quant, error, input};
 use super::planes::Planes;
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
+use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::bytes::Isa;
 use crate::device::cpu::gemm::tile::List;
-use crate::device::cpu::{Call, Packed};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
@@ -82,14 +82,6 @@ impl Units {
     }
 }
 
-/// Weights as panels of rows, and the sum of each row.
-pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
-    let Problem::Conv(p) = problem else { return Ok(None) };
-    let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
-    let (panels, sums) = panels(isa, p, w.bytes());
-    Ok(Some((Packed { parts: vec![Tensor::vector(&panels), Tensor::vector(&sums)] }, vec![p.w_at])))
-}
-
 fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
     let flip = if p.w == DType::U8 { 0x80 } else { 0 };
     let (mg, units) = (p.m / p.groups, Units::new(isa, p));
@@ -106,48 +98,62 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
     (packed, sums)
 }
 
-pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
-    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
-    let quant = Quant::new(p, call)?.ok_or_else(|| error("takes 8-bit integers only"))?;
-    let x = input(call.inputs, p.x_at)?;
-    let bias = p.b_at.map(|i| input(call.inputs, i)).transpose()?.map(|b| b.slice::<i32>());
-    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-    let made;
-    let (weights, sums): (&[u8], &[i32]) = match call.packed {
-        Some(packed) => (packed.parts[0].bytes(), bytemuck::cast_slice(packed.parts[1].bytes())),
-        None => {
-            made = panels(isa, p, input(call.inputs, p.w_at)?.bytes);
-            (&made.0, &made.1)
+/// The kernel on one instruction set.
+pub(super) struct On(pub &'static Isa);
+
+impl CpuCode for On {
+    /// Weights as panels of rows, and the sum of each row.
+    fn pack(&self, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
+        let Problem::Conv(p) = problem else { return Ok(None) };
+        let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
+        let (panels, sums) = panels(self.0, p, w.bytes());
+        Ok(Some((Packed { parts: vec![Tensor::vector(&panels), Tensor::vector(&sums)] }, vec![p.w_at])))
+    }
+
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let isa = self.0;
+        let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+        let quant = Quant::new(p, call)?.ok_or_else(|| error("takes 8-bit integers only"))?;
+        let x = input(call.inputs, p.x_at)?;
+        let bias = p.b_at.map(|i| input(call.inputs, i)).transpose()?.map(|b| b.slice::<i32>());
+        let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+        let made;
+        let (weights, sums): (&[u8], &[i32]) = match call.packed {
+            Some(packed) => (packed.parts[0].bytes(), bytemuck::cast_slice(packed.parts[1].bytes())),
+            None => {
+                made = panels(isa, p, input(call.inputs, p.w_at)?.bytes);
+                (&made.0, &made.1)
+            }
+        };
+        let moved = (p.x == DType::I8) == isa.unsigned_b;
+        let x_zero = quant.x_zero + if moved { if isa.unsigned_b { 128 } else { -128 } } else { 0 };
+        let w_zero = |m: usize| quant.w_zero_of(m) - if p.w == DType::U8 { 128 } else { 0 };
+        let (units, window) = (Units::new(isa, p), Window2d::new(&p.window));
+        let k = (units.channels * window.taps()) as i32;
+        let constant = |m: usize| {
+            let correction = k.wrapping_mul(w_zero(m)).wrapping_sub(sums[m]).wrapping_mul(x_zero);
+            bias.map_or(0, |b| b[m]).wrapping_add(correction)
+        };
+        let mut zeros = None;
+        if (0..p.m).any(|m| w_zero(m) != 0) {
+            let mut ones = Vec::new();
+            units.lay(isa, 0..1, &mut ones, |_, _| 1);
+            zeros = Some(Zeros { ones, each: (0..p.m).map(w_zero).collect() });
         }
-    };
-    let moved = (p.x == DType::I8) == isa.unsigned_b;
-    let x_zero = quant.x_zero + if moved { if isa.unsigned_b { 128 } else { -128 } } else { 0 };
-    let w_zero = |m: usize| quant.w_zero_of(m) - if p.w == DType::U8 { 128 } else { 0 };
-    let (units, window) = (Units::new(isa, p), Window2d::new(&p.window));
-    let k = (units.channels * window.taps()) as i32;
-    let constant = |m: usize| {
-        let correction = k.wrapping_mul(w_zero(m)).wrapping_sub(sums[m]).wrapping_mul(x_zero);
-        bias.map_or(0, |b| b[m]).wrapping_add(correction)
-    };
-    let mut zeros = None;
-    if (0..p.m).any(|m| w_zero(m) != 0) {
-        let mut ones = Vec::new();
-        units.lay(isa, 0..1, &mut ones, |_, _| 1);
-        zeros = Some(Zeros { ones, each: (0..p.m).map(w_zero).collect() });
+        let flip = if moved { 0x80 } else { 0 };
+        let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
+        let dense = Dense { p, window: units.window(window), numbers: &numbers };
+        match p.y {
+            DType::I32 => dense.run(out.slice::<i32>(), &|place: Place, sums: &mut [i32], out: &mut [i32]| {
+                let add = constant(place.channel);
+                wide(|| out.iter_mut().zip(sums).for_each(|(o, s)| *o = s.wrapping_add(add)));
+            }),
+            y => dense.run(out.bytes, &|place: Place, sums: &mut [i32], out: &mut [u8]| {
+                quant.bytes(place.channel, sums, constant(place.channel), y, out);
+            }),
+        }
+        Ok(())
     }
-    let flip = if moved { 0x80 } else { 0 };
-    let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
-    let dense = Dense { p, window: units.window(window), numbers: &numbers };
-    match p.y {
-        DType::I32 => dense.run(out.slice::<i32>(), &|place: Place, sums: &mut [i32], out: &mut [i32]| {
-            let add = constant(place.channel);
-            wide(|| out.iter_mut().zip(sums).for_each(|(o, s)| *o = s.wrapping_add(add)));
-        }),
-        y => dense.run(out.bytes, &|place: Place, sums: &mut [i32], out: &mut [u8]| {
-            quant.bytes(place.channel, sums, constant(place.channel), y, out);
-        }),
-    }
-    Ok(())
 }
 
 struct Bytes<'a> {

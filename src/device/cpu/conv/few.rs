@@ -4,20 +4,12 @@
 use super::finish::{Epilogue, error};
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
+use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
-use crate::device::cpu::{Call, Packed};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
-
-/// Weights `[m][k]` as the product's B, `[k][m]`.
-pub(super) fn pack(isa: &Isa, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
-    let Problem::Conv(p) = problem else { return Ok(None) };
-    let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
-    let packed = panels(isa, p, &w.values::<f32>()?);
-    Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
-}
 
 fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     let k = w.len() / p.m.max(1);
@@ -26,23 +18,37 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     packed
 }
 
-pub(super) fn run(isa: &Isa, call: &mut Call) -> Result<()> {
-    let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
-    let input = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
-    let x = input(p.x_at)?.slice::<f32>();
-    let bias = p.b_at.map(input).transpose()?.map(|b| b.slice::<f32>());
-    let epilogue = Epilogue::new(p, call.inputs)?;
-    let unpacked;
-    let weights: &[f32] = match call.packed {
-        Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
-        None => {
-            unpacked = panels(isa, p, input(p.w_at)?.slice());
-            &unpacked
-        }
-    };
-    let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-    convolve(isa, p, weights, x, bias, epilogue.as_ref(), out.slice());
-    Ok(())
+/// The kernel on one instruction set.
+pub(super) struct On(pub &'static Isa);
+
+impl CpuCode for On {
+    /// Weights `[m][k]` as the product's B, `[k][m]`.
+    fn pack(&self, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
+        let Problem::Conv(p) = problem else { return Ok(None) };
+        let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
+        let packed = panels(self.0, p, &w.values::<f32>()?);
+        Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
+    }
+
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let isa = self.0;
+        let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
+        let input = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
+        let x = input(p.x_at)?.slice::<f32>();
+        let bias = p.b_at.map(input).transpose()?.map(|b| b.slice::<f32>());
+        let epilogue = Epilogue::new(p, call.inputs)?;
+        let unpacked;
+        let weights: &[f32] = match call.packed {
+            Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
+            None => {
+                unpacked = panels(isa, p, input(p.w_at)?.slice());
+                &unpacked
+            }
+        };
+        let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+        convolve(isa, p, weights, x, bias, epilogue.as_ref(), out.slice());
+        Ok(())
+    }
 }
 
 /// `x` and `out` are images by channels.

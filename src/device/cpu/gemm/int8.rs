@@ -1,7 +1,5 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
-#[cfg(target_arch = "aarch64")]
-use super::arm;
 use super::blocks::wide;
 use super::bytes::{self, Isa, Rows, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
@@ -9,67 +7,11 @@ use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, Tensor, TensorView};
-use crate::device::cpu::{Call, CpuKernel, Packed};
+use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{Dynamic, GemmProblem, Param, Quant};
 use crate::hardware::DeviceInfo;
-
-pub(super) const PORTABLE: CpuKernel = CpuKernel {
-    name: "cpu-portable-int8-2x16",
-    pack: |p, c| pack(&bytes::PORTABLE, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&bytes::PORTABLE, p, i),
-    run: |call| run(&bytes::PORTABLE, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX2: CpuKernel = CpuKernel {
-    name: "cpu-avx2-int8-6x16",
-    pack: |p, c| pack(&bytes::AVX2, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX2, p, i),
-    run: |call| run(&bytes::AVX2, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX512: CpuKernel = CpuKernel {
-    name: "cpu-avx512-int8-12x32",
-    pack: |p, c| pack(&bytes::AVX512, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX512, p, i),
-    run: |call| run(&bytes::AVX512, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX512_VNNI: CpuKernel = CpuKernel {
-    name: "cpu-avx512vnni-int8-14x32",
-    pack: |p, c| pack(&bytes::AVX512_VNNI, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX512_VNNI, p, i),
-    run: |call| run(&bytes::AVX512_VNNI, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX_VNNI: CpuKernel = CpuKernel {
-    name: "cpu-avxvnni-int8-6x16",
-    pack: |p, c| pack(&bytes::AVX_VNNI, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&bytes::AVX_VNNI, p, i),
-    run: |call| run(&bytes::AVX_VNNI, call),
-};
-#[cfg(target_arch = "aarch64")]
-pub(super) const NEON: CpuKernel = CpuKernel {
-    name: "cpu-neon-int8-6x16",
-    pack: |p, c| pack(&arm::NEON_BYTES, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&arm::NEON_BYTES, p, i),
-    run: |call| run(&arm::NEON_BYTES, call),
-};
-#[cfg(target_arch = "aarch64")]
-pub(super) const DOTPROD: CpuKernel = CpuKernel {
-    name: "cpu-dotprod-int8-6x16",
-    pack: |p, c| pack(&arm::DOTPROD, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&arm::DOTPROD, p, i),
-    run: |call| run(&arm::DOTPROD, call),
-};
-#[cfg(target_arch = "aarch64")]
-pub(super) const I8MM: CpuKernel = CpuKernel {
-    name: "cpu-i8mm-int8-6x16",
-    pack: |p, c| pack(&arm::I8MM, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&arm::I8MM, p, i),
-    run: |call| run(&arm::I8MM, call),
-};
 
 /// Bytes of one packed matrix: panels, column sums, and column scales; each on a 64-byte boundary.
 fn layout(isa: &Isa, p: &GemmProblem) -> [usize; 3] {
@@ -100,51 +42,57 @@ fn pack_all(isa: &Isa, p: &GemmProblem, b: &TensorView, out: &mut [u8]) {
     }
 }
 
-fn pack(isa: &Isa, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
-    let p = problem(problem_)?;
-    let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
-    let mut out = Tensor::zeros(DType::U8, [matrices(p) * layout(isa, p)[2]])?;
-    pack_all(isa, p, &b.aligned().view(), out.view_mut().bytes);
-    Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
-}
+/// The kernel on one instruction set.
+pub(super) struct On(pub &'static Isa);
 
-fn scratch_bytes(isa: &Isa, problem_: &Problem, _: &DeviceInfo) -> usize {
-    problem(problem_).map_or(0, |p| matrices(p) * layout(isa, p)[2])
-}
-
-fn run(isa: &Isa, call: &mut Call) -> Result<()> {
-    let p = problem(call.problem)?;
-    let (inputs, packed) = (call.inputs, call.packed);
-    let scratch = std::mem::take(&mut call.scratch);
-    let finish = Finish::new(call)?;
-    let a = input(inputs, p.a.input)?;
-    if p.m == 0 || p.n == 0 {
-        return Ok(());
+impl CpuCode for On {
+    fn pack(&self, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
+        let p = problem(problem_)?;
+        let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
+        let mut out = Tensor::zeros(DType::U8, [matrices(p) * layout(self.0, p)[2]])?;
+        pack_all(self.0, p, &b.aligned().view(), out.view_mut().bytes);
+        Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
     }
-    let [panels, sums, total] = layout(isa, p);
-    let weights: &[u8] = match packed.and_then(|p| p.parts.first()) {
-        Some(part) => part.bytes(),
-        None => {
-            pack_all(isa, p, input(inputs, p.b.input)?, &mut *scratch);
-            scratch
+
+    fn scratch_bytes(&self, problem_: &Problem, _: &DeviceInfo) -> usize {
+        problem(problem_).map_or(0, |p| matrices(p) * layout(self.0, p)[2])
+    }
+
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let isa = self.0;
+        let p = problem(call.problem)?;
+        let (inputs, packed) = (call.inputs, call.packed);
+        let scratch = std::mem::take(&mut call.scratch);
+        let finish = Finish::new(call)?;
+        let a = input(inputs, p.a.input)?;
+        if p.m == 0 || p.n == 0 {
+            return Ok(());
         }
-    };
-    let quant = p.quant.clone().unwrap_or_default();
-    let tensor = match quant.dynamic {
-        Some(Dynamic::TensorU8) => {
-            let all = a.slice::<f32>();
-            Some(all.iter().fold((0f32, 0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)))).map(|(lo, hi)| dynamic_u8(lo, hi))
-        }
-        _ => None,
-    };
-    over_batch(p, |batch| {
-        let part = &weights[matrix_of(p, batch) * total..][..total];
-        let column_sums: &[i32] = bytemuck::cast_slice(&part[panels..sums]);
-        let made = Weights::packed(isa, p.k, p.n, bytemuck::cast_slice(&part[..panels]), column_sums);
-        let b_scales = (p.b.dtype == DType::F32).then(|| bytemuck::cast_slice(&part[sums..total]));
-        product(isa, p, &quant, a, tensor, batch, &made, b_scales, &finish);
-    });
-    Ok(())
+        let [panels, sums, total] = layout(isa, p);
+        let weights: &[u8] = match packed.and_then(|p| p.parts.first()) {
+            Some(part) => part.bytes(),
+            None => {
+                pack_all(isa, p, input(inputs, p.b.input)?, &mut *scratch);
+                scratch
+            }
+        };
+        let quant = p.quant.clone().unwrap_or_default();
+        let tensor = match quant.dynamic {
+            Some(Dynamic::TensorU8) => {
+                let all = a.slice::<f32>();
+                Some(all.iter().fold((0f32, 0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)))).map(|(lo, hi)| dynamic_u8(lo, hi))
+            }
+            _ => None,
+        };
+        over_batch(p, |batch| {
+            let part = &weights[matrix_of(p, batch) * total..][..total];
+            let column_sums: &[i32] = bytemuck::cast_slice(&part[panels..sums]);
+            let made = Weights::packed(isa, p.k, p.n, bytemuck::cast_slice(&part[..panels]), column_sums);
+            let b_scales = (p.b.dtype == DType::F32).then(|| bytemuck::cast_slice(&part[sums..total]));
+            product(isa, p, &quant, a, tensor, batch, &made, b_scales, &finish);
+        });
+        Ok(())
+    }
 }
 
 #[allow(clippy::too_many_arguments)]

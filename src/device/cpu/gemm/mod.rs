@@ -27,27 +27,27 @@ mod tests;
 use super::CpuKernel;
 
 pub(super) static KERNELS: &[CpuKernel] = &[
-    reference::KERNEL,
-    real::PORTABLE,
+    CpuKernel::new("cpu-any-gemm-reference", &reference::run),
+    CpuKernel::new("cpu-portable-float-4x16", &real::On(&core::PORTABLE)),
     #[cfg(target_arch = "x86_64")]
-    real::AVX2,
+    CpuKernel::new("cpu-avx2-float-6x16", &real::On(&core::AVX2)),
     #[cfg(target_arch = "x86_64")]
-    real::AVX512,
-    int8::PORTABLE,
-    #[cfg(target_arch = "x86_64")]
-    int8::AVX2,
-    #[cfg(target_arch = "x86_64")]
-    int8::AVX512,
-    #[cfg(target_arch = "x86_64")]
-    int8::AVX512_VNNI,
-    #[cfg(target_arch = "x86_64")]
-    int8::AVX_VNNI,
+    CpuKernel::new("cpu-avx512-float-14x32", &real::On(&core::AVX512)),
     #[cfg(target_arch = "aarch64")]
-    real::NEON,
+    CpuKernel::new("cpu-neon-float-6x16", &real::On(&arm::NEON)),
+    CpuKernel::new("cpu-portable-int8-2x16", &int8::On(&bytes::PORTABLE)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-avx2-int8-6x16", &int8::On(&bytes::AVX2)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-avx512-int8-12x32", &int8::On(&bytes::AVX512)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-avx512vnni-int8-14x32", &int8::On(&bytes::AVX512_VNNI)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-avxvnni-int8-6x16", &int8::On(&bytes::AVX_VNNI)),
     #[cfg(target_arch = "aarch64")]
-    int8::NEON,
+    CpuKernel::new("cpu-neon-int8-6x16", &int8::On(&arm::NEON_BYTES)),
     #[cfg(target_arch = "aarch64")]
-    int8::DOTPROD,
+    CpuKernel::new("cpu-dotprod-int8-6x16", &int8::On(&arm::DOTPROD)),
     #[cfg(target_arch = "aarch64")]
-    int8::I8MM,
+    CpuKernel::new("cpu-i8mm-int8-6x16", &int8::On(&arm::I8MM)),
 ];

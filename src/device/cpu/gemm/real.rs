@@ -2,45 +2,14 @@
 
 use half::{bf16, f16};
 
-#[cfg(target_arch = "aarch64")]
-use super::arm;
 use super::core::{self, Isa, Rows, Weights, packed_len};
 use super::finish::{Finish, input, problem};
 use crate::base::{DType, Tensor, TensorView};
-use crate::device::cpu::{Call, CpuKernel, Packed};
+use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::gemm::GemmProblem;
 use crate::hardware::DeviceInfo;
-
-pub(super) const PORTABLE: CpuKernel = CpuKernel {
-    name: "cpu-portable-float-4x16",
-    pack: |p, c| pack(&core::PORTABLE, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&core::PORTABLE, p, i),
-    run: |call| run(&core::PORTABLE, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX2: CpuKernel = CpuKernel {
-    name: "cpu-avx2-float-6x16",
-    pack: |p, c| pack(&core::AVX2, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&core::AVX2, p, i),
-    run: |call| run(&core::AVX2, call),
-};
-#[cfg(target_arch = "x86_64")]
-pub(super) const AVX512: CpuKernel = CpuKernel {
-    name: "cpu-avx512-float-14x32",
-    pack: |p, c| pack(&core::AVX512, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&core::AVX512, p, i),
-    run: |call| run(&core::AVX512, call),
-};
-
-#[cfg(target_arch = "aarch64")]
-pub(super) const NEON: CpuKernel = CpuKernel {
-    name: "cpu-neon-float-6x16",
-    pack: |p, c| pack(&arm::NEON, p, c),
-    scratch_bytes: |p, i| scratch_bytes(&arm::NEON, p, i),
-    run: |call| run(&arm::NEON, call),
-};
 
 /// How many different matrices B holds.
 pub(super) fn matrices(p: &GemmProblem) -> usize {
@@ -79,58 +48,65 @@ fn pack_all(isa: &Isa, p: &GemmProblem, b: &TensorView, out: &mut [u8]) {
     }
 }
 
-fn pack(isa: &Isa, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
-    let p = problem(problem_)?;
-    let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
-    let b = b.aligned();
-    let mut out = Tensor::zeros(DType::U8, [matrices(p) * packed_bytes(isa, p)])?;
-    pack_all(isa, p, &b.view(), out.view_mut().bytes);
-    Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
-}
-
 /// Few rows read a row-major B where it lies: packing would cost as much as the product.
 fn in_place(p: &GemmProblem) -> bool {
     p.b.col == 1 && p.b.dtype == DType::F32 && p.b_as == DType::F32 && p.m <= 8
 }
 
-fn scratch_bytes(isa: &Isa, problem_: &Problem, _: &DeviceInfo) -> usize {
-    // The planner does not say whether B is constant; unneeded scratch shares the arena and costs nothing.
-    problem(problem_).map_or(0, |p| if in_place(p) { p.k * isa.columns * 4 } else { matrices(p) * packed_bytes(isa, p) })
-}
+/// The kernel on one instruction set.
+pub(super) struct On(pub &'static Isa);
 
-fn run(isa: &Isa, call: &mut Call) -> Result<()> {
-    let p = problem(call.problem)?;
-    let (inputs, packed) = (call.inputs, call.packed);
-    let scratch = std::mem::take(&mut call.scratch);
-    let finish = Finish::new(call)?;
-    let a = input(inputs, p.a.input)?;
-    if p.m == 0 || p.n == 0 {
-        return Ok(());
+impl CpuCode for On {
+    fn pack(&self, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
+        let p = problem(problem_)?;
+        let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
+        let b = b.aligned();
+        let mut out = Tensor::zeros(DType::U8, [matrices(p) * packed_bytes(self.0, p)])?;
+        pack_all(self.0, p, &b.view(), out.view_mut().bytes);
+        Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
     }
-    let one = |batch: usize, weights: &Weights| product(isa, p, a, batch, weights, &finish);
-    if packed.is_none() && in_place(p) {
-        let b = input(inputs, p.b.input)?.slice::<f32>();
-        for batch in 0..p.batch.numel() {
-            let at = p.offset(&p.b.batch, batch);
-            let tail = cast::<f32>(&mut scratch[..p.k * isa.columns * 4]);
-            one(batch, &Weights::in_place(isa, (p.k, p.n), &b[at..], p.b.row, tail));
-        }
-        return Ok(());
+
+    fn scratch_bytes(&self, problem_: &Problem, _: &DeviceInfo) -> usize {
+        // The planner does not say whether B is constant; unneeded scratch shares the arena and costs nothing.
+        problem(problem_)
+            .map_or(0, |p| if in_place(p) { p.k * self.0.columns * 4 } else { matrices(p) * packed_bytes(self.0, p) })
     }
-    let panels: &[u8] = match packed.and_then(|p| p.parts.first()) {
-        Some(part) => part.bytes(),
-        None => {
-            pack_all(isa, p, input(inputs, p.b.input)?, scratch);
-            scratch
+
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let isa = self.0;
+        let p = problem(call.problem)?;
+        let (inputs, packed) = (call.inputs, call.packed);
+        let scratch = std::mem::take(&mut call.scratch);
+        let finish = Finish::new(call)?;
+        let a = input(inputs, p.a.input)?;
+        if p.m == 0 || p.n == 0 {
+            return Ok(());
         }
-    };
-    let bytes = packed_bytes(isa, p);
-    let each = |batch: usize| {
-        let at = matrix_of(p, batch) * bytes;
-        one(batch, &Weights::packed(isa, p.k, p.n, p.b_as, &panels[at..at + bytes]));
-    };
-    over_batch(p, each);
-    Ok(())
+        let one = |batch: usize, weights: &Weights| product(isa, p, a, batch, weights, &finish);
+        if packed.is_none() && in_place(p) {
+            let b = input(inputs, p.b.input)?.slice::<f32>();
+            for batch in 0..p.batch.numel() {
+                let at = p.offset(&p.b.batch, batch);
+                let tail = cast::<f32>(&mut scratch[..p.k * isa.columns * 4]);
+                one(batch, &Weights::in_place(isa, (p.k, p.n), &b[at..], p.b.row, tail));
+            }
+            return Ok(());
+        }
+        let panels: &[u8] = match packed.and_then(|p| p.parts.first()) {
+            Some(part) => part.bytes(),
+            None => {
+                pack_all(isa, p, input(inputs, p.b.input)?, scratch);
+                scratch
+            }
+        };
+        let bytes = packed_bytes(isa, p);
+        let each = |batch: usize| {
+            let at = matrix_of(p, batch) * bytes;
+            one(batch, &Weights::packed(isa, p.k, p.n, p.b_as, &panels[at..at + bytes]));
+        };
+        over_batch(p, each);
+        Ok(())
+    }
 }
 
 /// Runs each batch, side by side when they are many and the work is worth it.

@@ -4,14 +4,11 @@ use super::blocks::SEGMENT;
 use super::finish::{Finish, input, int_at, problem, real_at};
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, TensorView, round};
-use crate::device::cpu::{Call, CpuKernel, call};
+use crate::device::cpu::Call;
 use crate::error::Result;
 use crate::graph::problem::gemm::{Contraction, Dynamic, GemmProblem, Quant};
 
-pub(super) const KERNEL: CpuKernel =
-    CpuKernel { name: "cpu-any-gemm-reference", pack: call::pack_nothing, scratch_bytes: call::no_scratch, run };
-
-fn run(call: &mut Call) -> Result<()> {
+pub(super) fn run(call: &mut Call) -> Result<()> {
     let p = problem(call.problem)?;
     let inputs = call.inputs;
     let finish = Finish::new(call)?;

@@ -4,7 +4,7 @@ use half::{bf16, f16};
 
 use crate::base::xorshift::Xorshift;
 use crate::base::{AlignedBytes, DType, Tensor, TensorViewMut};
-use crate::device::cpu::{Call, kernels};
+use crate::device::cpu::{Call, device};
 use crate::graph::op::{Lower, Operand};
 use crate::graph::problem::Family;
 use crate::graph::{Attr, Node, Problem, Site, Type, find};
@@ -29,27 +29,27 @@ fn gemm(problem: &Problem) -> &crate::graph::problem::GemmProblem {
 
 /// Runs a kernel, with B packed ahead or not.
 fn run(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool) -> Tensor {
-    let code = kernels().find(|k| k.name == name).unwrap();
+    let code = device::find(name).unwrap().code;
     let p = gemm(problem);
     let mut given = inputs.to_vec();
     let mut packed = None;
     if ahead {
         let mut constants = vec![None; inputs.len()];
         constants[p.b.input] = inputs[p.b.input].clone();
-        if let Some((made, dropped)) = (code.pack)(problem, &constants).unwrap() {
+        if let Some((made, dropped)) = code.pack(problem, &constants).unwrap() {
             dropped.into_iter().for_each(|i| given[i] = None);
             packed = Some(made);
         }
     }
     let mut out = Tensor::zeros(p.stored(), p.shape.clone()).unwrap();
-    let mut scratch = AlignedBytes::zeroed((code.scratch_bytes)(problem, &info(2)));
+    let mut scratch = AlignedBytes::zeroed(code.scratch_bytes(problem, &info(2)));
     scratch.fill(0xa5);
     let views: Vec<_> = given.iter().map(|t| t.as_ref().map(|t| t.view())).collect();
     {
         let view: TensorViewMut = out.view_mut();
         let mut outputs = [Some(view)];
         let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
-        (code.run)(&mut call).unwrap();
+        code.run(&mut call).unwrap();
     }
     out
 }

@@ -7,7 +7,5 @@ mod run;
 mod scatter;
 
 use super::CpuKernel;
-use super::call::{no_scratch, pack_nothing};
 
-pub(super) static KERNELS: &[CpuKernel] =
-    &[CpuKernel { name: "cpu-any-move", pack: pack_nothing, scratch_bytes: no_scratch, run: run::run }];
+pub(super) static KERNELS: &[CpuKernel] = &[CpuKernel::new("cpu-any-move", &run::run)];

@@ -1,7 +1,6 @@
 //! CPU kernels of the pool family.
 
 use super::CpuKernel;
-use super::call::{no_scratch, pack_nothing};
 use super::isa::Isa;
 
 mod geometry;
@@ -11,11 +10,11 @@ mod tests;
 mod vector;
 
 pub(super) static KERNELS: &[CpuKernel] = &[
-    CpuKernel { name: "cpu-any-pool", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
+    CpuKernel::new("cpu-any-pool", &reference::run),
     #[cfg(target_arch = "x86_64")]
-    CpuKernel { name: "cpu-avx2-pool", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Avx2) },
+    CpuKernel::new("cpu-avx2-pool", &vector::On(Isa::Avx2)),
     #[cfg(target_arch = "x86_64")]
-    CpuKernel { name: "cpu-avx512-pool", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Avx512) },
+    CpuKernel::new("cpu-avx512-pool", &vector::On(Isa::Avx512)),
     #[cfg(target_arch = "aarch64")]
-    CpuKernel { name: "cpu-neon-pool", pack: pack_nothing, scratch_bytes: no_scratch, run: |c| vector::run(c, Isa::Neon) },
+    CpuKernel::new("cpu-neon-pool", &vector::On(Isa::Neon)),
 ];

@@ -18,7 +18,7 @@ fn run(name: &str, p: &PoolProblem, x: &Tensor) -> Tensor {
     let problem = Problem::Pool(p.clone());
     let (inputs, mut outputs) = ([Some(x.view())], [Some(y.view_mut())]);
     let mut call = Call { problem: &problem, packed: None, inputs: &inputs, outputs: &mut outputs, scratch: &mut [] };
-    (find(name).unwrap().run)(&mut call).unwrap();
+    find(name).unwrap().code.run(&mut call).unwrap();
     y
 }
 

@@ -4,9 +4,9 @@
 
 use super::geometry::{Geometry, counted};
 use super::reference::error;
-use crate::device::cpu::Call;
 use crate::device::cpu::isa::{Isa, Work, fold_lanes};
 use crate::device::cpu::rows::each;
+use crate::device::cpu::{Call, CpuCode};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::pool::Pooling;
@@ -15,18 +15,22 @@ use crate::graph::problem::pool::Pooling;
 const BAND: usize = 2 << 10;
 
 /// Solves the problems that `kernel::pool` accepts for these kernels.
-pub(super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
-    let Problem::Pool(p) = call.problem else { return Err(error("the problem is of another family")) };
-    let x = call.inputs.first().and_then(|v| v.as_ref()).ok_or_else(|| error("the image is missing"))?;
-    let Some(Some(y)) = call.outputs.first_mut() else { return Ok(()) };
-    let geometry = Geometry::new(p);
-    if geometry.whole() {
-        each(x, y, geometry.sizes(), |_, x, y| isa.run(Planes { pooling: p.pooling, x, y }));
-    } else {
-        let bands = Bands::new(&geometry);
-        each(x, y, geometry.sizes(), |_, x, y| isa.run(Windows { bands: &bands, x, y }));
+pub(super) struct On(pub Isa);
+
+impl CpuCode for On {
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let Problem::Pool(p) = call.problem else { return Err(error("the problem is of another family")) };
+        let x = call.inputs.first().and_then(|v| v.as_ref()).ok_or_else(|| error("the image is missing"))?;
+        let Some(Some(y)) = call.outputs.first_mut() else { return Ok(()) };
+        let geometry = Geometry::new(p);
+        if geometry.whole() {
+            each(x, y, geometry.sizes(), |_, x, y| self.0.run(Planes { pooling: p.pooling, x, y }));
+        } else {
+            let bands = Bands::new(&geometry);
+            each(x, y, geometry.sizes(), |_, x, y| self.0.run(Windows { bands: &bands, x, y }));
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The larger of two numbers; NaN when one is.

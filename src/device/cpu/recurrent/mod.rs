@@ -1,7 +1,6 @@
 //! CPU kernels of the recurrent family.
 
 use super::CpuKernel;
-use super::call::{no_scratch, pack_nothing};
 #[cfg(target_arch = "aarch64")]
 use super::gemm::arm;
 use super::gemm::{bytes, core};
@@ -17,60 +16,26 @@ mod tests;
 mod vector;
 mod weights;
 
-/// What the kernels compute with: those of every processor, then those of the target.
-static TIERS: &[Tier] = &[
-    Tier { isa: Isa::Portable, tiles: Tiles::Float(&core::PORTABLE) },
-    Tier { isa: Isa::Portable, tiles: Tiles::Int8(&bytes::PORTABLE) },
-    #[cfg(target_arch = "x86_64")]
-    Tier { isa: Isa::Avx2, tiles: Tiles::Float(&core::AVX2) },
-    #[cfg(target_arch = "x86_64")]
-    Tier { isa: Isa::Avx512, tiles: Tiles::Float(&core::AVX512) },
-    #[cfg(target_arch = "x86_64")]
-    Tier { isa: Isa::Avx2, tiles: Tiles::Int8(&bytes::AVX2) },
-    #[cfg(target_arch = "x86_64")]
-    Tier { isa: Isa::Avx512, tiles: Tiles::Int8(&bytes::AVX512) },
-    #[cfg(target_arch = "x86_64")]
-    Tier { isa: Isa::Avx512, tiles: Tiles::Int8(&bytes::AVX512_VNNI) },
-    #[cfg(target_arch = "aarch64")]
-    Tier { isa: Isa::Neon, tiles: Tiles::Float(&arm::NEON) },
-    #[cfg(target_arch = "aarch64")]
-    Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::NEON_BYTES) },
-    #[cfg(target_arch = "aarch64")]
-    Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::DOTPROD) },
-    #[cfg(target_arch = "aarch64")]
-    Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::I8MM) },
-];
-
-/// The kernel of a tier.
-const fn row<const TIER: usize>(name: &'static str) -> CpuKernel {
-    CpuKernel {
-        name,
-        pack: |p, c| vector::pack(&TIERS[TIER], p, c),
-        scratch_bytes: |p, _| vector::scratch_bytes(p),
-        run: |call| vector::run(&TIERS[TIER], call),
-    }
-}
-
 pub(super) static KERNELS: &[CpuKernel] = &[
-    CpuKernel { name: "cpu-any-recurrent", pack: pack_nothing, scratch_bytes: no_scratch, run: reference::run },
-    row::<0>("cpu-portable-float-recurrent"),
-    row::<1>("cpu-portable-int8-recurrent"),
+    CpuKernel::new("cpu-any-recurrent", &reference::run),
+    CpuKernel::new("cpu-portable-float-recurrent", &Tier { isa: Isa::Portable, tiles: Tiles::Float(&core::PORTABLE) }),
+    CpuKernel::new("cpu-portable-int8-recurrent", &Tier { isa: Isa::Portable, tiles: Tiles::Int8(&bytes::PORTABLE) }),
     #[cfg(target_arch = "x86_64")]
-    row::<2>("cpu-avx2-float-recurrent"),
+    CpuKernel::new("cpu-avx2-float-recurrent", &Tier { isa: Isa::Avx2, tiles: Tiles::Float(&core::AVX2) }),
     #[cfg(target_arch = "x86_64")]
-    row::<3>("cpu-avx512-float-recurrent"),
+    CpuKernel::new("cpu-avx512-float-recurrent", &Tier { isa: Isa::Avx512, tiles: Tiles::Float(&core::AVX512) }),
     #[cfg(target_arch = "x86_64")]
-    row::<4>("cpu-avx2-int8-recurrent"),
+    CpuKernel::new("cpu-avx2-int8-recurrent", &Tier { isa: Isa::Avx2, tiles: Tiles::Int8(&bytes::AVX2) }),
     #[cfg(target_arch = "x86_64")]
-    row::<5>("cpu-avx512-int8-recurrent"),
+    CpuKernel::new("cpu-avx512-int8-recurrent", &Tier { isa: Isa::Avx512, tiles: Tiles::Int8(&bytes::AVX512) }),
     #[cfg(target_arch = "x86_64")]
-    row::<6>("cpu-avx512vnni-int8-recurrent"),
+    CpuKernel::new("cpu-avx512vnni-int8-recurrent", &Tier { isa: Isa::Avx512, tiles: Tiles::Int8(&bytes::AVX512_VNNI) }),
     #[cfg(target_arch = "aarch64")]
-    row::<2>("cpu-neon-float-recurrent"),
+    CpuKernel::new("cpu-neon-float-recurrent", &Tier { isa: Isa::Neon, tiles: Tiles::Float(&arm::NEON) }),
     #[cfg(target_arch = "aarch64")]
-    row::<3>("cpu-neon-int8-recurrent"),
+    CpuKernel::new("cpu-neon-int8-recurrent", &Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::NEON_BYTES) }),
     #[cfg(target_arch = "aarch64")]
-    row::<4>("cpu-dotprod-int8-recurrent"),
+    CpuKernel::new("cpu-dotprod-int8-recurrent", &Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::DOTPROD) }),
     #[cfg(target_arch = "aarch64")]
-    row::<5>("cpu-i8mm-int8-recurrent"),
+    CpuKernel::new("cpu-i8mm-int8-recurrent", &Tier { isa: Isa::Neon, tiles: Tiles::Int8(&arm::I8MM) }),
 ];

@@ -2,7 +2,7 @@
 
 use crate::base::xorshift::Xorshift;
 use crate::base::{AlignedBytes, DType, Shape, Tensor};
-use crate::device::cpu::{Call, kernels};
+use crate::device::cpu::{Call, device::find};
 use crate::graph::problem::recurrent::*;
 use crate::graph::problem::{Problem, RecurrentProblem};
 use crate::hardware::cpu::{capabilities, info};
@@ -110,13 +110,13 @@ fn operands(p: &RecurrentProblem, random: &mut Random, mut has: impl FnMut(usize
 
 fn run(name: &str, p: &RecurrentProblem, inputs: &[Option<Tensor>], packs: bool) -> Vec<Vec<f64>> {
     let problem = Problem::Recurrent(p.clone());
-    let kernel = kernels().find(|k| k.name == name).unwrap();
-    let packed = if packs { (kernel.pack)(&problem, inputs).unwrap() } else { None };
+    let kernel = find(name).unwrap().code;
+    let packed = if packs { kernel.pack(&problem, inputs).unwrap() } else { None };
     let (state, steps) = (p.directions() * p.batch * p.hidden_size, p.seq_len);
     let size = p.dtype.size_bytes();
     // Neither outputs nor scratch are zeros when a kernel gets them.
     let mut out = [steps * state, state, state].map(|n| Tensor::from_raw(p.dtype, [n].into(), &vec![0xff; n * size]).unwrap());
-    let mut scratch = AlignedBytes::zeroed((kernel.scratch_bytes)(&problem, &info(1)));
+    let mut scratch = AlignedBytes::zeroed(kernel.scratch_bytes(&problem, &info(1)));
     scratch.fill(0xff);
     let gone = packed.as_ref().map_or(&[][..], |(_, gone)| gone);
     let left = |(i, t): (usize, &Option<Tensor>)| if gone.contains(&i) { None } else { t.clone() };
@@ -127,7 +127,7 @@ fn run(name: &str, p: &RecurrentProblem, inputs: &[Option<Tensor>], packs: bool)
         let mut outputs: Vec<_> = out.iter_mut().map(|t| Some(t.view_mut())).take(wanted).collect();
         let packed = packed.as_ref().map(|(p, _)| p);
         let mut call = Call { problem: &problem, packed, inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
-        (kernel.run)(&mut call).unwrap();
+        kernel.run(&mut call).unwrap();
     }
     out.iter().take(wanted).map(Tensor::to_f64).collect()
 }

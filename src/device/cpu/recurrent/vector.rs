@@ -10,13 +10,13 @@ use super::activation::Activation;
 use super::steps::{Direction, Memory};
 use super::weights::Tier;
 use crate::base::{DType, Tensor, TensorViewMut};
-use crate::device::cpu::Call;
-use crate::device::cpu::call::Packed;
+use crate::device::cpu::call::{Call, CpuCode, Packing};
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::widen::to_f32;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::RecurrentProblem;
+use crate::hardware::DeviceInfo;
 
 fn problem(problem: &Problem) -> Result<&RecurrentProblem> {
     match problem {
@@ -25,65 +25,67 @@ fn problem(problem: &Problem) -> Result<&RecurrentProblem> {
     }
 }
 
-/// Packs constant w and r.
-pub(super) fn pack(tier: &Tier, p: &Problem, inputs: &[Option<Tensor>]) -> Result<Option<(Packed, Vec<usize>)>> {
-    let aligned: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(Tensor::aligned)).collect();
-    let views: Vec<_> = aligned.iter().map(|t| t.as_ref().map(Tensor::view)).collect();
-    Ok(tier.tiles.pack(problem(p)?, &views)?.map(|packed| (packed, vec![1, 2])))
-}
-
-/// Both states of all directions, and each direction's memory.
-pub(super) fn scratch_bytes(p: &Problem) -> usize {
-    let Ok(p) = problem(p) else { return 0 };
-    let states = 2 * p.batch * p.hidden_size;
-    4 * p.directions() * (states + Memory::len(p))
-}
-
-/// Solves the problems that `kernel::recurrent` accepts.
-pub(super) fn run(tier: &Tier, call: &mut Call) -> Result<()> {
-    let p = problem(call.problem)?;
-    let (inputs, d, n) = (call.inputs, p.directions(), p.hidden_size);
-    let own = if call.packed.is_none() { tier.tiles.pack(p, inputs)? } else { None };
-    let packed = call.packed.or(own.as_ref()).ok_or_else(|| Error::BadInput("a recurrent layer without weights".into()))?;
-    let view = |i: usize| inputs.get(i).and_then(|v| v.as_ref());
-    let floats = |i: usize| view(i).map(|v| to_f32(v, 0, v.numel()));
-    let x = floats(0).ok_or_else(|| Error::BadInput("a recurrent layer without input".into()))?;
-    let (bias, peepholes) = (floats(3), floats(7));
-    let activations = p.activations.iter().map(Activation::new).collect::<Result<Vec<_>>>()?;
-    let lengths = view(4).map(|v| v.slice::<i32>());
-    let scratch = bytemuck::cast_slice_mut::<u8, f32>(&mut *call.scratch);
-    let (h, rest) = scratch.split_at_mut(d * p.batch * n);
-    let (c, memory) = rest.split_at_mut(d * p.batch * n);
-    for (i, state) in [(5, &mut *h), (6, &mut *c)] {
-        begin(p, floats(i), state);
+impl CpuCode for Tier {
+    /// Packs constant w and r.
+    fn pack(&self, p: &Problem, inputs: &[Option<Tensor>]) -> Result<Packing> {
+        let aligned: Vec<Option<Tensor>> = inputs.iter().map(|t| t.as_ref().map(Tensor::aligned)).collect();
+        let views: Vec<_> = aligned.iter().map(|t| t.as_ref().map(Tensor::view)).collect();
+        Ok(self.tiles.pack(problem(p)?, &views)?.map(|packed| (packed, vec![1, 2])))
     }
-    let (y, states) = call.outputs.split_at_mut(1.min(call.outputs.len()));
-    let y = Sequence::new(p, y.first_mut().and_then(|y| y.as_mut()), lengths.is_some());
-    let direction = |number: usize| -> Result<Direction> {
-        let count = p.cell.activations();
-        Ok(Direction {
-            problem: p,
-            number,
-            isa: tier.isa,
-            x: &x,
-            matrices: tier.tiles.matrices(p, packed, number)?,
-            bias: bias.as_deref().map(|v| &v[v.len() / d * number..][..v.len() / d]),
-            activations: &activations[number * count..][..count],
-            lengths,
-            peepholes: peepholes.as_deref().map(|v| &v[v.len() / d * number..][..v.len() / d]),
-            y: &y,
-        })
-    };
-    let directions = (0..d).map(direction).collect::<Result<Vec<_>>>()?;
-    all(&directions, h, c, &mut memory[..d * Memory::len(p)]);
-    for (out, state) in states.iter_mut().zip([&*h, &*c]) {
-        if let Some(out) = out {
-            for (i, row) in state.chunks_exact(n.max(1)).enumerate() {
-                store(out.dtype, out.bytes, place(p, i / p.batch, i % p.batch) * n, row);
+
+    /// Both states of all directions, and each direction's memory.
+    fn scratch_bytes(&self, p: &Problem, _: &DeviceInfo) -> usize {
+        let Ok(p) = problem(p) else { return 0 };
+        let states = 2 * p.batch * p.hidden_size;
+        4 * p.directions() * (states + Memory::len(p))
+    }
+
+    /// Solves the problems that `kernel::recurrent` accepts.
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let p = problem(call.problem)?;
+        let (inputs, d, n) = (call.inputs, p.directions(), p.hidden_size);
+        let own = if call.packed.is_none() { self.tiles.pack(p, inputs)? } else { None };
+        let packed = call.packed.or(own.as_ref()).ok_or_else(|| Error::BadInput("a recurrent layer without weights".into()))?;
+        let view = |i: usize| inputs.get(i).and_then(|v| v.as_ref());
+        let floats = |i: usize| view(i).map(|v| to_f32(v, 0, v.numel()));
+        let x = floats(0).ok_or_else(|| Error::BadInput("a recurrent layer without input".into()))?;
+        let (bias, peepholes) = (floats(3), floats(7));
+        let activations = p.activations.iter().map(Activation::new).collect::<Result<Vec<_>>>()?;
+        let lengths = view(4).map(|v| v.slice::<i32>());
+        let scratch = bytemuck::cast_slice_mut::<u8, f32>(&mut *call.scratch);
+        let (h, rest) = scratch.split_at_mut(d * p.batch * n);
+        let (c, memory) = rest.split_at_mut(d * p.batch * n);
+        for (i, state) in [(5, &mut *h), (6, &mut *c)] {
+            begin(p, floats(i), state);
+        }
+        let (y, states) = call.outputs.split_at_mut(1.min(call.outputs.len()));
+        let y = Sequence::new(p, y.first_mut().and_then(|y| y.as_mut()), lengths.is_some());
+        let direction = |number: usize| -> Result<Direction> {
+            let count = p.cell.activations();
+            Ok(Direction {
+                problem: p,
+                number,
+                isa: self.isa,
+                x: &x,
+                matrices: self.tiles.matrices(p, packed, number)?,
+                bias: bias.as_deref().map(|v| &v[v.len() / d * number..][..v.len() / d]),
+                activations: &activations[number * count..][..count],
+                lengths,
+                peepholes: peepholes.as_deref().map(|v| &v[v.len() / d * number..][..v.len() / d]),
+                y: &y,
+            })
+        };
+        let directions = (0..d).map(direction).collect::<Result<Vec<_>>>()?;
+        all(&directions, h, c, &mut memory[..d * Memory::len(p)]);
+        for (out, state) in states.iter_mut().zip([&*h, &*c]) {
+            if let Some(out) = out {
+                for (i, row) in state.chunks_exact(n.max(1)).enumerate() {
+                    store(out.dtype, out.bytes, place(p, i / p.batch, i % p.batch) * n, row);
+                }
             }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Both directions at once when they are worth a thread.

@@ -2,19 +2,19 @@
 
 use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
-use crate::device::cpu::{Call, kernels};
+use crate::device::cpu::{Call, device::find};
 use crate::graph::problem::reduce::*;
 use crate::graph::{Problem, Type};
 use crate::hardware::cpu::capabilities;
 use crate::kernel;
 
 fn run(name: &str, problem: &Problem, inputs: &[Tensor], outputs: &[Type]) -> Vec<Tensor> {
-    let kernel = kernels().find(|k| k.name == name).unwrap();
+    let kernel = find(name).unwrap().code;
     let mut out: Vec<Tensor> = outputs.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone()).unwrap()).collect();
     let views: Vec<_> = inputs.iter().map(|t| Some(t.view())).collect();
     {
         let mut slots: Vec<_> = out.iter_mut().map(|t| Some(t.view_mut())).collect();
-        (kernel.run)(&mut Call { problem, packed: None, inputs: &views, outputs: &mut slots, scratch: &mut [] }).unwrap();
+        kernel.run(&mut Call { problem, packed: None, inputs: &views, outputs: &mut slots, scratch: &mut [] }).unwrap();
     }
     out
 }

@@ -8,4 +8,4 @@ mod normalize;
 mod run;
 mod softmax;
 
-pub(super) use run::run;
+pub(super) use run::On;

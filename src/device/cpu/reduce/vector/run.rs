@@ -11,37 +11,43 @@ use super::normalize::{NormalizeRows, ScaleRows};
 use super::softmax::Softmax;
 use crate::base::quant::dynamic_u8;
 use crate::base::{TensorView, TensorViewMut};
-use crate::device::cpu::Call;
 use crate::device::cpu::isa::Isa;
 use crate::device::cpu::quantize::{QuantizeU8, Range};
 use crate::device::cpu::rows::each;
 use crate::device::cpu::widen::to_f32;
+use crate::device::cpu::{Call, CpuCode};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::reduce::{BatchNorm, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
 
 /// Solves the problems that `kernel::reduce` accepts for these kernels; statistics as outputs are left to the reference.
-pub(in super::super) fn run(call: &mut Call, isa: Isa) -> Result<()> {
-    let Problem::Reduce(p) = call.problem else {
-        return Err(Error::BadInput("a reduce kernel was called with another family's problem".into()));
-    };
-    let Some(x) = call.inputs[0].clone() else { return Err(Error::BadInput("a reduction without input".into())) };
-    if matches!(p.kind, ReduceKind::DynamicQuantize) {
-        return dynamic_quantize(isa, &x, call);
-    }
-    let (head, tail) = call.outputs.split_at_mut(1);
-    match (&p.kind, &mut head[0]) {
-        (ReduceKind::Fold { fold, groups }, Some(y)) => fold_rows(isa, *fold, groups, &x, y),
-        (&ReduceKind::Arg { rows, max, last }, Some(y)) => arg(isa, rows, Wanted { max, last }, &x, y),
-        (&ReduceKind::CumSum { rows, exclusive, reverse }, Some(y)) => cumsum(isa, rows, Order { exclusive, reverse }, &x, y),
-        (&ReduceKind::Softmax { rows, kind }, Some(y)) => softmax(isa, rows, kind, &x, y),
-        (ReduceKind::Normalize(norm), Some(y)) if tail.iter().all(|o| o.is_none()) => {
-            normalize_rows(isa, norm, call.inputs, &x, y)
+pub(in super::super) struct On(pub Isa);
+
+impl CpuCode for On {
+    fn run(&self, call: &mut Call) -> Result<()> {
+        let Problem::Reduce(p) = call.problem else {
+            return Err(Error::BadInput("a reduce kernel was called with another family's problem".into()));
+        };
+        let Some(x) = call.inputs[0].clone() else { return Err(Error::BadInput("a reduction without input".into())) };
+        if matches!(p.kind, ReduceKind::DynamicQuantize) {
+            return dynamic_quantize(self.0, &x, call);
         }
-        (ReduceKind::BatchNorm(norm), Some(y)) if !norm.training => batch(isa, norm, call.inputs, &x, y),
-        _ => return reference::run(call),
+        let (head, tail) = call.outputs.split_at_mut(1);
+        match (&p.kind, &mut head[0]) {
+            (ReduceKind::Fold { fold, groups }, Some(y)) => fold_rows(self.0, *fold, groups, &x, y),
+            (&ReduceKind::Arg { rows, max, last }, Some(y)) => arg(self.0, rows, Wanted { max, last }, &x, y),
+            (&ReduceKind::CumSum { rows, exclusive, reverse }, Some(y)) => {
+                cumsum(self.0, rows, Order { exclusive, reverse }, &x, y)
+            }
+            (&ReduceKind::Softmax { rows, kind }, Some(y)) => softmax(self.0, rows, kind, &x, y),
+            (ReduceKind::Normalize(norm), Some(y)) if tail.iter().all(|o| o.is_none()) => {
+                normalize_rows(self.0, norm, call.inputs, &x, y)
+            }
+            (ReduceKind::BatchNorm(norm), Some(y)) if !norm.training => batch(self.0, norm, call.inputs, &x, y),
+            _ => return reference::run(call),
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn fold_rows(isa: Isa, fold: Fold, groups: &Groups, x: &TensorView, y: &mut TensorViewMut) {
