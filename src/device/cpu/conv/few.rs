@@ -1,16 +1,17 @@
 //! Convolutions of a few output pixels: pixels are the rows of the matrix product and output channels its columns, so that tiles
 //! are filled all the same.
 
-use super::finish::{Epilogue, error};
+use super::operands::{self, Operands};
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
-use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
+use crate::device::cpu::call::{Call, CpuCode, Packing};
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::core::{self, Isa, Rows, Weights};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
 
+/// Weights `[m][k]` as the product's B, `[k][m]`.
 fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     let k = w.len() / p.m.max(1);
     let mut packed = vec![0.0; core::packed_len(isa, k, p.m)];
@@ -22,45 +23,22 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
 pub(super) struct On(pub &'static Isa);
 
 impl CpuCode for On {
-    /// Weights `[m][k]` as the product's B, `[k][m]`.
     fn pack(&self, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
-        let Problem::Conv(p) = problem else { return Ok(None) };
-        let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
-        let packed = panels(self.0, p, &w.values::<f32>()?);
-        Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
+        operands::pack(self.0, panels, problem, constants)
     }
 
     fn run(&self, call: &mut Call) -> Result<()> {
-        let isa = self.0;
-        let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
-        let input = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
-        let x = input(p.x_at)?.slice::<f32>();
-        let bias = p.b_at.map(input).transpose()?.map(|b| b.slice::<f32>());
-        let epilogue = Epilogue::new(p, call.inputs)?;
-        let unpacked;
-        let weights: &[f32] = match call.packed {
-            Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
-            None => {
-                unpacked = panels(isa, p, input(p.w_at)?.slice());
-                &unpacked
-            }
-        };
-        let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-        convolve(isa, p, weights, x, bias, epilogue.as_ref(), out.slice());
+        let operands = Operands::new(self.0, panels, call)?;
+        if let Some(Some(out)) = call.outputs.first_mut() {
+            convolve(&operands, out.slice());
+        }
         Ok(())
     }
 }
 
-/// `x` and `out` are images by channels.
-fn convolve(
-    isa: &Isa,
-    p: &ConvProblem,
-    weights: &[f32],
-    x: &[f32],
-    bias: Option<&[f32]>,
-    epilogue: Option<&Epilogue>,
-    out: &mut [f32],
-) {
+/// `out` is images by channels.
+fn convolve(o: &Operands, out: &mut [f32]) {
+    let (isa, p) = (o.isa, o.p);
     let window = Window2d::new(&p.window);
     let (pixels, taps) = (window.pixels(), window.taps());
     let k = p.c * taps;
@@ -69,7 +47,7 @@ fn convolve(
     }
     let fill = |row: usize, line: &mut [f32]| {
         let (image, pixel) = (row / pixels, row % pixels);
-        let x = &x[image * p.c * window.plane()..];
+        let x = &o.x[image * p.c * window.plane()..];
         let (oy, ox) = (pixel / window.output[1], pixel % window.output[1]);
         let start = |a: usize, o: usize| (o * window.strides[a]) as i64 - window.pads[a];
         for (i, row) in line.chunks_exact_mut(window.kernel[1]).enumerate() {
@@ -91,13 +69,13 @@ fn convolve(
             for (m, &sum) in (first..).zip(&*sums) {
                 // SAFETY: each (row, column) of the product is finished once.
                 let to = unsafe { shared.part((image * p.m + m) * pixels + pixel, 1) };
-                to[0] = sum + bias.map_or(0.0, |b| b[m]);
+                to[0] = sum + o.bias_of(m);
             }
         };
-        let b = Weights::packed(isa, k, p.m, DType::F32, bytemuck::cast_slice(weights));
+        let b = Weights::packed(isa, k, p.m, DType::F32, bytemuck::cast_slice(&o.weights));
         core::product(isa, p.n * pixels, Rows::Each(&fill), &b, &done);
     }
-    if let Some(e) = epilogue {
+    if let Some(e) = &o.epilogue {
         let sums = out.to_vec();
         for (n, (sums, out)) in sums.chunks_exact(p.m * pixels).zip(out.chunks_exact_mut(p.m * pixels)).enumerate() {
             e.image(n, pixels, sums, out);

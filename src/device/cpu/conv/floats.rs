@@ -2,12 +2,12 @@
 //! elements are units as they are.
 
 use super::dense::{Dense, Numbers, Panel, Place};
-use super::finish::{Epilogue, error, input};
+use super::operands::{self, Operands};
 use super::planes::Planes;
 use super::transposed;
 use super::window::Window2d;
 use crate::base::Tensor;
-use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
+use crate::device::cpu::call::{Call, CpuCode, Packing};
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::core::Isa;
 use crate::device::cpu::gemm::tile::List;
@@ -15,6 +15,7 @@ use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
 
+/// Weights as panels of rows.
 fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     if p.transposed {
         return transposed::panels(isa, p, w);
@@ -34,39 +35,25 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
 pub(super) struct On(pub &'static Isa);
 
 impl CpuCode for On {
-    /// Weights as panels of rows.
     fn pack(&self, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
-        let Problem::Conv(p) = problem else { return Ok(None) };
-        let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
-        let packed = panels(self.0, p, &w.values::<f32>()?);
-        Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
+        operands::pack(self.0, panels, problem, constants)
     }
 
     fn run(&self, call: &mut Call) -> Result<()> {
-        let isa = self.0;
-        let Problem::Conv(p) = call.problem else { return Err(error("the problem is of another family")) };
-        let x = input(call.inputs, p.x_at)?;
-        let bias = p.b_at.map(|i| input(call.inputs, i)).transpose()?.map(|b| b.slice::<f32>());
-        let epilogue = Epilogue::new(p, call.inputs)?;
+        let o = Operands::new(self.0, panels, call)?;
         let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-        let unpacked;
-        let weights: &[f32] = match call.packed {
-            Some(packed) => bytemuck::cast_slice(packed.parts[0].bytes()),
-            None => {
-                unpacked = panels(isa, p, input(call.inputs, p.w_at)?.slice());
-                &unpacked
-            }
-        };
+        let p = o.p;
         if p.transposed {
-            return transposed::run(isa, p, weights, x.slice(), bias, epilogue.as_ref(), out.slice());
+            transposed::run(&o, out.slice());
+            return Ok(());
         }
         let window = Window2d::new(&p.window);
-        let numbers = Floats { isa, window, channels: p.c / p.groups, x: x.slice(), weights };
+        let numbers = Floats { isa: o.isa, window, channels: p.c / p.groups, x: o.x, weights: &o.weights };
         let finish = |place: Place, sums: &mut [f32], out: &mut [f32]| {
-            if let Some(b) = bias {
+            if let Some(b) = o.bias {
                 wide(|| sums.iter_mut().for_each(|v| *v += b[place.channel]));
             }
-            match &epilogue {
+            match &o.epilogue {
                 Some(e) => e.row(place.image, place.channel, place.pixel, sums, out),
                 None => out.copy_from_slice(sums),
             }

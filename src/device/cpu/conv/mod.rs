@@ -2,13 +2,14 @@
 //!
 //! [`dense`]: convolution in blocks of pixels on the matrix product's tiles, depthwise included; of [`floats`] and of [`bytes`].
 //! [`planes`]: how a block's input is laid out. [`window`]: where pixels read from. [`few`]: few pixels. [`transposed`]: the
-//! adjoint. `reference`: everything.
+//! adjoint. [`operands`]: what these take of floats. `reference`: everything.
 
 mod bytes;
 mod dense;
 mod few;
 mod finish;
 mod floats;
+mod operands;
 mod planes;
 mod reference;
 mod transposed;

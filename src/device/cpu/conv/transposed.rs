@@ -5,12 +5,11 @@ use std::cell::RefCell;
 
 use rayon::prelude::*;
 
-use super::finish::Epilogue;
+use super::operands::Operands;
 use super::window::Window2d;
 use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::core::Isa;
 use crate::device::cpu::gemm::tile::List;
-use crate::error::Result;
 use crate::graph::problem::ConvProblem;
 
 /// Input pixels of a block, a multiple of every tile's columns.
@@ -45,30 +44,23 @@ thread_local! {
     static BUFFER: RefCell<Vec<f32>> = const { RefCell::new(Vec::new()) };
 }
 
-/// `weights` are those of [`panels`]; `x` and `out` are images by channels.
-pub(super) fn run(
-    isa: &Isa,
-    p: &ConvProblem,
-    weights: &[f32],
-    x: &[f32],
-    bias: Option<&[f32]>,
-    epilogue: Option<&Epilogue>,
-    out: &mut [f32],
-) -> Result<()> {
+/// `out` is images by channels.
+pub(super) fn run(o: &Operands, out: &mut [f32]) {
+    let (isa, p) = (o.isa, o.p);
     let (mg, cg, taps) = (p.m / p.groups, p.c / p.groups, p.window.taps());
     let (plane, pixels) = (p.window.plane(), p.window.pixels());
     if pixels == 0 || mg == 0 {
-        return Ok(());
+        return;
     }
     let few = together(isa, p);
     let task = |image: usize, start: usize, out: &mut [f32]| {
         let group = start / mg;
         for (m, row) in (start..).zip(out.chunks_exact_mut(pixels)) {
-            row.fill(bias.map_or(0.0, |b| b[m]));
+            row.fill(o.bias_of(m));
         }
-        let x = &x[(image * p.c + group * cg) * plane..][..cg * plane];
-        contributions(isa, p, &weights[start * taps * cg..], x, out);
-        let Some(e) = epilogue else { return };
+        let x = &o.x[(image * p.c + group * cg) * plane..][..cg * plane];
+        contributions(isa, p, &o.weights[start * taps * cg..], x, out);
+        let Some(e) = &o.epilogue else { return };
         BUFFER.with_borrow_mut(|sums| {
             for (m, row) in (start..).zip(out.chunks_exact_mut(pixels)) {
                 sums.clear();
@@ -82,7 +74,6 @@ pub(super) fn run(
         let (image, group) = (i / p.groups, i % p.groups);
         out.par_chunks_mut(few * pixels).enumerate().for_each(|(j, out)| task(image, group * mg + j * few, out));
     });
-    Ok(())
 }
 
 /// Adds all contributions of one group's channels `x` to the output channels `out`, whose panels `weights` begin with.
