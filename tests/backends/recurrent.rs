@@ -10,14 +10,6 @@ use halfbyte::scalar::{Formula, arg};
 use super::check::*;
 use super::device::reference;
 
-const CELLS: [Cell; 5] = [
-    Cell::Lstm { input_forget: false },
-    Cell::Lstm { input_forget: true },
-    Cell::Gru { linear_before_reset: false },
-    Cell::Gru { linear_before_reset: true },
-    Cell::Rnn,
-];
-
 fn usual(cell: Cell, directions: usize) -> Vec<Formula> {
     let all = [arg(0).sigmoid(), arg(0).tanh(), arg(0).tanh()];
     let one = if cell == Cell::Rnn { &all[1..2] } else { &all[..cell.activations()] };
@@ -89,7 +81,7 @@ fn recurrent_layers() {
     for [seq_len, batch, input_size, hidden_size] in
         [[1, 1, 1, 1], [3, 2, 5, 4], [2, 5, 33, 17], [2, 16, 40, 64], [0, 2, 3, 3], [2, 3, 0, 5]]
     {
-        for (cell, reverse) in CELLS.into_iter().flat_map(|c| [vec![false], vec![true], vec![false, true]].map(|d| (c, d))) {
+        for (cell, reverse) in Cell::ALL.into_iter().flat_map(|c| [vec![false], vec![true], vec![false, true]].map(|d| (c, d))) {
             for (dtype, full) in [(DType::F32, false), (DType::F32, true), (DType::F16, true), (DType::BF16, false)] {
                 let (activations, batch_first) = (usual(cell, reverse.len()), r.below(2) == 1);
                 let (clip, quantized, reverse) = (None, None, reverse.clone());
@@ -123,5 +115,5 @@ fn recurrent_layers() {
         }
     }
     println!("{runs} runs");
-    assert!(runs >= 6 * CELLS.len() * 3 * 4 * 2);
+    assert!(runs >= 6 * Cell::ALL.len() * 3 * 4 * 2);
 }

@@ -129,6 +129,6 @@ pub fn run(steps: &Steps, args: &[Vec<u8>], n: usize) -> Vec<u8> {
         aligned.iter().zip(args).map(|(a, bytes)| Lane::Slice(&bytemuck::cast_slice(a)[..bytes.len()])).collect();
     let mut out = vec![0u64; (n * steps.out.size_bytes()).div_ceil(8)];
     let bytes = n * steps.out.size_bytes();
-    Program::new(steps).run(&lanes, &mut bytemuck::cast_slice_mut(&mut out)[..bytes]);
+    Program::new(steps.clone()).run(&lanes, &mut bytemuck::cast_slice_mut(&mut out)[..bytes]);
     bytemuck::cast_slice(&out)[..bytes].to_vec()
 }

@@ -229,17 +229,22 @@ fn matmul_integer(site: &Site) -> Result<GemmProblem> {
     Ok(p)
 }
 
+/// Scale and zero point of A after it, of B after it, and of the output from input `out` on.
+fn scales(site: &Site, p: &GemmProblem, out: usize) -> Result<Quant> {
+    Ok(Quant {
+        dynamic: None,
+        a_scale: param(site, 1, p, p.m, false)?,
+        a_zero: param(site, 2, p, p.m, false)?,
+        b_scale: param(site, 4, p, p.n, true)?,
+        b_zero: param(site, 5, p, p.n, true)?,
+        out_scale: param(site, out, p, 1, true)?,
+        out_zero: param(site, out + 1, p, 1, true)?,
+    })
+}
+
 fn qlinear_matmul(site: &Site) -> Result<GemmProblem> {
     let mut p = product(site, 0, 3, (false, false))?;
-    p.quant = Some(Quant {
-        dynamic: None,
-        a_scale: param(site, 1, &p, p.m, false)?,
-        a_zero: param(site, 2, &p, p.m, false)?,
-        b_scale: param(site, 4, &p, p.n, true)?,
-        b_zero: param(site, 5, &p, p.n, true)?,
-        out_scale: param(site, 6, &p, 1, true)?,
-        out_zero: param(site, 7, &p, 1, true)?,
-    });
+    p.quant = Some(scales(site, &p, 6)?);
     p.out = site.ty(7)?.dtype;
     bytes_only(site, &p)?;
     Ok(p)
@@ -247,15 +252,7 @@ fn qlinear_matmul(site: &Site) -> Result<GemmProblem> {
 
 fn qgemm(site: &Site) -> Result<GemmProblem> {
     let mut p = matrices(site, 0, 3)?;
-    p.quant = Some(Quant {
-        dynamic: None,
-        a_scale: param(site, 1, &p, p.m, false)?,
-        a_zero: param(site, 2, &p, p.m, false)?,
-        b_scale: param(site, 4, &p, p.n, true)?,
-        b_zero: param(site, 5, &p, p.n, true)?,
-        out_scale: param(site, 7, &p, 1, true)?,
-        out_zero: param(site, 8, &p, 1, true)?,
-    });
+    p.quant = Some(scales(site, &p, 7)?);
     p.c = addend(site, 6, &p)?;
     if p.c.as_ref().is_some_and(|c| c.dtype != DType::I32) {
         return Err(site.error("C must hold i32"));

@@ -13,7 +13,8 @@ pub mod window;
 
 use super::Type;
 use crate::base::DType;
-use crate::scalar::Formula;
+use crate::error::Result;
+use crate::scalar::{Formula, Steps};
 
 pub use attend::AttendProblem;
 pub use conv::ConvProblem;
@@ -70,6 +71,14 @@ pub struct EpilogueSpec {
     pub out: DType,
 }
 
+impl EpilogueSpec {
+    /// The formula compiled for its operands. Errors when it reads one that is not there.
+    pub fn steps(&self) -> Result<Steps> {
+        let types: Vec<DType> = std::iter::once(DType::F32).chain(self.operands.iter().map(|t| t.dtype)).collect();
+        Steps::compile(&self.formula, &types, self.out)
+    }
+}
+
 impl Problem {
     /// Which family solves it.
     pub fn family(&self) -> Family {
@@ -101,7 +110,7 @@ impl Problem {
     }
 
     /// Gives the problem an epilogue, or hands it back when its family takes none.
-    pub fn with_epilogue(&mut self, epilogue: EpilogueSpec) -> Result<(), EpilogueSpec> {
+    pub fn with_epilogue(&mut self, epilogue: EpilogueSpec) -> std::result::Result<(), EpilogueSpec> {
         match self {
             Problem::Gemm(p) if p.epilogue.is_none() => p.epilogue = Some(epilogue),
             Problem::Conv(p) if p.takes(&epilogue) => p.epilogue = Some(epilogue),

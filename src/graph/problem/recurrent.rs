@@ -19,6 +19,15 @@ pub enum Cell {
 }
 
 impl Cell {
+    /// Every cell.
+    pub const ALL: [Cell; 5] = [
+        Cell::Lstm { input_forget: false },
+        Cell::Lstm { input_forget: true },
+        Cell::Gru { linear_before_reset: false },
+        Cell::Gru { linear_before_reset: true },
+        Cell::Rnn,
+    ];
+
     /// Rows of weights for each hidden unit.
     pub fn gates(self) -> usize {
         match self {

@@ -33,8 +33,8 @@ thread_local! {
 
 impl Program {
     /// Takes over a compiled formula.
-    pub fn new(steps: &Steps) -> Self {
-        Program { steps: steps.clone() }
+    pub fn new(steps: Steps) -> Self {
+        Program { steps }
     }
 
     /// Computes as many elements as `out` holds. Every [`Lane::Slice`] must hold as many of its argument's type.
@@ -296,7 +296,7 @@ mod tests {
     fn run<A: bytemuck::Pod, B: bytemuck::Pod + Default>(f: &crate::scalar::Formula, types: (DType, DType), x: &[A]) -> Vec<B> {
         let steps = Steps::compile(f, &[types.0], types.1).unwrap();
         let mut out = vec![B::default(); x.len()];
-        Program::new(&steps).run(&[Lane::Slice(bytemuck::cast_slice(x))], bytemuck::cast_slice_mut(&mut out));
+        Program::new(steps).run(&[Lane::Slice(bytemuck::cast_slice(x))], bytemuck::cast_slice_mut(&mut out));
         out
     }
 

@@ -8,7 +8,7 @@ use crate::device::cpu::gemm::blocks::wide;
 use crate::error::{Error, Result};
 use crate::graph::problem::ConvProblem;
 use crate::scalar::cpu::{Lane, Program};
-use crate::scalar::{Steps, arg, constant};
+use crate::scalar::{arg, constant};
 
 /// An error of this family.
 pub(super) fn error(why: impl Into<String>) -> Error {
@@ -39,8 +39,7 @@ impl<'a> Epilogue<'a> {
     /// The problem's, if it has one.
     pub fn new(p: &ConvProblem, inputs: &'a [Option<TensorView<'a>>]) -> Result<Option<Self>> {
         let Some(spec) = &p.epilogue else { return Ok(None) };
-        let types: Vec<DType> = std::iter::once(DType::F32).chain(spec.operands.iter().map(|t| t.dtype)).collect();
-        let program = Program::new(&Steps::compile(&spec.formula, &types, spec.out)?);
+        let program = Program::new(spec.steps()?);
         let shape = p.out_shape();
         let operand = |(i, t): (usize, &crate::graph::Type)| {
             let view = input(inputs, p.own_inputs + i)?;

@@ -53,15 +53,14 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
     let identity = Steps::compile(&crate::scalar::arg(0), &[DType::F64], out.dtype)?;
     let lane = crate::scalar::cpu::Lane::Slice(bytemuck::cast_slice(&sums));
-    crate::scalar::cpu::Program::new(&identity).run(&[lane], out.bytes);
+    crate::scalar::cpu::Program::new(identity).run(&[lane], out.bytes);
     Ok(())
 }
 
 fn epilogue(p: &ConvProblem, call: &Call, sums: &mut [f64]) -> Result<()> {
     let Some(spec) = &p.epilogue else { return Ok(()) };
     let shape = p.out_shape();
-    let types: Vec<DType> = std::iter::once(DType::F32).chain(spec.operands.iter().map(|t| t.dtype)).collect();
-    let steps = Steps::compile(&spec.formula, &types, spec.out)?;
+    let steps = spec.steps()?;
     let mut operands = Vec::new();
     for (i, t) in spec.operands.iter().enumerate() {
         let view = call.inputs.get(p.own_inputs + i).and_then(|v| v.as_ref()).ok_or_else(|| error("an operand is missing"))?;

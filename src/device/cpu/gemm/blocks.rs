@@ -5,10 +5,8 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-#[cfg(target_arch = "x86_64")]
-use super::core::{AVX2, AVX512};
 use crate::base::AlignedBytes;
-use crate::hardware::Caches;
+use crate::hardware::{Caches, Capabilities};
 
 /// Multiplications and additions below which threads cost more than they give.
 pub(super) const PARALLEL_FLOPS: f64 = 1.5e6;
@@ -55,15 +53,21 @@ unsafe fn wide_avx2<R>(f: impl FnOnce() -> R) -> R {
     f()
 }
 
+/// Whether this processor has these instructions.
+pub fn present(needs: Capabilities) -> bool {
+    static FOUND: OnceLock<Capabilities> = OnceLock::new();
+    FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(needs)
+}
+
 /// Runs plain loops compiled for the widest vectors of this processor.
 pub fn wide<R>(f: impl FnOnce() -> R) -> R {
     #[cfg(target_arch = "x86_64")]
     {
-        if AVX512.present() {
+        if present(Capabilities::AVX512) {
             // SAFETY: just seen.
             return unsafe { wide_avx512(f) };
         }
-        if AVX2.present() {
+        if present(Capabilities::AVX2) {
             // SAFETY: just seen.
             return unsafe { wide_avx2(f) };
         }

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights, wide, with_buffer};
+use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights, present, wide, with_buffer};
 use super::interleave::interleave;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
@@ -134,14 +134,6 @@ const fn vnni_tiles<const S: bool, P: Places>() -> [DotTile<P>; 14] {
     [vnni::<1, 4, S, P>, vnni::<2, 4, S, P>, vnni::<3, 4, S, P>, vnni::<4, 2, S, P>, vnni::<5, 2, S, P>, vnni::<6, 2, S, P>,
      vnni::<7, 1, S, P>, vnni::<8, 1, S, P>, vnni::<9, 1, S, P>, vnni::<10, 1, S, P>, vnni::<11, 1, S, P>, vnni::<12, 1, S, P>,
      vnni::<13, 1, S, P>, vnni::<14, 1, S, P>]
-}
-
-impl Isa {
-    /// Whether this processor has it.
-    pub fn present(&self) -> bool {
-        static FOUND: std::sync::OnceLock<Capabilities> = std::sync::OnceLock::new();
-        FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(self.needs)
-    }
 }
 
 /// B as the tiles read it.
@@ -308,7 +300,7 @@ fn side_by_side(rows: &[u8], step: usize, height: usize, bytes: usize, unit: usi
 
 /// Computes `m` rows of `A x B` and calls `done` once for each segment of at most 256 columns, from several threads.
 pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(dyn Fn(Segment) + Sync)) {
-    assert!(isa.present(), "the processor lacks {}", isa.needs);
+    assert!(present(isa.needs), "the processor lacks {}", isa.needs);
     let most = isa.tiles.len();
     let panels = b.n.div_ceil(isa.columns);
     let deep = b.k.next_multiple_of(isa.group);

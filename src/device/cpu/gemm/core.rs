@@ -6,12 +6,11 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
-use std::sync::OnceLock;
 
 use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::blocks::{SEGMENT, caches, cut, each_task, heights, wide, with_buffer};
+use super::blocks::{SEGMENT, caches, cut, each_task, heights, present, wide, with_buffer};
 use super::interleave::interleave;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
@@ -111,14 +110,6 @@ const fn avx512<const S: u8, P: Places>() -> [Tile<P>; 14] {
     [avx512_tile::<1, S, 4, P>, avx512_tile::<2, S, 4, P>, avx512_tile::<3, S, 4, P>, avx512_tile::<4, S, 2, P>, avx512_tile::<5, S, 2, P>,
      avx512_tile::<6, S, 2, P>, avx512_tile::<7, S, 1, P>, avx512_tile::<8, S, 1, P>, avx512_tile::<9, S, 1, P>, avx512_tile::<10, S, 1, P>,
      avx512_tile::<11, S, 1, P>, avx512_tile::<12, S, 1, P>, avx512_tile::<13, S, 1, P>, avx512_tile::<14, S, 1, P>]
-}
-
-impl Isa {
-    /// Whether this processor has it.
-    pub fn present(&self) -> bool {
-        static FOUND: OnceLock<Capabilities> = OnceLock::new();
-        FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(self.needs)
-    }
 }
 
 /// B as the tiles read it.
@@ -274,7 +265,7 @@ thread_local! {
 /// Computes `m` rows of `A x B` and calls `done(row, first column, sums)` once for each segment of at most 256 columns, from
 /// several threads.
 pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
-    assert!(isa.present(), "the processor lacks {}", isa.needs);
+    assert!(present(isa.needs), "the processor lacks {}", isa.needs);
     let most = isa.tiles[0].len();
     let panels = b.n.div_ceil(isa.columns);
     let cut = cut(m, panels, most, depth(isa, m, b.k) * 4, 2.0 * m as f64 * b.n as f64 * b.k as f64);

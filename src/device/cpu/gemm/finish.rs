@@ -11,10 +11,10 @@ use crate::base::{DType, TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::error::{Error, Result};
+use crate::graph::Problem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
-use crate::graph::{Problem, Type};
 use crate::scalar::cpu::{Lane, Program};
-use crate::scalar::{Steps, arg, constant};
+use crate::scalar::{arg, constant};
 
 /// The problem of a call to this family.
 pub fn problem(problem: &Problem) -> Result<&GemmProblem> {
@@ -104,8 +104,7 @@ impl<'a> Finish<'a> {
             f if *f == sum().max(constant(0.0)) && e.operands[0].dtype == DType::F32 => Direct::BiasRelu,
             _ => Direct::None,
         };
-        let types: Vec<DType> = [DType::F32].into_iter().chain(e.operands.iter().map(|t: &Type| t.dtype)).collect();
-        finish.program = Some(Program::new(&Steps::compile(&e.formula, &types, e.out)?));
+        finish.program = Some(Program::new(e.steps()?));
         for (i, ty) in e.operands.iter().enumerate() {
             let steps = ty.shape.broadcast_strides(&p.shape);
             let steps =

@@ -22,7 +22,7 @@ impl Activation {
         Ok(match formula {
             f if *f == arg(0).sigmoid() => Activation::Sigmoid,
             f if *f == arg(0).tanh() => Activation::Tanh,
-            f => Activation::Other(Program::new(&Steps::compile(f, &[DType::F32], DType::F32)?)),
+            f => Activation::Other(Program::new(Steps::compile(f, &[DType::F32], DType::F32)?)),
         })
     }
 

@@ -58,13 +58,6 @@ fn layer(cell: Cell, [seq_len, batch, input_size, hidden_size]: [usize; 4], reve
     }
 }
 
-const CELLS: [Cell; 5] = [
-    Cell::Lstm { input_forget: false },
-    Cell::Lstm { input_forget: true },
-    Cell::Gru { linear_before_reset: false },
-    Cell::Gru { linear_before_reset: true },
-    Cell::Rnn,
-];
 const DIRECTIONS: [&[bool]; 3] = [&[false], &[true], &[false, true]];
 
 /// Floats stored as the layer's type.
@@ -156,7 +149,7 @@ fn every_cell_agrees_with_and_without_options() {
     for sizes in
         [[3, 2, 5, 4], [1, 1, 1, 1], [4, 5, 33, 17], [2, 1, 0, 3], [0, 2, 3, 3], [2, 0, 3, 3], [3, 2, 3, 0], [6, 3, 40, 64]]
     {
-        for (cell, reverse) in CELLS.into_iter().flat_map(|c| DIRECTIONS.map(|d| (c, d))) {
+        for (cell, reverse) in Cell::ALL.into_iter().flat_map(|c| DIRECTIONS.map(|d| (c, d))) {
             for (batch_first, full) in [(false, false), (false, true), (true, true)] {
                 let p = RecurrentProblem { batch_first, ..layer(cell, sizes, reverse) };
                 let inputs = operands(&p, &mut random, |_, _| full);
@@ -181,7 +174,7 @@ fn random_layers_agree() {
     ];
     for _ in 0..120 {
         let sizes = [1 + random.below(7), 1 + random.below(9), 1 + random.below(50), 1 + random.below(70)];
-        let mut p = layer(random.of(&CELLS), sizes, random.of(&DIRECTIONS));
+        let mut p = layer(random.of(&Cell::ALL), sizes, random.of(&DIRECTIONS));
         p.batch_first = random.flip();
         p.clip = random.flip().then_some(0.3);
         p.dtype = random.of(&[DType::F32, DType::F32, DType::F16, DType::BF16]);

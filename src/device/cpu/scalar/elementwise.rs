@@ -20,7 +20,7 @@ const SHORT_ROW: usize = 64;
 pub(super) fn run(call: &mut Call) -> Result<()> {
     let Problem::Scalar(p) = call.problem else { return Err(mismatch("the problem is of another family")) };
     let types: Vec<_> = p.operands.iter().map(|t| t.dtype).collect();
-    let program = Program::new(&Steps::compile(&p.formula, &types, p.out.dtype)?);
+    let program = Program::new(Steps::compile(&p.formula, &types, p.out.dtype)?);
     let shapes: Vec<&Shape> = p.operands.iter().map(|t| &t.shape).collect();
     let rows = Rows::new(&p.out.shape, &shapes).ok_or_else(|| mismatch("an operand does not broadcast to the output"))?;
     let operands: Vec<&TensorView> = call.inputs.iter().flatten().take(types.len()).collect();
