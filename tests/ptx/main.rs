@@ -14,6 +14,7 @@ mod instructions;
 mod kernels;
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
+mod speed;
 
 use formulas::{Case, Values, decode, encode, run};
 use halfbyte::DType;

@@ -1,6 +1,7 @@
 //! Loads, stores and atomics of every space.
 
 use super::arithmetic::compute;
+use super::clocks::View;
 use super::entry::Instruction;
 use super::machine::Run;
 use super::number::Ty;
@@ -41,73 +42,122 @@ pub(super) fn spot(space: Space, address: u64, place: &Place) -> Result<Spot> {
     }
 }
 
+/// How memory is accessed, and by whom: by lanes themselves, or by another actor at a moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Manner {
+    pub what: What,
+    pub pending: bool,
+    pub proxy: bool,
+    pub actor: Option<(usize, u32)>,
+}
+
+impl Manner {
+    pub fn of(what: What) -> Manner {
+        Manner { what, pending: false, proxy: false, actor: None }
+    }
+
+    fn access(self, view: &View) -> Access {
+        let Manner { what, pending, proxy, actor } = self;
+        let own = Access { pending, proxy, ..Access::own(view, what) };
+        match actor {
+            Some((actor, moment)) => Access { actor: actor as u16, lanes: 1, moment, ..own },
+            None => own,
+        }
+    }
+}
+
 impl Run<'_> {
-    /// Checks and notes that a thread accesses shared memory now, or asynchronously.
-    pub(super) fn touch(&mut self, place: &Place, lane: usize, rank: usize, at: (u64, usize), access: Access) -> Result<()> {
+    /// Checks and notes that lanes access shared memory now, or asynchronously.
+    #[inline]
+    pub(super) fn touch(&mut self, place: &Place, mask: u32, rank: usize, at: (u64, usize), manner: Manner) -> Result<()> {
         let cluster = &mut self.clusters[place.cluster];
-        let view = cluster.clocks.stamp(place.thread(lane));
-        cluster.blocks[rank].shared.touch(at.0, at.1, access, view)
+        let shared = &mut cluster.blocks[rank].shared;
+        if cluster.clocks.alike(place.index) {
+            let view = cluster.clocks.view(place.index, mask);
+            return shared.touch(at.0, at.1, manner.access(&view), &view);
+        }
+        lanes(mask).try_for_each(|lane| {
+            let view = cluster.clocks.view(place.index, 1 << lane);
+            shared.touch(at.0, at.1, manner.access(&view), &view)
+        })
     }
 
-    /// An access by the thread itself.
-    pub(super) fn own(&self, place: &Place, lane: usize, what: What) -> Access {
-        let actor = place.thread(lane);
-        let moment = self.clusters[place.cluster].clocks.now(actor);
-        Access { actor, moment, what, pending: false, proxy: false }
-    }
-
-    /// Reads at most 16 bytes.
-    pub(super) fn load(&mut self, place: &Place, lane: usize, spot: Spot, len: usize) -> Result<[u8; 16]> {
-        let mut bytes = [0; 16];
-        let from = match spot {
+    /// Reads at most 16 bytes for some lanes.
+    #[inline]
+    pub(super) fn load(&mut self, place: &Place, mask: u32, spot: Spot, len: usize) -> Result<&[u8]> {
+        match spot {
             Spot::Param(at) => match self.params.get(at as usize..at as usize + len) {
-                Some(bytes) => bytes,
-                None => return fault(Kind::Bounds, format!("{len} bytes at {at} of the parameters")),
+                Some(bytes) => Ok(bytes),
+                None => fault(Kind::Bounds, format!("{len} bytes at {at} of the parameters")),
             },
-            Spot::Global(at) => self.global.load(at, len)?,
+            Spot::Global(at) => self.global.load(at, len),
             Spot::Shared(rank, at) => {
-                self.touch(place, lane, rank, (at, len), self.own(place, lane, What::Read))?;
-                self.clusters[place.cluster].blocks[rank].shared.load(at, len)?
+                self.touch(place, mask, rank, (at, len), Manner::of(What::Read))?;
+                self.clusters[place.cluster].blocks[rank].shared.load(at, len)
             }
-        };
-        bytes[..len].copy_from_slice(from);
-        Ok(bytes)
+        }
     }
 
+    #[inline]
     pub(super) fn store(&mut self, place: &Place, lane: usize, spot: Spot, bytes: &[u8]) -> Result<()> {
-        self.polls = 0;
         match spot {
             Spot::Param(_) => fault(Kind::Misuse, "parameters are not written"),
             Spot::Global(at) => self.global.store(at, bytes),
             Spot::Shared(rank, at) => {
-                self.touch(place, lane, rank, (at, bytes.len()), self.own(place, lane, What::Write))?;
+                self.touch(place, 1 << lane, rank, (at, bytes.len()), Manner::of(What::Write))?;
                 self.clusters[place.cluster].blocks[rank].shared.store(at, bytes)
             }
         }
     }
 
     pub(super) fn access(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<()> {
-        let place = warp.place.clone();
-        for lane in lanes(active) {
-            match i.op {
-                Op::Load { space, ty, count } => {
-                    let spot = aligned(warp, &i.operands[1], lane, space, ty.bytes() * count)?;
-                    let bytes = self.load(&place, lane, spot, ty.bytes() * count)?;
-                    for (n, to) in parts(&i.operands[0], count)?.iter().enumerate() {
-                        warp.set(to, lane, ty, bits(&bytes[n * ty.bytes()..][..ty.bytes()]))?;
-                    }
-                }
-                Op::Store { space, ty, count } => {
-                    let spot = aligned(warp, &i.operands[0], lane, space, ty.bytes() * count)?;
-                    let mut bytes = [0; 16];
-                    for (n, from) in parts(&i.operands[1], count)?.iter().enumerate() {
-                        let value = warp.value(from, lane, ty)?.to_le_bytes();
-                        bytes[n * ty.bytes()..][..ty.bytes()].copy_from_slice(&value[..ty.bytes()]);
-                    }
-                    self.store(&place, lane, spot, &bytes[..ty.bytes() * count])?;
-                }
-                _ => self.atomic(warp, i, lane)?,
+        match i.op {
+            Op::Load { space, ty, count } => self.loads(warp, i, active, (space, ty, count)),
+            Op::Store { space, ty, count } => self.stores(warp, i, active, (space, ty, count)),
+            _ => lanes(active).try_for_each(|lane| self.atomic(warp, i, lane)),
+        }
+    }
+
+    fn loads(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+        let (place, size) = (warp.place, ty.bytes());
+        let to = parts(&i.operands[0], count)?;
+        let addresses = warp.addresses(&i.operands[1], active)?;
+        let mut values = [[0; 32]; 4];
+        let mut left = active;
+        while left != 0 {
+            // Neighbouring lanes that read the same read once.
+            let lane = left.trailing_zeros() as usize;
+            let mut mask = 1 << lane;
+            left &= left - 1;
+            while left != 0 && addresses[left.trailing_zeros() as usize] == addresses[lane] {
+                mask |= left & left.wrapping_neg();
+                left &= left - 1;
             }
+            let spot = aligned_at(space, addresses[lane], &place, size * count)?;
+            let bytes = self.load(&place, mask, spot, size * count)?;
+            for (n, row) in values[..count].iter_mut().enumerate() {
+                let value = bits(&bytes[n * size..(n + 1) * size]);
+                lanes(mask).for_each(|l| row[l] = value);
+            }
+        }
+        to.iter().zip(&values).try_for_each(|(to, row)| warp.fill(to, active, ty, row))
+    }
+
+    fn stores(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+        self.polls = 0;
+        let (place, size) = (warp.place, ty.bytes());
+        let addresses = warp.addresses(&i.operands[0], active)?;
+        let mut values = [[0; 32]; 4];
+        for (row, from) in values.iter_mut().zip(parts(&i.operands[1], count)?) {
+            *row = warp.values(from, active, ty)?;
+        }
+        for lane in lanes(active) {
+            let spot = aligned_at(space, addresses[lane], &place, size * count)?;
+            let mut bytes = [0; 32];
+            for (n, row) in values[..count].iter().enumerate() {
+                bytes[n * size..n * size + 8].copy_from_slice(&row[lane].to_le_bytes());
+            }
+            self.store(&place, lane, spot, &bytes[..size * count])?;
         }
         Ok(())
     }
@@ -115,7 +165,7 @@ impl Run<'_> {
     fn atomic(&mut self, warp: &mut Warp, i: &Instruction, lane: usize) -> Result<()> {
         let Op::Atomic { space, what, ty, returns } = i.op else { return fault(Kind::Syntax, "no atomic") };
         self.polls = 0;
-        let place = warp.place.clone();
+        let place = warp.place;
         let operands = &i.operands[usize::from(returns)..];
         let spot = aligned(warp, &operands[0], lane, space, ty.bytes())?;
         let value = |n: usize| warp.value(&operands[n], lane, ty);
@@ -125,7 +175,7 @@ impl Run<'_> {
             Spot::Param(_) => return fault(Kind::Misuse, "parameters are not written"),
             Spot::Global(at) => bits(self.global.load(at, n)?),
             Spot::Shared(rank, at) => {
-                self.touch(&place, lane, rank, (at, n), self.own(&place, lane, What::Atomic))?;
+                self.touch(&place, 1 << lane, rank, (at, n), Manner::of(What::Atomic))?;
                 bits(self.clusters[place.cluster].blocks[rank].shared.load(at, n)?)
             }
         };
@@ -139,18 +189,29 @@ impl Run<'_> {
     }
 }
 
-/// The address, which must be a multiple of the access's bytes.
-pub(super) fn aligned(warp: &Warp, operand: &Operand, lane: usize, space: Space, bytes: usize) -> Result<Spot> {
-    let address = warp.address(operand, lane)?;
-    if !address.is_multiple_of(bytes as u64) {
+/// Where an address is that must be a multiple of the access's bytes.
+#[inline]
+pub(super) fn aligned_at(space: Space, address: u64, place: &Place, bytes: usize) -> Result<Spot> {
+    if address & (bytes as u64 - 1) != 0 {
         return fault(Kind::Misaligned, format!("{bytes} bytes at {address:#x}"));
     }
-    spot(space, address, &warp.place)
+    spot(space, address, place)
+}
+
+/// As [`aligned_at`], of an operand.
+pub(super) fn aligned(warp: &Warp, operand: &Operand, lane: usize, space: Space, bytes: usize) -> Result<Spot> {
+    aligned_at(space, warp.address(operand, lane)?, &warp.place, bytes)
 }
 
 /// Little-endian bytes as bits.
+#[inline]
 pub(super) fn bits(bytes: &[u8]) -> u64 {
-    bytes.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b))
+    match *bytes {
+        [a] => a.into(),
+        [a, b] => u16::from_le_bytes([a, b]).into(),
+        [a, b, c, d] => u32::from_le_bytes([a, b, c, d]).into(),
+        _ => bytes.iter().rev().fold(0, |all, b| all << 8 | u64::from(*b)),
+    }
 }
 
 /// The operands of a vector of `count`.

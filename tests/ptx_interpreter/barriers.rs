@@ -25,14 +25,14 @@ impl Run<'_> {
             Op::WarpSync => {
                 let clocks = &mut self.clusters[warp.place.cluster].clocks;
                 let mut stamp = Stamp::default();
-                lanes(active).for_each(|lane| clocks.release(warp.place.thread(lane), &mut stamp));
-                lanes(active).for_each(|lane| clocks.acquire(warp.place.thread(lane), &stamp));
+                clocks.release(warp.place.index, active, &mut stamp);
+                clocks.acquire(warp.place.index, active, &stamp);
                 Ok(Next::On)
             }
             Op::Fence(kind) => {
                 let clocks = &mut self.clusters[warp.place.cluster].clocks;
                 if kind != Fence::Memory {
-                    lanes(active).for_each(|lane| clocks.fence_proxy(warp.place.thread(lane)));
+                    clocks.fence_proxy(warp.place.index, active);
                 }
                 Ok(Next::On)
             }
@@ -43,7 +43,7 @@ impl Run<'_> {
 
     fn named(&mut self, warp: &mut Warp, i: &Instruction, active: u32, waits: bool) -> Result<Next> {
         self.polls = 0;
-        let place = warp.place.clone();
+        let place = warp.place;
         let number = warp.uniform(&i.operands[0], active, Ty::Bits(32))?;
         let wanted = i.operands.get(1).map(|o| warp.uniform(o, active, Ty::Bits(32))).transpose()?.map(|n| n as u32);
         if number > 15 || wanted.is_some_and(|n| n == 0 || !n.is_multiple_of(32)) {
@@ -56,7 +56,7 @@ impl Run<'_> {
         }
         barrier.wanted = wanted;
         barrier.arrived += active.count_ones();
-        lanes(active).for_each(|lane| cluster.clocks.release(place.thread(lane), &mut barrier.stamp));
+        cluster.clocks.release(place.index, active, &mut barrier.stamp);
         if waits {
             barrier.waiting.push((place.warp, active));
         }
@@ -77,11 +77,8 @@ impl Run<'_> {
             return Ok(());
         }
         let Some(barrier) = block.named.remove(&number) else { return Ok(()) };
-        let threads: u32 = self.launch.block.iter().product();
         for (warp, mask) in barrier.waiting {
-            for lane in lanes(mask) {
-                cluster.clocks.acquire(b * threads as usize + warp * 32 + lane, &barrier.stamp);
-            }
+            cluster.clocks.acquire(b * block.warps.len() + warp, mask, &barrier.stamp);
             self.woken.push((c, b, warp, mask));
         }
         Ok(())
@@ -100,23 +97,23 @@ impl Run<'_> {
         if i.op == Op::ClusterArrive {
             self.polls = 0;
             for lane in lanes(active) {
-                let thread = warp.place.thread(lane);
-                if cluster.phases[thread] > cluster.phase {
+                let phase = &mut cluster.phases[warp.place.index * 32 + lane];
+                if *phase > cluster.phase {
                     return fault(Kind::Misuse, "a thread arrives twice at the cluster's barrier");
                 }
-                cluster.phases[thread] += 1;
-                cluster.clocks.release(thread, &mut cluster.stamps.0);
+                *phase += 1;
             }
+            cluster.clocks.release(warp.place.index, active, &mut cluster.stamps.0);
             cluster.arrived += active.count_ones();
             self.cluster_complete(c);
             return Ok(Next::On);
         }
-        let open = |lane: usize| cluster.phases[warp.place.thread(lane)] <= cluster.phase;
+        let open = |lane: usize| cluster.phases[warp.place.index * 32 + lane] <= cluster.phase;
         if !lanes(active).all(open) {
             return Ok(Next::Again);
         }
         let stamp = cluster.stamps.1.clone();
-        lanes(active).for_each(|lane| cluster.clocks.acquire(warp.place.thread(lane), &stamp));
+        cluster.clocks.acquire(warp.place.index, active, &stamp);
         Ok(Next::On)
     }
 

@@ -1,7 +1,7 @@
 //! `cp.async`: copies of up to 16 bytes by each thread, in groups. The bytes are copied at once, but nothing may use them
 //! before the thread has waited for their group.
 
-use super::access::{Spot, aligned};
+use super::access::{Manner, Spot, aligned};
 use super::decode::Decoded;
 use super::entry::Instruction;
 use super::machine::Run;
@@ -9,8 +9,8 @@ use super::modifiers::Modifiers;
 use super::number::Ty;
 use super::op::{Op, Space};
 use super::operand::constant;
-use super::shadow::{Access, What};
-use super::warp::{Warp, lanes};
+use super::shadow::What;
+use super::warp::{Place, Warp, lanes};
 use super::{Kind, Result, fault};
 
 /// The instructions that begin with `cp`.
@@ -57,19 +57,15 @@ impl Run<'_> {
         self.polls = 0;
         for lane in lanes(active) {
             match i.op {
-                Op::CopyCommit => {
-                    let group = std::mem::take(&mut warp.copies[lane]);
-                    warp.copy_groups[lane].push(group);
-                }
+                Op::CopyCommit => warp.copies(false, lane).commit(),
                 Op::CopyWait { all } => {
-                    if all {
-                        let group = std::mem::take(&mut warp.copies[lane]);
-                        warp.copy_groups[lane].push(group);
-                    }
                     let left = if all { 0 } else { constant(&i.operands[0])? as usize };
-                    let done = warp.copy_groups[lane].len().saturating_sub(left);
-                    let ranges: Vec<_> = warp.copy_groups[lane].drain(..done).flatten().collect();
-                    self.finish(warp, lane, &ranges)?;
+                    let copies = warp.copies(false, lane);
+                    if all {
+                        copies.commit();
+                    }
+                    let ranges = copies.wait(left);
+                    self.finish(&warp.place, lane, &ranges)?;
                 }
                 _ => self.issue(warp, i, lane)?,
             }
@@ -78,17 +74,15 @@ impl Run<'_> {
     }
 
     /// The thread's pending accesses there are done.
-    pub(super) fn finish(&mut self, warp: &Warp, lane: usize, ranges: &[(u64, usize)]) -> Result<()> {
-        let place = &warp.place;
+    pub(super) fn finish(&mut self, place: &Place, lane: usize, ranges: &[(u64, usize)]) -> Result<()> {
         let cluster = &mut self.clusters[place.cluster];
-        let thread = place.thread(lane);
-        let now = cluster.clocks.now(thread);
+        let (warp, now) = (place.index, cluster.clocks.now(place.index));
         let shared = &mut cluster.blocks[place.block].shared;
-        ranges.iter().try_for_each(|(at, len)| shared.finish(*at, *len, thread, thread, now))
+        ranges.iter().try_for_each(|(at, len)| shared.finish(*at, *len, (warp, 1 << lane), warp, now))
     }
 
     fn issue(&mut self, warp: &mut Warp, i: &Instruction, lane: usize) -> Result<()> {
-        let place = warp.place.clone();
+        let place = warp.place;
         let size = constant(&i.operands[2])? as usize;
         if ![4, 8, 16].contains(&size) {
             return fault(Kind::Misuse, format!("an asynchronous copy of {size} bytes"));
@@ -106,12 +100,12 @@ impl Run<'_> {
         let from = aligned(warp, &i.operands[1], lane, Space::Global, size)?;
         let mut bytes = [0; 16];
         if given > 0 {
-            bytes = self.load(&place, lane, from, given)?;
+            bytes[..given].copy_from_slice(self.load(&place, 1 << lane, from, given)?);
         }
-        let access = Access { pending: true, ..self.own(&place, lane, What::Write) };
-        self.touch(&place, lane, rank, (to, size), access)?;
+        let manner = Manner { pending: true, ..Manner::of(What::Write) };
+        self.touch(&place, 1 << lane, rank, (to, size), manner)?;
         self.clusters[place.cluster].blocks[rank].shared.store(to, &bytes[..size])?;
-        warp.copies[lane].push((to, size));
+        warp.copies(false, lane).open.push((to, size));
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! One step of a warp: which lanes run, and what the instruction does to them.
 
+use smallvec::SmallVec;
+
 use super::arithmetic::compute;
 use super::convert::{convert, pair};
 use super::entry::Instruction;
@@ -7,8 +9,16 @@ use super::machine::{Run, Step};
 use super::number::{Ty, low};
 use super::op::*;
 use super::operand::Operand;
-use super::warp::{GENERIC_PARAM, GENERIC_SHARED, Warp, lanes};
+use super::warp::{Copies, GENERIC_PARAM, GENERIC_SHARED, Warp, groups, lanes};
 use super::{Kind, Result, fault};
+
+/// How lanes go on after an instruction.
+enum Flow {
+    On,
+    To(usize),
+    /// Their program counters are set.
+    Left(Step),
+}
 
 /// What becomes of the lanes' program counters.
 pub(super) enum Next {
@@ -23,96 +33,122 @@ pub(super) enum Next {
 }
 
 impl Run<'_> {
-    /// Runs one instruction of some lanes that stand at the same one.
-    pub(super) fn step(&mut self, warp: &mut Warp) -> Result<Step> {
+    /// Runs instructions of lanes that stand at the same one, until they go apart or meet others, or somebody waits.
+    pub(super) fn stretch(&mut self, warp: &mut Warp, left: &mut usize) -> Result<Step> {
         let entry = self.entry;
-        let mut open = warp.live & !warp.parked;
-        let mut groups: Vec<(usize, u32)> = Vec::new();
-        while open != 0 {
-            let pc = warp.pc[open.trailing_zeros() as usize];
-            let group = lanes(open).filter(|l| warp.pc[*l] == pc).fold(0, |m, l| m | 1 << l);
-            groups.push((pc, group));
-            open &= !group;
-        }
+        let open = warp.live & !warp.parked;
+        let mut together: SmallVec<[(usize, u32); 4]> =
+            groups(open, |l| warp.pc[l]).map(|(l, group)| (warp.pc[l], group)).collect();
         // The lanes furthest behind, so that others are caught up with; now and then others, since those may wait for them.
-        groups.sort_unstable();
-        if groups.len() > 1 && self.random.below(8) == 0 {
-            let first = self.random.below(groups.len());
-            groups.rotate_left(first);
+        together.sort_unstable();
+        if together.len() > 1 && self.random.below(8) == 0 {
+            let first = self.random.below(together.len());
+            together.rotate_left(first);
         }
-        for (pc, group) in groups {
-            let Some(instruction) = entry.code.get(pc) else {
-                self.exit(warp, group)?;
-                return Ok(Step::Ran);
-            };
-            let place = |f: super::Fault| f.at(instruction.line, &instruction.text);
-            if !self.may_run(warp, instruction, group).map_err(place)? {
+        for &(pc, group) in &together {
+            let may = entry.code.get(pc).map_or(Ok(true), |i| may_run(warp, i, group).map_err(|f| f.at(i.line, &i.text)));
+            if !may? {
                 continue;
             }
-            self.instructions += 1;
-            if self.instructions > 100_000_000 {
-                return Err(self.deadlock());
-            }
-            return self.run(warp, instruction, group).map_err(place);
+            let meets = together.iter().map(|t| t.0).filter(|other| *other > pc).min();
+            let apart = together.len() > 1;
+            return self.run(warp, (pc, group), (apart, meets.unwrap_or(usize::MAX)), left);
         }
         Ok(Step::Stuck)
     }
 
-    /// Whether all lanes that run the instruction together are there.
-    fn may_run(&self, warp: &Warp, i: &Instruction, group: u32) -> Result<bool> {
-        if !i.op.is_collective() {
-            return Ok(true);
-        }
-        let members = match i.op {
-            Op::Shuffle(_) | Op::Vote(_) | Op::Elect | Op::WarpSync => {
-                let active = guarded(warp, i, group)?;
-                let Some(lane) = lanes(active).next() else { return Ok(true) };
-                let members = warp.value(&i.operands[i.operands.len() - 1], lane, Ty::Bits(32))? as u32;
-                if members & active != active {
-                    return fault(Kind::Misuse, "a lane runs it that is no member of the mask");
-                }
-                return Ok(members & warp.live & !active == 0);
+    fn run(
+        &mut self,
+        warp: &mut Warp,
+        (mut pc, group): (usize, u32),
+        (apart, meets): (bool, usize),
+        left: &mut usize,
+    ) -> Result<Step> {
+        let entry = self.entry;
+        let leave = |warp: &mut Warp, pc: usize| lanes(group).for_each(|lane| warp.pc[lane] = pc);
+        let first = pc;
+        loop {
+            let Some(i) = entry.code.get(pc) else {
+                leave(warp, pc);
+                self.exit(warp, group)?;
+                return Ok(Step::Ran);
+            };
+            let blame = |f: super::Fault| f.at(i.line, &i.text);
+            if pc != first && i.op.is_collective() && !may_run(warp, i, group).map_err(blame)? {
+                leave(warp, pc);
+                return Ok(Step::Ran);
             }
-            Op::Barrier { .. } => warp.live,
-            _ if warp.live != u32::MAX => return fault(Kind::Misuse, "lanes of the warp have exited"),
-            _ => u32::MAX,
-        };
-        Ok(group == members)
+            self.statistics.warp_instructions += 1;
+            if self.statistics.warp_instructions > self.most {
+                leave(warp, pc);
+                return Err(self.deadlock());
+            }
+            let active = guarded(warp, i, group).map_err(blame)?;
+            self.statistics.lane_instructions += u64::from(active.count_ones());
+            *left = left.saturating_sub(1);
+            pc += 1;
+            match &i.fast {
+                Some(fast) => {
+                    if active != 0 {
+                        super::fast::run(warp, fast, active).map_err(blame)?;
+                    }
+                }
+                None if active == 0 => {}
+                None => match self.other(warp, i, (pc, group), active).map_err(blame)? {
+                    Flow::On => {}
+                    Flow::To(target) => pc = target,
+                    Flow::Left(step) => return Ok(step),
+                },
+            }
+            // Lanes that are apart run up to where others stand, and not around a loop.
+            if *left == 0 || pc == meets || (apart && pc <= first) || !self.woken.is_empty() {
+                leave(warp, pc);
+                return Ok(Step::Ran);
+            }
+        }
     }
 
-    fn run(&mut self, warp: &mut Warp, i: &Instruction, group: u32) -> Result<Step> {
-        let active = guarded(warp, i, group)?;
-        for lane in lanes(group & !active) {
-            warp.pc[lane] += 1;
-        }
-        if active == 0 {
-            return Ok(Step::Ran);
-        }
+    /// Runs what is not simple, for lanes whose next instruction would be at `pc`.
+    fn other(&mut self, warp: &mut Warp, i: &Instruction, (pc, group): (usize, u32), active: u32) -> Result<Flow> {
+        let leave = |warp: &mut Warp, mask: u32, pc: usize| lanes(mask).for_each(|lane| warp.pc[lane] = pc);
         if i.op.is_collective() && active != group && !matches!(i.op, Op::Shuffle(_) | Op::Vote(_) | Op::WarpSync) {
             return fault(Kind::Misuse, "only some lanes of the warp run it");
         }
         match i.op {
             Op::Branch => {
                 let Operand::Label(target) = i.operands[0] else { return fault(Kind::Syntax, "no label") };
-                lanes(active).for_each(|lane| warp.pc[lane] = target);
-                return Ok(Step::Ran);
+                if active == group {
+                    return Ok(Flow::To(target));
+                }
+                leave(warp, group & !active, pc);
+                leave(warp, active, target);
+                return Ok(Flow::Left(Step::Ran));
             }
             Op::Exit => {
+                leave(warp, group, pc);
                 self.exit(warp, active)?;
-                return Ok(Step::Ran);
+                return Ok(Flow::Left(Step::Ran));
             }
             _ => {}
         }
-        match self.execute(warp, i, active)? {
-            Next::On => lanes(active).for_each(|lane| warp.pc[lane] += 1),
-            Next::Park => warp.parked |= active,
-            Next::Again => return Ok(Step::Polled),
-            Next::Polled => {
-                lanes(active).for_each(|lane| warp.pc[lane] += 1);
-                return Ok(Step::Polled);
+        Ok(match self.execute(warp, i, active)? {
+            Next::On => Flow::On,
+            Next::Park => {
+                leave(warp, group & !active, pc);
+                leave(warp, active, pc - 1);
+                warp.parked |= active;
+                Flow::Left(Step::Ran)
             }
-        }
-        Ok(Step::Ran)
+            Next::Again => {
+                leave(warp, group & !active, pc);
+                leave(warp, active, pc - 1);
+                Flow::Left(Step::Polled)
+            }
+            Next::Polled => {
+                leave(warp, group, pc);
+                Flow::Left(Step::Polled)
+            }
+        })
     }
 
     fn execute(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<Next> {
@@ -159,12 +195,11 @@ impl Run<'_> {
     fn exit(&mut self, warp: &mut Warp, mask: u32) -> Result<()> {
         self.polls = 0;
         warp.live &= !mask;
-        let open = |groups: &[Vec<(u64, usize)>], last: &[(u64, usize)]| !last.is_empty() || groups.iter().any(|g| !g.is_empty());
-        let copies = |l: usize| open(&warp.copy_groups[l], &warp.copies[l]) || open(&warp.bulk_groups[l], &warp.bulk[l]);
-        if lanes(mask).any(copies) || warp.flying {
+        let over = |copies: &[Copies]| lanes(mask).filter_map(|l| copies.get(l)).all(Copies::is_over);
+        if !over(&warp.copies) || !over(&warp.bulk) || warp.flights.any {
             return fault(Kind::Unfinished, "a thread exits with copies or products not waited for");
         }
-        let place = &warp.place;
+        let place = warp.place;
         let block = &mut self.clusters[place.cluster].blocks[place.block];
         block.live -= mask.count_ones();
         self.barriers_after_exit(place.cluster, place.block)
@@ -183,13 +218,34 @@ fn set_pair(warp: &mut Warp, operand: &Operand, lane: usize, values: [(Ty, u64);
 }
 
 /// The lanes of the group whose predicate lets them run.
+#[inline]
 fn guarded(warp: &Warp, i: &Instruction, group: u32) -> Result<u32> {
     let Some((register, wanted)) = i.guard else { return Ok(group) };
-    let mut active = 0;
-    for lane in lanes(group) {
-        active |= u32::from((warp.register(register, lane)? != 0) == wanted) << lane;
+    warp.readable(register, group)?;
+    let holds = warp.predicates[register];
+    Ok(group & if wanted { holds } else { !holds })
+}
+
+/// Whether all lanes that run the instruction together are there.
+fn may_run(warp: &Warp, i: &Instruction, group: u32) -> Result<bool> {
+    if !i.op.is_collective() {
+        return Ok(true);
     }
-    Ok(active)
+    let members = match i.op {
+        Op::Shuffle(_) | Op::Vote(_) | Op::Elect | Op::WarpSync => {
+            let active = guarded(warp, i, group)?;
+            let Some(lane) = lanes(active).next() else { return Ok(true) };
+            let members = warp.value(&i.operands[i.operands.len() - 1], lane, Ty::Bits(32))? as u32;
+            if members & active != active {
+                return fault(Kind::Misuse, "a lane runs it that is no member of the mask");
+            }
+            return Ok(members & warp.live & !active == 0);
+        }
+        Op::Barrier { .. } => warp.live,
+        _ if warp.live != u32::MAX => return fault(Kind::Misuse, "lanes of the warp have exited"),
+        _ => u32::MAX,
+    };
+    Ok(group == members)
 }
 
 /// Types of the operands that differ from the instruction's.

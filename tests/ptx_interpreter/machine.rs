@@ -10,8 +10,9 @@ use super::entry::Entry;
 use super::global::Global;
 use super::mbarrier::Mbarrier;
 use super::shadow::Shared;
+use super::statistics::Statistics;
 use super::tensor::{Delivery, TensorMap};
-use super::warp::{Place, Warp, lanes};
+use super::warp::{Extents, Place, Warp, lanes};
 use super::{Fault, Kind, Result, fault};
 
 /// Clusters that run at the same time.
@@ -58,19 +59,19 @@ pub struct Gpu {
 }
 
 /// A block of threads.
-pub(super) struct Block {
+pub(super) struct Block<'a> {
     pub shared: Shared,
-    pub warps: Vec<Warp>,
+    pub warps: Vec<Warp<'a>>,
     pub named: BTreeMap<u64, Named>,
     pub mbarriers: BTreeMap<u64, Mbarrier>,
-    /// The actors of its warpgroups' products, and their numbers of groups issued.
+    /// The actors of its warpgroups' products.
     pub products: Vec<usize>,
     /// Threads that have not exited.
     pub live: u32,
 }
 
-pub(super) struct Cluster {
-    pub blocks: Vec<Block>,
+pub(super) struct Cluster<'a> {
+    pub blocks: Vec<Block<'a>>,
     pub clocks: Clocks,
     /// Of `barrier.cluster`: threads that have arrived, how often all have, of each thread how often it has, what they know.
     pub arrived: u32,
@@ -80,19 +81,28 @@ pub(super) struct Cluster {
     pub number: usize,
 }
 
+impl Cluster<'_> {
+    fn is_done(&self) -> bool {
+        self.blocks.iter().all(|b| b.live == 0)
+    }
+}
+
 pub(super) struct Run<'a> {
     pub entry: &'a Entry,
     pub global: &'a mut Global,
     pub params: Vec<u8>,
     pub maps: Vec<TensorMap>,
     pub launch: &'a Launch,
-    pub clusters: Vec<Cluster>,
+    /// Those that are resident.
+    pub clusters: Vec<Cluster<'a>>,
     pub random: Xorshift,
     pub deliveries: Vec<Delivery>,
     pub turn: u64,
     /// Polls in vain since something happened.
     pub polls: usize,
-    pub instructions: u64,
+    pub statistics: Statistics,
+    /// Instructions after which the launch is given up.
+    pub most: u64,
     /// Lanes to wake: cluster, block, warp, lanes.
     pub woken: Vec<(usize, usize, usize, u32)>,
 }
@@ -108,8 +118,8 @@ pub(super) enum Step {
 }
 
 impl Gpu {
-    /// Runs a kernel to its end. Gives how many instructions warps ran.
-    pub fn launch(&mut self, entry: &Entry, launch: &Launch) -> Result<u64> {
+    /// Runs a kernel to its end.
+    pub fn launch(&mut self, entry: &Entry, launch: &Launch) -> Result<Statistics> {
         let threads: u32 = launch.block.iter().product();
         let fits = entry.threads.is_none_or(|(most, exact)| if exact { threads == most } else { threads <= most });
         let blocks = launch.grid.iter().product::<u32>() as usize;
@@ -128,11 +138,12 @@ impl Gpu {
             deliveries: Vec::new(),
             turn: 0,
             polls: 0,
-            instructions: 0,
+            statistics: Statistics::default(),
+            most: 100_000_000 + 1_000_000 * blocks as u64,
             woken: Vec::new(),
         };
         run.all(blocks / entry.cluster as usize)?;
-        Ok(run.instructions)
+        Ok(run.statistics)
     }
 }
 
@@ -157,24 +168,23 @@ fn arguments(entry: &Entry, given: &[Argument]) -> Result<(Vec<u8>, Vec<TensorMa
     Ok((bytes, maps))
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     fn all(&mut self, clusters: usize) -> Result<()> {
-        let (mut next, mut last) = (0, 0);
+        let mut next = RESIDENT.min(clusters);
+        for number in 0..next {
+            let cluster = self.cluster(number, number);
+            self.clusters.push(cluster);
+        }
+        let (mut ready, mut last) = (Vec::new(), 0);
         loop {
-            let done = self.clusters.iter().filter(|c| c.blocks.iter().all(|b| b.live == 0)).count();
-            if done == self.clusters.len() && next == clusters {
-                return Ok(());
-            }
-            while self.clusters.len() - done < RESIDENT && next < clusters {
-                let cluster = self.cluster(next);
-                self.clusters.push(cluster);
-                next += 1;
-            }
             self.turn += 1;
             self.deliver()?;
-            let ready = self.ready();
+            self.ready(&mut ready);
             if ready.is_empty() {
-                if self.deliveries.is_empty() && self.clusters.iter().any(|c| c.blocks.iter().any(|b| b.live > 0)) {
+                if self.clusters.iter().all(Cluster::is_done) {
+                    return Ok(());
+                }
+                if self.deliveries.is_empty() {
                     return Err(self.deadlock());
                 }
                 continue;
@@ -183,44 +193,50 @@ impl Run<'_> {
             last += 1;
             let [c, b, w] = ready[pick];
             self.burst(c, b, w)?;
+            if self.clusters[c].is_done() {
+                if self.deliveries.iter().any(|d| d.cluster == c) {
+                    return fault(Kind::Unfinished, "blocks end while a bulk copy to their shared memory is under way");
+                }
+                if next < clusters {
+                    self.clusters[c] = self.cluster(c, next);
+                    next += 1;
+                }
+            }
         }
     }
 
-    fn ready(&self) -> Vec<[usize; 3]> {
-        let mut found = Vec::new();
+    fn ready(&self, found: &mut Vec<[usize; 3]>) {
+        found.clear();
         for (c, cluster) in self.clusters.iter().enumerate() {
             for (b, block) in cluster.blocks.iter().enumerate().filter(|(_, b)| b.live > 0) {
                 let runs = |w: &Warp| w.live & !w.parked != 0;
                 found.extend(block.warps.iter().enumerate().filter(|(_, w)| runs(w)).map(|(w, _)| [c, b, w]));
             }
         }
-        found
     }
 
-    fn cluster(&self, number: usize) -> Cluster {
+    fn cluster(&self, slot: usize, number: usize) -> Cluster<'a> {
         let size = self.entry.cluster as usize;
         let threads: u32 = self.launch.block.iter().product();
-        let mut clocks = Clocks::new(threads as usize * size);
+        let count = threads.div_ceil(32) as usize;
+        let live = |warp: usize| if threads as usize - warp * 32 >= 32 { u32::MAX } else { (1 << (threads % 32)) - 1 };
+        let exists: Vec<u32> = (0..count * size).map(|w| live(w % count)).collect();
+        let mut clocks = Clocks::new(&exists);
         let dynamic = if self.entry.dynamic_at.is_some() { self.launch.shared_bytes as u64 } else { 0 };
         let blocks = (0..size).map(|rank| {
             let linear = (number * size + rank) as u32;
             let [x, y, _] = self.launch.grid;
-            let place = |warp| Place {
-                cluster: number,
-                block: rank,
-                warp,
-                blocks_of_cluster: size,
+            let extents = Extents {
                 cluster_number: number,
                 threads: self.launch.block,
                 block_at: [linear % x, linear / x % y, linear / x / y],
                 grid: self.launch.grid,
                 shared_bytes: dynamic,
             };
-            let count = threads.div_ceil(32) as usize;
-            let live = |warp: usize| if threads as usize - warp * 32 >= 32 { u32::MAX } else { (1 << (threads % 32)) - 1 };
+            let place = |warp| Place { cluster: slot, block: rank, warp, index: rank * count + warp, blocks_of_cluster: size };
             Block {
                 shared: Shared::new(self.entry.shared_end + dynamic),
-                warps: (0..count).map(|warp| Warp::new(self.entry, place(warp), live(warp))).collect(),
+                warps: (0..count).map(|warp| Warp::new(self.entry, place(warp), &extents, live(warp))).collect(),
                 named: BTreeMap::new(),
                 mbarriers: BTreeMap::new(),
                 products: (0..count.div_ceil(4)).map(|_| clocks.actor()).collect(),
@@ -228,16 +244,16 @@ impl Run<'_> {
             }
         });
         let blocks: Vec<Block> = blocks.collect();
-        let phases = vec![0; threads as usize * size];
+        let phases = vec![0; count * 32 * size];
         Cluster { blocks, clocks, arrived: 0, phase: 0, phases, stamps: Default::default(), number }
     }
 
     /// Runs a warp for some instructions.
     fn burst(&mut self, c: usize, b: usize, w: usize) -> Result<()> {
-        let length = if self.launch.seed == 0 { 256 } else { 1 + self.random.below(48) };
-        for _ in 0..length {
-            let mut warp = std::mem::take(&mut self.clusters[c].blocks[b].warps[w]);
-            let step = self.step(&mut warp);
+        let mut left = if self.launch.seed == 0 { 256 } else { 1 + self.random.below(48) };
+        while left > 0 {
+            let mut warp = std::mem::replace(&mut self.clusters[c].blocks[b].warps[w], Warp::hollow(self.entry));
+            let step = self.stretch(&mut warp, &mut left);
             self.clusters[c].blocks[b].warps[w] = warp;
             let step = step?;
             self.together(c, b, w)?;

@@ -1,12 +1,13 @@
 //! Matrices spread over the registers of a warp: `ldmatrix`, `stmatrix` and `mma.sync`.
 
+use smallvec::SmallVec;
+
 use super::access::{Spot, aligned};
 use super::entry::Instruction;
 use super::machine::Run;
-use super::number::{Ty, sign_extend};
+use super::number::Ty;
 use super::op::{Element, Mma, Op, Space};
 use super::operand::Operand;
-use super::packed::widen;
 use super::warp::Warp;
 use super::{Kind, Result, fault};
 
@@ -23,12 +24,12 @@ impl Run<'_> {
     /// Row r of matrix m, 8 elements of 16 bits, lies where lane 8 m + r says. Lane l gets elements 2 (l % 4) and the next of
     /// row l / 4, or, transposed, of column l / 4.
     fn load_matrices(&mut self, warp: &mut Warp, i: &Instruction, count: usize, transposed: bool) -> Result<()> {
-        let place = warp.place.clone();
+        let place = warp.place;
         let to = expect(&i.operands[0], count)?;
         let mut rows = vec![[0u8; 16]; count * 8];
         for (lane, row) in rows.iter_mut().enumerate() {
             let spot = shared(warp, &i.operands[1], lane)?;
-            *row = self.load(&place, lane, spot, 16)?;
+            row.copy_from_slice(self.load(&place, 1 << lane, spot, 16)?);
         }
         for (m, register) in to.into_iter().enumerate() {
             let element = |row: usize, column: usize| &rows[m * 8 + row][column * 2..][..2];
@@ -43,7 +44,7 @@ impl Run<'_> {
     }
 
     fn store_matrices(&mut self, warp: &mut Warp, i: &Instruction, count: usize, transposed: bool) -> Result<()> {
-        let place = warp.place.clone();
+        let place = warp.place;
         for (m, register) in expect(&i.operands[1], count)?.into_iter().enumerate() {
             let mut rows = [[0u8; 16]; 8];
             for lane in 0..32 {
@@ -75,22 +76,34 @@ fn expect(operand: &Operand, count: usize) -> Result<Vec<usize>> {
 }
 
 /// Element `n` of a register.
-pub(super) fn element(of: Element, bits: u64, n: usize) -> f64 {
+#[inline]
+pub(super) fn element(of: Element, bits: u64, n: usize) -> f32 {
     match of {
-        Element::F16 | Element::BF16 => widen(of == Element::BF16, bits >> (16 * n) & 0xffff),
-        Element::S8 => sign_extend(bits >> (8 * n), 8) as f64,
-        Element::U8 => (bits >> (8 * n) & 255) as f64,
+        Element::F16 => f16_value(bits as u32 >> (16 * n)),
+        Element::BF16 => f32::from_bits((bits as u32 >> (16 * n)) << 16),
+        Element::S8 => ((bits >> (8 * n)) as i8).into(),
+        Element::U8 => ((bits >> (8 * n)) as u8).into(),
     }
 }
 
-/// The accumulator and the products of a row and a column. f32: each product is exact, each sum rounded, in the order of k.
-/// s32: exact, and wraps.
-pub(super) fn accumulate(integer: bool, sum: u64, row: &[f64], column: &[f64]) -> u64 {
-    let products = row.iter().zip(column).map(|(a, b)| a * b);
-    if integer {
-        return products.fold(sum as u32, |s, p| s.wrapping_add(p as i64 as u32)).into();
+/// The f32 of the low half.
+fn f16_value(bits: u32) -> f32 {
+    static TABLE: std::sync::OnceLock<Vec<f32>> = std::sync::OnceLock::new();
+    let table = TABLE.get_or_init(|| (0..=u16::MAX).map(|b| half::f16::from_bits(b).to_f32()).collect());
+    table[(bits & 0xffff) as usize]
+}
+
+/// Adds a row of the left factor times the right one, which lies by rows of k, to a row of sums. f32: each product is added
+/// exactly and each sum rounded, in the order of k. s32: exact, and wraps.
+pub(super) fn accumulate(integer: bool, sums: &mut [u32], row: &[f32], by_k: &[f32]) {
+    let n = sums.len();
+    for (a, columns) in row.iter().zip(by_k.chunks_exact(n)) {
+        if integer {
+            sums.iter_mut().zip(columns).for_each(|(s, b)| *s = s.wrapping_add((a * b) as i32 as u32));
+        } else {
+            super::lanewise::multiply_add(sums, *a, columns);
+        }
     }
-    products.fold(f32::from_bits(sum as u32), |s, p| (f64::from(s) + p) as f32).to_bits().into()
 }
 
 /// `mma.sync d, a, b, c`. Lane l holds, with g = l / 4 and t = l % 4: of A (by rows) and B (by columns) in each register as
@@ -103,28 +116,39 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     let (tall, deep) = (shape.m / 8, shape.k / span);
     let (a, b) = (expect(&o[1], tall * deep)?, expect(&o[2], deep)?);
     let (d, c) = (expect(&o[0], tall * 2)?, Warp::registers_of(&o[3])?);
-    let gather = |of: Element, row: usize, registers: &dyn Fn(usize) -> usize| -> Result<Vec<f64>> {
-        let at = |k: usize| {
-            let bits = warp.register(registers(k / span), row % 8 * 4 + k % span / per)?;
-            Ok(element(of, bits, k % per))
-        };
-        (0..shape.k).map(at).collect()
-    };
-    let rows = (0..shape.m).map(|r| gather(shape.a, r, &|h| a[r / 8 + tall * h])).collect::<Result<Vec<_>>>()?;
-    let columns = (0..8).map(|n| gather(shape.b, n, &|h| b[h])).collect::<Result<Vec<_>>>()?;
-    let mut results = Vec::with_capacity(32 * d.len());
-    for lane in 0..32 {
-        for (r, from) in c.iter().enumerate() {
-            let (row, column) = (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
-            let sum = warp.register(*from, lane)?;
-            results.push(accumulate(shape.a.is_integer(), sum, &rows[row], &columns[column]));
-        }
-    }
     if c.len() != d.len() {
         return fault(Kind::Syntax, "the accumulators differ");
     }
-    for (n, bits) in results.into_iter().enumerate() {
-        warp.set_register(d[n % d.len()], n / d.len(), Ty::Bits(32), bits)?;
+    a.iter().chain(&b).chain(&c).try_for_each(|r| warp.readable(*r, u32::MAX))?;
+    let at = |of: Element, registers: &[usize], row: usize, k: usize| {
+        element(of, warp.registers[registers[k / span]][row % 8 * 4 + k % span / per], k % per)
+    };
+    let mut by_k = [0f32; 8 * 32];
+    for (i, v) in by_k[..shape.k * 8].iter_mut().enumerate() {
+        *v = at(shape.b, &b, i % 8, i / 8);
+    }
+    let mut sums = [[0u32; 8]; 16];
+    let rows_of = |r: usize, lane: usize| (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
+    for (r, from) in c.iter().enumerate() {
+        for lane in 0..32 {
+            let (row, column) = rows_of(r, lane);
+            sums[row][column] = warp.registers[*from][lane] as u32;
+        }
+    }
+    for (row, sums) in sums[..shape.m].iter_mut().enumerate() {
+        let registers: SmallVec<[usize; 4]> = (0..deep).map(|h| a[row / 8 + tall * h]).collect();
+        let mut values = [0f32; 32];
+        for (k, v) in values[..shape.k].iter_mut().enumerate() {
+            *v = at(shape.a, &registers, row, k);
+        }
+        accumulate(shape.a.is_integer(), sums, &values[..shape.k], &by_k[..shape.k * 8]);
+    }
+    for (r, to) in d.iter().enumerate() {
+        warp.written(*to, u32::MAX)?;
+        warp.registers[*to] = std::array::from_fn(|lane| {
+            let (row, column) = rows_of(r, lane);
+            sums[row][column].into()
+        });
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Barriers in shared memory: phases of arrivals and of bytes that asynchronous copies bring.
 
-use super::access::{Spot, spot};
+use super::access::{Manner, Spot, aligned_at};
 use super::clocks::Stamp;
 use super::entry::Instruction;
 use super::execute::Next;
@@ -9,7 +9,7 @@ use super::number::Ty;
 use super::op::{Op, Space};
 use super::operand::Operand;
 use super::shadow::What;
-use super::warp::{Place, Warp, lanes};
+use super::warp::{Place, Warp, groups, lanes};
 use super::{Kind, Result, fault};
 
 /// The most arrivals and bytes that a barrier counts.
@@ -59,51 +59,69 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn place_of(&self, warp: &Warp, operand: &Operand, lane: usize, space: Space) -> Result<(usize, u64)> {
-        let address = warp.address(operand, lane)?;
-        if !address.is_multiple_of(8) {
-            return fault(Kind::Misaligned, format!("a barrier at {address:#x}"));
+    /// Where each lane's barrier is.
+    fn places(&self, warp: &Warp, operand: &Operand, mask: u32, space: Space) -> Result<[(usize, u64); 32]> {
+        let addresses = warp.addresses(operand, mask)?;
+        let mut found = [(0, 0); 32];
+        for lane in lanes(mask) {
+            found[lane] = match aligned_at(space, addresses[lane], &warp.place, 8)? {
+                Spot::Shared(rank, at) => (rank, at),
+                _ => return fault(Kind::Misuse, "a barrier lies in shared memory"),
+            };
         }
-        match spot(space, address, &warp.place)? {
-            Spot::Shared(rank, at) => Ok((rank, at)),
-            _ => fault(Kind::Misuse, "a barrier lies in shared memory"),
-        }
+        Ok(found)
     }
 
     pub(super) fn mbarrier(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<Next> {
-        let place = warp.place.clone();
-        let mut polled = false;
-        for lane in lanes(active) {
-            let o = &i.operands;
-            match i.op {
+        let place = warp.place;
+        let o = &i.operands;
+        let wide = Ty::Bits(64);
+        let own = matches!(i.op, Op::MbarrierArrive { .. } | Op::MbarrierWait { .. });
+        let space = if matches!(i.op, Op::MbarrierWait { .. }) { Space::Shared } else { Space::Cluster };
+        let at = self.places(warp, &o[usize::from(own)], active, space)?;
+        let given = match (i.op, o.get(if own { 2 } else { 1 })) {
+            (Op::MbarrierInvalidate, _) | (_, None) => [1; 32],
+            (Op::MbarrierWait { parity: false }, Some(operand)) => warp.values(operand, active, wide)?,
+            (_, Some(operand)) => warp.values(operand, active, Ty::Bits(32))?,
+        };
+        let mut result = [0; 32];
+        for (lane, mask) in groups(active, |l| (at[l], given[l])) {
+            let (rank, address) = at[lane];
+            let n = given[lane] as i64;
+            let value = match i.op {
                 Op::MbarrierInit => {
-                    let (rank, at) = self.place_of(warp, &o[0], lane, Space::Cluster)?;
-                    let count = warp.value(&o[1], lane, Ty::Bits(32))? as i64;
-                    self.initialise(&place, lane, (rank, at), count)?;
+                    lanes(mask).try_for_each(|lane| self.initialise(&place, lane, at[lane], n))?;
+                    0
                 }
                 Op::MbarrierInvalidate => {
-                    let (rank, at) = self.place_of(warp, &o[0], lane, Space::Cluster)?;
-                    self.touch(&place, lane, rank, (at, 8), self.own(&place, lane, What::Write))?;
-                    self.barrier_at(place.cluster, rank, at)?;
-                    self.clusters[place.cluster].blocks[rank].mbarriers.remove(&at);
+                    self.touch(&place, mask, rank, (address, 8), Manner::of(What::Write))?;
+                    self.barrier_at(place.cluster, rank, address)?;
+                    self.clusters[place.cluster].blocks[rank].mbarriers.remove(&address);
+                    0
                 }
-                Op::MbarrierExpect { .. } => {
-                    let (rank, at) = self.place_of(warp, &o[0], lane, Space::Cluster)?;
-                    let bytes = warp.value(&o[1], lane, Ty::Bits(32))? as i64;
-                    self.arrive(&place, lane, (rank, at), 0, bytes)?;
-                }
-                Op::MbarrierArrive { expects, .. } => self.arrival(warp, i, lane, expects)?,
-                _ => polled |= !self.poll(warp, i, lane)?,
-            }
+                Op::MbarrierExpect { .. } => self.arrive(&place, mask, at[lane], 0, n)?,
+                Op::MbarrierArrive { expects: true, .. } => self.arrive(&place, mask, at[lane], 1, n)?,
+                Op::MbarrierArrive { .. } => self.arrive(&place, mask, at[lane], n, 0)?,
+                _ => self.poll(&place, mask, at[lane], (given[lane], i.op == Op::MbarrierWait { parity: true }))?.into(),
+            };
+            lanes(mask).for_each(|l| result[l] = value);
         }
-        Ok(if polled { Next::Polled } else { Next::On })
+        match i.op {
+            Op::MbarrierArrive { .. } => warp.fill(&o[0], active, wide, &result)?,
+            Op::MbarrierWait { .. } => {
+                warp.fill(&o[0], active, Ty::Pred, &result)?;
+                return Ok(if lanes(active).any(|l| result[l] == 0) { Next::Polled } else { Next::On });
+            }
+            _ => {}
+        }
+        Ok(Next::On)
     }
 
     fn initialise(&mut self, place: &Place, lane: usize, (rank, at): (usize, u64), count: i64) -> Result<()> {
         if !(1..=MOST).contains(&count) {
             return fault(Kind::Misuse, format!("a barrier of {count} arrivals"));
         }
-        self.touch(place, lane, rank, (at, 8), self.own(place, lane, What::Write))?;
+        self.touch(place, 1 << lane, rank, (at, 8), Manner::of(What::Write))?;
         let cluster = &mut self.clusters[place.cluster];
         let actor = cluster.clocks.actor();
         let (stamp, last) = Default::default();
@@ -115,57 +133,36 @@ impl Run<'_> {
         }
     }
 
-    fn arrival(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, expects: bool) -> Result<()> {
-        let o = &i.operands;
-        let place = warp.place.clone();
-        let (rank, at) = self.place_of(warp, &o[1], lane, Space::Cluster)?;
-        let given = match o.get(2) {
-            Some(operand) => warp.value(operand, lane, Ty::Bits(32))? as i64,
-            None => 1,
-        };
-        let phase = self.barrier_at(place.cluster, rank, at)?.phase;
-        if expects {
-            self.arrive(&place, lane, (rank, at), 1, given)?;
-        } else {
-            self.arrive(&place, lane, (rank, at), given, 0)?;
-        }
-        warp.set(&o[0], lane, Ty::Bits(64), phase)
-    }
-
-    /// Expects bytes, and then arrives.
-    fn arrive(&mut self, place: &Place, lane: usize, (rank, at): (usize, u64), count: i64, bytes: i64) -> Result<()> {
+    /// Each lane expects bytes, and then arrives. Gives the phase.
+    fn arrive(&mut self, place: &Place, mask: u32, (rank, at): (usize, u64), count: i64, bytes: i64) -> Result<u64> {
         self.polls = 0;
-        self.touch(place, lane, rank, (at, 8), self.own(place, lane, What::Atomic))?;
+        self.touch(place, mask, rank, (at, 8), Manner::of(What::Atomic))?;
         let cluster = &mut self.clusters[place.cluster];
         let Some(barrier) = cluster.blocks[rank].mbarriers.get_mut(&at) else {
             return fault(Kind::Misuse, format!("there is no initialised barrier at {at:#x}"));
         };
-        barrier.bytes += bytes;
-        barrier.pending -= count;
+        let phase = barrier.phase;
+        let lanes = i64::from(mask.count_ones());
+        barrier.bytes += bytes * lanes;
+        barrier.pending -= count * lanes;
         if barrier.pending < 0 || barrier.bytes > MOST {
             let why = format!("arrivals left {}, bytes awaited {}", barrier.pending, barrier.bytes);
             return fault(Kind::Misuse, format!("the barrier at {at:#x} overflows: {why}"));
         }
-        cluster.clocks.release(place.thread(lane), &mut barrier.stamp);
+        cluster.clocks.release(place.index, mask, &mut barrier.stamp);
         barrier.settle();
-        Ok(())
+        Ok(phase)
     }
 
     /// Whether the phase is over.
-    fn poll(&mut self, warp: &mut Warp, i: &Instruction, lane: usize) -> Result<bool> {
-        let o = &i.operands;
-        let place = warp.place.clone();
-        let parity = matches!(i.op, Op::MbarrierWait { parity: true });
-        let (rank, at) = self.place_of(warp, &o[1], lane, Space::Shared)?;
-        let wanted = warp.value(&o[2], lane, Ty::Bits(if parity { 32 } else { 64 }))?;
-        self.touch(&place, lane, rank, (at, 8), self.own(&place, lane, What::Atomic))?;
+    fn poll(&mut self, place: &Place, mask: u32, (rank, at): (usize, u64), (wanted, parity): (u64, bool)) -> Result<bool> {
+        self.touch(place, mask, rank, (at, 8), Manner::of(What::Atomic))?;
         let barrier = self.barrier_at(place.cluster, rank, at)?;
         let over = if parity { barrier.phase & 1 != wanted & 1 } else { barrier.phase != wanted };
         if over {
             let stamp = barrier.last.clone();
-            self.clusters[place.cluster].clocks.acquire(place.thread(lane), &stamp);
+            self.clusters[place.cluster].clocks.acquire(place.index, mask, &stamp);
         }
-        warp.set(&o[0], lane, Ty::Pred, over.into())?;
         Ok(over)
     }
 }

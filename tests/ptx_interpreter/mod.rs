@@ -18,8 +18,10 @@ mod copies;
 mod decode;
 mod entry;
 mod execute;
+mod fast;
 mod float;
 mod global;
+mod lanewise;
 mod machine;
 mod matrix;
 mod mbarrier;
@@ -30,12 +32,14 @@ mod operand;
 mod packed;
 mod read;
 mod shadow;
+mod statistics;
 mod tensor;
 mod warp;
 mod wgmma;
 
 pub use machine::{Argument, Gpu, Launch};
 pub use read::Module;
+pub use statistics::Statistics;
 pub use tensor::TensorMap;
 
 /// What kind of error a text or its execution shows.

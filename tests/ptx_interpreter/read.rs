@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 
 use super::decode::decode;
-use super::entry::{Entry, Instruction, Param, SHARED_BASE};
+use super::entry::{Entry, Instruction, Param, Preset, SHARED_BASE};
 use super::modifiers::Modifiers;
 use super::number::Ty;
+use super::op::Op;
 use super::operand::{Base, Names, Operand, operand, split};
 use super::{Fault, Kind, Result, fault};
 
@@ -341,25 +342,35 @@ impl<'a> Reader<'a> {
                 self.text[from..self.start].matches('\n').count()
             };
         self.line_at = (self.start, line);
-        self.entry.code.push(Instruction { guard, op, operands, line, text: statement.into() });
+        self.entry.code.push(Instruction { guard, op, operands, fast: None, line, text: statement.into() });
         Ok(())
     }
 
-    /// Gives jumps their targets.
+    /// Gives jumps their targets, special registers a place, and the frequent instructions their fast form.
     fn finish(&mut self) -> Result<()> {
-        let targets = &self.targets;
-        for instruction in &mut self.entry.code {
-            for operand in &mut instruction.operands {
-                if let Operand::Label(label) = operand {
-                    match targets[*label].0 {
-                        Some(at) => *label = at,
-                        None => {
-                            let why = format!("there is no label {}", targets[*label].1);
-                            return Err(Fault::new(Kind::Syntax, why).at(instruction.line, &instruction.text));
-                        }
-                    }
-                }
+        let mut code = std::mem::take(&mut self.entry.code);
+        for i in &mut code {
+            for operand in &mut i.operands {
+                self.settle(operand).map_err(|f| f.at(i.line, &i.text))?;
             }
+            i.fast = super::fast::compile(&i.op, &i.operands, &mut self.entry);
+        }
+        self.entry.asynchronous = code.iter().any(|i| matches!(i.op, Op::Wgmma(_)));
+        self.entry.code = code;
+        Ok(())
+    }
+
+    fn settle(&mut self, operand: &mut Operand) -> Result<()> {
+        match operand {
+            Operand::Label(label) => match self.targets[*label].0 {
+                Some(at) => *label = at,
+                None => return bad(format!("there is no label {}", self.targets[*label].1)),
+            },
+            Operand::Special(special) => *operand = Operand::Register(self.entry.preset(Preset::Special(*special))),
+            Operand::Vector(parts) | Operand::Tensor { coordinates: parts, .. } => {
+                return parts.iter_mut().try_for_each(|part| self.settle(part));
+            }
+            _ => {}
         }
         Ok(())
     }

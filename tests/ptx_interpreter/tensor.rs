@@ -1,13 +1,13 @@
 //! Bulk copies: boxes of tensors between global and shared memory, swizzled, and plain ones. What a load brings comes later,
 //! at a moment that the seed decides; a store is done at once, but its source may not change before it was waited for.
 
-use super::access::{Spot, aligned, spot};
+use super::access::{Manner, Spot, aligned, spot};
 use super::entry::Instruction;
 use super::machine::Run;
 use super::number::Ty;
 use super::op::{Op, Space};
 use super::operand::{Operand, constant};
-use super::shadow::{Access, What};
+use super::shadow::What;
 use super::warp::{Warp, lanes};
 use super::{Kind, Result, fault};
 
@@ -28,7 +28,7 @@ pub struct TensorMap {
 #[derive(Clone, Debug)]
 pub(super) struct Delivery {
     due: u64,
-    cluster: usize,
+    pub cluster: usize,
     rank: usize,
     to: u64,
     /// Bytes and where they go.
@@ -88,7 +88,7 @@ impl Run<'_> {
             let phase = self.barrier_at(d.cluster, d.rank, d.barrier)?.phase;
             let shared = &mut self.clusters[d.cluster].blocks[d.rank].shared;
             d.chunks.iter().try_for_each(|(at, bytes)| shared.store(*at, bytes))?;
-            shared.finish(d.to, d.len, d.actor, d.actor, phase as u32 + 1)?;
+            shared.finish(d.to, d.len, (d.actor, 1), d.actor, phase as u32 + 1)?;
             self.complete_bytes(d.cluster, d.rank, d.barrier, d.len as i64)?;
         }
         Ok(())
@@ -97,7 +97,7 @@ impl Run<'_> {
     fn map(&mut self, warp: &Warp, operand: &Operand, lane: usize, dims: usize) -> Result<(TensorMap, Vec<i64>)> {
         let address = warp.address(operand, lane)?;
         let from = spot(Space::Generic, address, &warp.place)?;
-        let number = super::access::bits(&self.load(&warp.place, lane, from, 8)?[..8]);
+        let number = super::access::bits(self.load(&warp.place, 1 << lane, from, 8)?);
         let Operand::Tensor { coordinates, .. } = operand else { return fault(Kind::Syntax, "no tensor") };
         let Some(map) = self.maps.get(number as usize).cloned().filter(|_| matches!(from, Spot::Param(_))) else {
             return fault(Kind::Misuse, "the address is of no tensor map");
@@ -125,15 +125,11 @@ impl Run<'_> {
                     let bytes = self.take(warp, lane, &i.operands[1], len)?.1;
                     self.global.store(warp.address(&i.operands[0], lane)?, &bytes)?;
                 }
-                Op::BulkCommit => {
-                    let group = std::mem::take(&mut warp.bulk[lane]);
-                    warp.bulk_groups[lane].push(group);
-                }
+                Op::BulkCommit => warp.copies(true, lane).commit(),
                 _ => {
                     let left = constant(&i.operands[0])? as usize;
-                    let done = warp.bulk_groups[lane].len().saturating_sub(left);
-                    let ranges: Vec<_> = warp.bulk_groups[lane].drain(..done).flatten().collect();
-                    self.finish(warp, lane, &ranges)?;
+                    let ranges = warp.copies(true, lane).wait(left);
+                    self.finish(&warp.place, lane, &ranges)?;
                 }
             }
         }
@@ -179,10 +175,10 @@ impl Run<'_> {
         let chunks: Vec<_> = bytes.chunks(16).enumerate().map(chunk).collect();
         for rank in (0..place.blocks_of_cluster).filter(|r| mask >> r & 1 == 1) {
             let actor = self.barrier_at(place.cluster, rank, barrier)?.actor;
-            let access = Access { proxy: true, ..self.own(place, lane, What::Atomic) };
-            self.touch(place, lane, rank, (barrier, 8), access)?;
-            let access = Access { actor, moment: 0, what: What::Write, pending: true, proxy: true };
-            self.touch(place, lane, rank, (at, len), access)?;
+            let manner = Manner { proxy: true, ..Manner::of(What::Atomic) };
+            self.touch(place, 1 << lane, rank, (barrier, 8), manner)?;
+            let manner = Manner { what: What::Write, pending: true, proxy: true, actor: Some((actor, 0)) };
+            self.touch(place, 1 << lane, rank, (at, len), manner)?;
             let delay = if self.launch.seed == 0 { 1 } else { 1 + self.random.below(300) as u64 };
             let (due, cluster) = (self.turn + delay, place.cluster);
             self.deliveries.push(Delivery { due, cluster, rank, to: at, chunks: chunks.clone(), len, barrier, actor });
@@ -195,9 +191,9 @@ impl Run<'_> {
         let Spot::Shared(rank, at) = aligned(warp, from, lane, Space::Shared, 16)? else {
             return fault(Kind::Misuse, "the copy comes from shared memory");
         };
-        let access = Access { proxy: true, pending: true, ..self.own(&warp.place, lane, What::Read) };
-        self.touch(&warp.place, lane, rank, (at, len), access)?;
-        warp.bulk[lane].push((at, len));
+        let manner = Manner { proxy: true, pending: true, ..Manner::of(What::Read) };
+        self.touch(&warp.place, 1 << lane, rank, (at, len), manner)?;
+        warp.copies(true, lane).open.push((at, len));
         Ok((at, self.clusters[warp.place.cluster].blocks[rank].shared.load(at, len)?.to_vec()))
     }
 

@@ -1,6 +1,6 @@
 //! A warp: its lanes' registers and program counters.
 
-use super::entry::Entry;
+use super::entry::{Entry, Preset};
 use super::number::Ty;
 use super::op::Mma;
 use super::operand::{Base, Literal, Mask, Operand, Special, literal_bits};
@@ -10,20 +10,46 @@ use super::{Kind, Result, fault};
 pub const GENERIC_SHARED: u64 = 1 << 62;
 pub const GENERIC_PARAM: u64 = 1 << 61;
 
+/// A value for each lane.
+pub type Row = [u64; 32];
+
 /// The lanes of a mask.
-pub fn lanes(mask: u32) -> impl Iterator<Item = usize> {
-    (0..32).filter(move |lane| mask >> lane & 1 == 1)
+#[inline]
+pub fn lanes(mask: u32) -> Lanes {
+    Lanes(mask)
 }
 
-/// A warp's place, and what its special registers say.
-#[derive(Clone, Debug, Default)]
+/// See [`lanes`].
+pub struct Lanes(u32);
+
+impl Iterator for Lanes {
+    type Item = usize;
+
+    #[inline]
+    fn next(&mut self) -> Option<usize> {
+        let lane = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (lane < 32).then_some(lane)
+    }
+}
+
+/// Where a warp is.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Place {
+    /// Of those that are resident.
     pub cluster: usize,
     /// Of the cluster.
     pub block: usize,
     /// Of the block.
     pub warp: usize,
+    /// The warp of the cluster.
+    pub index: usize,
     pub blocks_of_cluster: usize,
+}
+
+/// What a block's special registers say.
+#[derive(Clone, Debug, Default)]
+pub struct Extents {
     pub cluster_number: usize,
     pub threads: [u32; 3],
     pub block_at: [u32; 3],
@@ -31,37 +57,30 @@ pub struct Place {
     pub shared_bytes: u64,
 }
 
-impl Place {
-    /// The lane's number in the cluster.
-    pub fn thread(&self, lane: usize) -> usize {
-        self.block * self.threads.iter().product::<u32>() as usize + self.warp * 32 + lane
-    }
-
-    fn special(&self, special: Special, lane: usize) -> u64 {
-        let t = (self.warp * 32 + lane) as u32;
-        let tid = [t % self.threads[0], t / self.threads[0] % self.threads[1], t / self.threads[0] / self.threads[1]];
-        let clusters = self.grid.iter().product::<u32>() as usize / self.blocks_of_cluster;
-        match special {
-            Special::Tid(a) => tid[a].into(),
-            Special::Ntid(a) => self.threads[a].into(),
-            Special::Ctaid(a) => self.block_at[a].into(),
-            Special::Nctaid(a) => self.grid[a].into(),
-            Special::LaneId => lane as u64,
-            Special::WarpId => self.warp as u64,
-            Special::LaneMask(mask) => match mask {
-                Mask::Equal => 1 << lane,
-                Mask::Less => (1 << lane) - 1,
-                Mask::LessEqual => (2 << lane) - 1,
-                Mask::Greater => (!0u32 as u64) & !((2 << lane) - 1),
-                Mask::GreaterEqual => (!0u32 as u64) & !((1 << lane) - 1),
-            },
-            Special::ClusterRank => self.block as u64,
-            Special::ClusterSize => self.blocks_of_cluster as u64,
-            Special::ClusterId => self.cluster_number as u64,
-            Special::ClusterCount => clusters as u64,
-            Special::Clock => 0,
-            Special::SharedSize => self.shared_bytes,
-        }
+fn special(place: &Place, e: &Extents, special: Special, lane: usize) -> u64 {
+    let t = (place.warp * 32 + lane) as u32;
+    let tid = [t % e.threads[0], t / e.threads[0] % e.threads[1], t / e.threads[0] / e.threads[1]];
+    let clusters = e.grid.iter().product::<u32>() as usize / place.blocks_of_cluster;
+    match special {
+        Special::Tid(a) => tid[a].into(),
+        Special::Ntid(a) => e.threads[a].into(),
+        Special::Ctaid(a) => e.block_at[a].into(),
+        Special::Nctaid(a) => e.grid[a].into(),
+        Special::LaneId => lane as u64,
+        Special::WarpId => place.warp as u64,
+        Special::LaneMask(mask) => match mask {
+            Mask::Equal => 1 << lane,
+            Mask::Less => (1 << lane) - 1,
+            Mask::LessEqual => (2 << lane) - 1,
+            Mask::Greater => (!0u32 as u64) & !((2 << lane) - 1),
+            Mask::GreaterEqual => (!0u32 as u64) & !((1 << lane) - 1),
+        },
+        Special::ClusterRank => place.block as u64,
+        Special::ClusterSize => place.blocks_of_cluster as u64,
+        Special::ClusterId => e.cluster_number as u64,
+        Special::ClusterCount => clusters as u64,
+        Special::Clock => 0,
+        Special::SharedSize => e.shared_bytes,
     }
 }
 
@@ -72,78 +91,171 @@ pub struct Flight {
     pub shape: Mma,
 }
 
+/// Asynchronous products of a warp.
 #[derive(Clone, Debug, Default)]
-pub struct Warp {
-    pub place: Place,
-    pub registers: Vec<[u64; 32]>,
-    /// Lanes that have written the register.
-    pub defined: Vec<u32>,
+pub struct Flights {
     /// Registers written since the last `wgmma.fence`.
     pub touched: Vec<bool>,
-    /// Registers that an asynchronous product uses: as its accumulator, and whether it is only read.
-    pub flight: Vec<Option<Flight>>,
-    pub flying: bool,
+    /// Registers that a product uses: as its accumulator, or only read.
+    pub of: Vec<Option<Flight>>,
+    /// Whether one is under way.
+    pub any: bool,
     /// Whether there was a `wgmma.fence`.
     pub fenced: bool,
-    pub widths: Vec<u32>,
-    pub names: Vec<String>,
+    /// Number of the last group committed.
+    pub committed: u32,
+}
+
+/// Asynchronous copies of a lane: those not committed, and the groups not waited for; address and length.
+#[derive(Clone, Debug, Default)]
+pub struct Copies {
+    pub open: Vec<(u64, usize)>,
+    pub groups: Vec<Vec<(u64, usize)>>,
+}
+
+impl Copies {
+    pub fn commit(&mut self) {
+        let group = std::mem::take(&mut self.open);
+        self.groups.push(group);
+    }
+
+    /// The copies of all groups but the last `left`.
+    pub fn wait(&mut self, left: usize) -> Vec<(u64, usize)> {
+        let done = self.groups.len().saturating_sub(left);
+        self.groups.drain(..done).flatten().collect()
+    }
+
+    pub fn is_over(&self) -> bool {
+        self.open.is_empty() && self.groups.iter().all(Vec::is_empty)
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Warp<'a> {
+    pub entry: &'a Entry,
+    pub place: Place,
+    pub registers: Vec<Row>,
+    /// Of registers of one bit, a bit for each lane.
+    pub predicates: Vec<u32>,
+    /// Lanes that have written the register.
+    pub defined: Vec<u32>,
+    pub flights: Flights,
     pub pc: [usize; 32],
     pub live: u32,
     /// Lanes that wait at a barrier.
     pub parked: u32,
-    /// Number of the last group of products committed.
-    pub committed: u32,
-    /// Of each lane: the copies not committed, and the groups not waited for.
-    pub copies: Vec<Vec<(u64, usize)>>,
-    pub copy_groups: Vec<Vec<Vec<(u64, usize)>>>,
-    /// Of each lane: the bulk stores not committed, and the groups not waited for.
-    pub bulk: Vec<Vec<(u64, usize)>>,
-    pub bulk_groups: Vec<Vec<Vec<(u64, usize)>>>,
+    /// Of each lane, once there are any: copies by `cp.async`, and bulk ones.
+    pub copies: Vec<Copies>,
+    pub bulk: Vec<Copies>,
 }
 
-impl Warp {
-    pub fn new(entry: &Entry, place: Place, live: u32) -> Warp {
+impl<'a> Warp<'a> {
+    /// Without registers.
+    pub fn hollow(entry: &'a Entry) -> Warp<'a> {
+        let (registers, predicates, defined, copies, bulk) = Default::default();
+        let (place, flights) = Default::default();
+        Warp { entry, place, registers, predicates, defined, flights, pc: [0; 32], live: 0, parked: 0, copies, bulk }
+    }
+
+    pub fn new(entry: &'a Entry, place: Place, extents: &Extents, live: u32) -> Warp<'a> {
         let n = entry.registers.len();
-        Warp {
-            place,
-            registers: vec![[0; 32]; n],
-            defined: vec![0; n],
-            touched: vec![false; n],
-            flight: vec![None; n],
-            widths: entry.registers.clone(),
-            names: entry.register_names.clone(),
-            live,
-            copies: vec![Vec::new(); 32],
-            copy_groups: vec![Vec::new(); 32],
-            bulk: vec![Vec::new(); 32],
-            bulk_groups: vec![Vec::new(); 32],
-            ..Warp::default()
+        let own = n - entry.presets.len();
+        let mut warp =
+            Warp { place, registers: vec![[0; 32]; n], predicates: vec![0; n], defined: vec![0; n], live, ..Warp::hollow(entry) };
+        warp.defined[own..].fill(u32::MAX);
+        for (row, preset) in warp.registers[own..].iter_mut().zip(&entry.presets) {
+            *row = match *preset {
+                Preset::Constant(bits) => [bits; 32],
+                Preset::Special(s) => std::array::from_fn(|lane| special(&place, extents, s, lane)),
+            };
         }
+        if entry.asynchronous {
+            warp.flights.touched = vec![false; n];
+            warp.flights.of = vec![None; n];
+        }
+        warp
     }
 
-    /// A register's bits; they must have been written, and no product may be under way on it.
-    pub fn register(&self, r: usize, lane: usize) -> Result<u64> {
-        if self.defined[r] >> lane & 1 == 0 {
-            return fault(Kind::Uninitialised, format!("lane {lane} reads {}, which it never wrote", self.names[r]));
+    #[cold]
+    fn unusable<T>(&self, r: usize, mask: u32) -> Result<T> {
+        let name = &self.entry.register_names[r];
+        let missing = mask & !self.defined[r];
+        if missing != 0 {
+            return fault(Kind::Uninitialised, format!("lane {} reads {name}, which it never wrote", missing.trailing_zeros()));
         }
-        self.idle(r)?;
-        Ok(self.registers[r][lane])
+        fault(Kind::Unfinished, format!("{name} belongs to a product that was not waited for"))
     }
 
-    fn idle(&self, r: usize) -> Result<()> {
-        if self.flying && self.flight[r].is_some() {
-            return fault(Kind::Unfinished, format!("{} belongs to a product that was not waited for", self.names[r]));
+    /// The register must have been written by the lanes, and no product may be under way on it.
+    #[inline]
+    pub fn readable(&self, r: usize, mask: u32) -> Result<()> {
+        if mask & !self.defined[r] != 0 || self.flights.any && self.flights.of[r].is_some() {
+            return self.unusable(r, mask);
         }
         Ok(())
+    }
+
+    /// The lanes are about to write the register.
+    #[inline]
+    pub fn written(&mut self, r: usize, mask: u32) -> Result<()> {
+        if self.entry.asynchronous {
+            if self.flights.any && self.flights.of[r].is_some() {
+                return self.unusable(r, 0);
+            }
+            self.flights.touched[r] = true;
+        }
+        self.defined[r] |= mask;
+        Ok(())
+    }
+
+    /// A register's bits.
+    #[inline]
+    pub fn register(&self, r: usize, lane: usize) -> Result<u64> {
+        self.readable(r, 1 << lane)?;
+        Ok(if self.entry.registers[r] == 1 { (self.predicates[r] >> lane & 1).into() } else { self.registers[r][lane] })
     }
 
     /// Writes a value of a type; wider registers get it extended.
     pub fn set_register(&mut self, r: usize, lane: usize, ty: Ty, bits: u64) -> Result<()> {
-        self.idle(r)?;
-        self.registers[r][lane] = ty.widened(bits, self.widths[r]);
-        self.defined[r] |= 1 << lane;
-        self.touched[r] = true;
+        self.written(r, 1 << lane)?;
+        if self.entry.registers[r] == 1 {
+            self.predicates[r] = self.predicates[r] & !(1 << lane) | (bits as u32 & 1) << lane;
+        } else {
+            self.registers[r][lane] = ty.widened(bits, self.entry.registers[r]);
+        }
         Ok(())
+    }
+
+    /// Writes values of a type to the lanes.
+    pub fn fill(&mut self, operand: &Operand, mask: u32, ty: Ty, values: &Row) -> Result<()> {
+        let Operand::Register(r) = *operand else {
+            return lanes(mask).try_for_each(|lane| self.set(operand, lane, ty, values[lane]));
+        };
+        let width = self.entry.registers[r];
+        if width == 1 || ty.is_signed() || width < ty.bits() {
+            return lanes(mask).try_for_each(|lane| self.set_register(r, lane, ty, values[lane]));
+        }
+        self.written(r, mask)?;
+        let row = &mut self.registers[r];
+        if mask == u32::MAX {
+            *row = *values;
+        } else {
+            lanes(mask).for_each(|lane| row[lane] = values[lane]);
+        }
+        Ok(())
+    }
+
+    /// The lanes' values of an operand.
+    pub fn values(&self, operand: &Operand, mask: u32, ty: Ty) -> Result<Row> {
+        if let Operand::Register(r) = *operand
+            && (2..=ty.bits()).contains(&self.entry.registers[r])
+        {
+            self.readable(r, mask)?;
+            return Ok(self.registers[r]);
+        }
+        let mut row = [0; 32];
+        lanes(mask).try_for_each(|lane| self.value(operand, lane, ty).map(|v| row[lane] = v))?;
+        Ok(row)
     }
 
     pub fn value(&self, operand: &Operand, lane: usize, ty: Ty) -> Result<u64> {
@@ -151,7 +263,6 @@ impl Warp {
             Operand::Register(r) => Ok(ty.low(self.register(*r, lane)?)),
             Operand::Negated(r) => Ok(self.register(*r, lane)? ^ 1),
             Operand::Literal(literal) => literal_bits(*literal, ty),
-            Operand::Special(special) => Ok(self.place.special(*special, lane)),
             Operand::Symbol(base, offset) => match base {
                 Base::Shared(at) | Base::Param(at) => Ok(at.wrapping_add_signed(*offset)),
                 _ => fault(Kind::Syntax, "no variable"),
@@ -183,16 +294,23 @@ impl Warp {
 
     /// The address that an operand in brackets stands for. Those of parameters are offsets.
     pub fn address(&self, operand: &Operand, lane: usize) -> Result<u64> {
-        match operand {
-            Operand::Address { base, offset } | Operand::Tensor { base, offset, .. } => {
-                let base = match base {
-                    Base::Register(r) => self.register(*r, lane)?,
-                    Base::Shared(at) | Base::Param(at) => *at,
-                    Base::Absolute => 0,
-                };
-                Ok(base.wrapping_add_signed(*offset))
+        Ok(self.addresses(operand, 1 << lane)?[lane])
+    }
+
+    /// As [`Warp::address`], of each lane of the mask.
+    #[inline]
+    pub fn addresses(&self, operand: &Operand, mask: u32) -> Result<Row> {
+        let (Operand::Address { base, offset } | Operand::Tensor { base, offset, .. }) = operand else {
+            return fault(Kind::Syntax, format!("{operand:?} is no address"));
+        };
+        match *base {
+            Base::Register(r) => {
+                self.readable(r, mask)?;
+                let row = &self.registers[r];
+                Ok(if *offset == 0 { *row } else { row.map(|base| base.wrapping_add_signed(*offset)) })
             }
-            other => fault(Kind::Syntax, format!("{other:?} is no address")),
+            Base::Shared(at) | Base::Param(at) => Ok([at.wrapping_add_signed(*offset); 32]),
+            Base::Absolute => Ok([*offset as u64; 32]),
         }
     }
 
@@ -201,12 +319,10 @@ impl Warp {
         if let Operand::Literal(Literal::Integer(n)) = operand {
             return Ok(ty.low(*n as u64));
         }
-        let mut values = lanes(mask).map(|lane| self.value(operand, lane, ty));
-        let first = values.next().unwrap_or(Ok(0))?;
-        for value in values {
-            if value? != first {
-                return fault(Kind::Misuse, "lanes differ where they must agree");
-            }
+        let values = self.values(operand, mask, ty)?;
+        let first = values[(mask.trailing_zeros() & 31) as usize];
+        if lanes(mask).any(|lane| values[lane] != first) {
+            return fault(Kind::Misuse, "lanes differ where they must agree");
         }
         Ok(first)
     }
@@ -222,4 +338,25 @@ impl Warp {
             other => Ok(vec![one(other)?]),
         }
     }
+
+    /// The copies of a lane.
+    pub fn copies(&mut self, bulk: bool, lane: usize) -> &mut Copies {
+        let all = if bulk { &mut self.bulk } else { &mut self.copies };
+        if all.is_empty() {
+            *all = vec![Copies::default(); 32];
+        }
+        &mut all[lane]
+    }
+}
+
+/// The lanes of the mask in groups for which the key is the same.
+pub fn groups<K: PartialEq>(mask: u32, key: impl Fn(usize) -> K) -> impl Iterator<Item = (usize, u32)> {
+    let mut left = mask;
+    std::iter::from_fn(move || {
+        let first = lanes(left).next()?;
+        let wanted = key(first);
+        let group = lanes(left).filter(|l| key(*l) == wanted).fold(0, |m, l| m | 1 << l);
+        left &= !group;
+        Some((first, group))
+    })
 }

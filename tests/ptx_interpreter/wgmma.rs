@@ -10,7 +10,7 @@ use super::op::{Element, Mma, Op};
 use super::operand::{Operand, constant};
 use super::shadow::{Access, What};
 use super::tensor::swizzled;
-use super::warp::{Flight, Warp, lanes};
+use super::warp::{Flight, Warp};
 use super::{Kind, Result, fault};
 
 /// A matrix in shared memory, rows of k. Source: PTX ISA 9.7.14.5, matrix descriptor.
@@ -44,24 +44,25 @@ impl Descriptor {
 
 impl Run<'_> {
     pub(super) fn wgmma(&mut self, warp: &mut Warp, i: &Instruction) -> Result<Next> {
-        let place = &warp.place;
+        let place = warp.place;
+        let flights = &mut warp.flights;
         match i.op {
             Op::WgmmaFence => {
-                warp.touched.fill(false);
-                warp.fenced = true;
+                flights.touched.fill(false);
+                flights.fenced = true;
             }
-            Op::WgmmaCommit => warp.committed += 1,
+            Op::WgmmaCommit => flights.committed += 1,
             Op::WgmmaWait => {
-                let done = warp.committed.saturating_sub(constant(&i.operands[0])? as u32);
+                let done = flights.committed.saturating_sub(constant(&i.operands[0])? as u32);
                 let cluster = &mut self.clusters[place.cluster];
                 let actor = cluster.blocks[place.block].products[place.warp / 4];
-                lanes(u32::MAX).for_each(|lane| cluster.clocks.sees(place.thread(lane), actor, done));
-                for flight in &mut warp.flight {
+                cluster.clocks.sees(place.index, u32::MAX, actor, done);
+                for flight in &mut flights.of {
                     *flight = flight.filter(|f| f.group > done);
                 }
-                warp.flying = warp.flight.iter().any(Option::is_some);
+                flights.any = flights.of.iter().any(Option::is_some);
             }
-            _ if !warp.fenced => return fault(Kind::Misuse, "there was no wgmma.fence"),
+            _ if !flights.fenced => return fault(Kind::Misuse, "there was no wgmma.fence"),
             _ => return Ok(Next::Park),
         }
         Ok(Next::On)
@@ -93,114 +94,138 @@ impl Run<'_> {
         if d.len() != shape.n / 2 {
             return fault(Kind::Syntax, format!("{} accumulators are wanted", shape.n / 2));
         }
-        let mut signs = [1.0; 2];
+        let mut sign = 1.0;
         if !shape.a.is_integer() {
-            signs = [constant(&o[4])? as f64, constant(&o[5])? as f64];
+            sign = (constant(&o[4])? * constant(&o[5])?) as f32;
             if o[6..].iter().map(constant).any(|t| t.as_ref().ok() != Some(&0)) {
                 return fault(Kind::Misuse, "transposed operands are not executed");
             }
         }
+        let group = &self.clusters[c].blocks[b].warps[first..first + 4];
+        let descriptor =
+            |n: usize| -> Result<Vec<u64>> { group.iter().map(|w| w.uniform(&o[n], u32::MAX, Ty::Bits(64))).collect() };
+        let (left, right) = (if from_registers { Vec::new() } else { descriptor(1)? }, descriptor(2)?);
+        if left.iter().any(|a| *a != left[0]) || right.iter().any(|b| *b != right[0]) {
+            return fault(Kind::Misuse, "the warps of a warpgroup have other descriptors");
+        }
+        let columns = self.rows(c, b, first..first + 4, right[0], (0, shape.n, shape.b))?;
+        let mut by_k = vec![0f32; shape.n * shape.k];
+        for (n, column) in columns.chunks_exact(shape.k).enumerate() {
+            column.iter().enumerate().for_each(|(k, v)| by_k[k * shape.n + n] = *v);
+        }
         for w in first..first + 4 {
-            let warp = &self.clusters[c].blocks[b].warps[w];
-            let keep = warp.uniform(&o[3], u32::MAX, Ty::Pred)? != 0;
-            let rows = if from_registers {
-                let registers = Warp::registers_of(&o[1])?;
-                fragment(warp, &registers, shape)?
+            let mut rows = if from_registers {
+                fragment(&self.clusters[c].blocks[b].warps[w], &Warp::registers_of(&o[1])?, shape)?
             } else {
-                let bits = warp.uniform(&o[1], u32::MAX, Ty::Bits(64))?;
-                self.rows(c, b, w, bits, (16 * (w - first), 16, shape.a))?
+                self.rows(c, b, w..w + 1, left[0], (16 * (w - first), 16, shape.a))?
             };
-            let warp = &self.clusters[c].blocks[b].warps[w];
-            let bits = warp.uniform(&o[2], u32::MAX, Ty::Bits(64))?;
-            let columns = self.rows(c, b, w, bits, (0, shape.n, shape.b))?;
-            let sign = signs[0] * signs[1];
-            let rows: Vec<Vec<f64>> = rows.into_iter().map(|r| r.into_iter().map(|x| x * sign).collect()).collect();
+            if sign != 1.0 {
+                rows.iter_mut().for_each(|x| *x *= sign);
+            }
             let warp = &mut self.clusters[c].blocks[b].warps[w];
-            add(warp, &d, (keep, shape), &rows, &columns)?;
+            let keep = warp.uniform(&o[3], u32::MAX, Ty::Pred)? != 0;
+            add(warp, &d, (keep, shape), &rows, &by_k)?;
             if from_registers {
-                let flight = Flight { group: warp.committed + 1, shape };
-                Warp::registers_of(&o[1])?.into_iter().for_each(|r| warp.flight[r] = Some(flight));
+                let flight = Flight { group: warp.flights.committed + 1, shape };
+                Warp::registers_of(&o[1])?.into_iter().for_each(|r| warp.flights.of[r] = Some(flight));
             }
         }
         Ok(())
     }
 
-    /// Rows of 32 bytes of a matrix, and the note that the warpgroup's products read them.
+    /// Rows of 32 bytes of a matrix, and the note that the products of these warps' group read them.
     fn rows(
         &mut self,
         c: usize,
         b: usize,
-        w: usize,
+        warps: std::ops::Range<usize>,
         bits: u64,
         (from, count, of): (usize, usize, Element),
-    ) -> Result<Vec<Vec<f64>>> {
+    ) -> Result<Vec<f32>> {
         let descriptor = Descriptor::read(bits)?;
         let cluster = &mut self.clusters[c];
         let block = &mut cluster.blocks[b];
-        let (actor, warp) = (block.products[w / 4], &block.warps[w]);
-        let access = Access { actor, moment: warp.committed + 1, what: What::Read, pending: false, proxy: true };
-        let view = cluster.clocks.stamp(warp.place.thread(0));
-        let mut found = Vec::with_capacity(count);
-        for row in from..from + count {
-            let mut values = Vec::with_capacity(32);
-            for half in 0..2 {
-                let at = descriptor.chunk(row, half);
-                block.shared.touch(at, 16, access, view)?;
-                let bytes = block.shared.load(at, 16)?;
-                values.extend(bytes.chunks(of.bytes()).map(|b| element(of, super::access::bits(b), 0)));
+        let (actor, warp) = (block.products[warps.start / 4], &block.warps[warps.start]);
+        let moment = warp.flights.committed + 1;
+        let base = warp.place.index - warp.place.warp;
+        let mut found = Vec::with_capacity(count * 32 / of.bytes());
+        for w in warps.clone() {
+            // Warps that know the same see the same.
+            if w > warps.start && cluster.clocks.same(base + w, base + w - 1) {
+                continue;
             }
-            found.push(values);
+            let view = cluster.clocks.view(base + w, 1);
+            let own = Access::own(&view, What::Read);
+            let access = Access { actor: actor as u16, lanes: 1, moment, proxy: true, ..own };
+            for chunk in 0..count * 2 {
+                block.shared.touch(descriptor.chunk(from + chunk / 2, chunk % 2), 16, access, &view)?;
+            }
+        }
+        for chunk in 0..count * 2 {
+            let bytes = block.shared.load(descriptor.chunk(from + chunk / 2, chunk % 2), 16)?;
+            found.extend(bytes.chunks_exact(of.bytes()).map(|b| element(of, super::access::bits(b), 0)));
         }
         Ok(found)
     }
 }
 
 /// The 16 rows of the left factor that a warp holds, as in `mma.sync`.
-fn fragment(warp: &Warp, registers: &[usize], shape: Mma) -> Result<Vec<Vec<f64>>> {
+fn fragment(warp: &Warp, registers: &[usize], shape: Mma) -> Result<Vec<f32>> {
     if registers.len() != 4 {
         return fault(Kind::Syntax, "4 registers are wanted");
     }
-    let per = 4 / shape.a.bytes();
-    let at = |row: usize, k: usize| {
-        let register = registers[row / 8 + 2 * (k / (per * 4))];
-        usable(warp, register, shape)?;
-        let lane = row % 8 * 4 + k % (per * 4) / per;
-        if warp.defined[register] >> lane & 1 == 0 {
-            return fault(Kind::Uninitialised, format!("{} was never written", warp.names[register]));
+    for r in registers {
+        usable(warp, *r, shape)?;
+        if warp.defined[*r] != u32::MAX {
+            return fault(Kind::Uninitialised, format!("{} was never written", warp.entry.register_names[*r]));
         }
-        Ok(element(shape.a, warp.registers[register][lane], k % per))
+    }
+    let per = 4 / shape.a.bytes();
+    let at = |i: usize| {
+        let (row, k) = (i / shape.k, i % shape.k);
+        let bits = warp.registers[registers[row / 8 + 2 * (k / (per * 4))]][row % 8 * 4 + k % (per * 4) / per];
+        element(shape.a, bits, k % per)
     };
-    (0..16).map(|row| (0..shape.k).map(|k| at(row, k)).collect()).collect()
+    Ok((0..16 * shape.k).map(at).collect())
 }
 
 /// A product may use a register that nothing wrote since the fence, or that products of the same shape are under way on.
 fn usable(warp: &Warp, register: usize, shape: Mma) -> Result<()> {
-    if warp.touched[register] {
-        return fault(Kind::Misuse, format!("{} was written since the last wgmma.fence", warp.names[register]));
+    let name = &warp.entry.register_names[register];
+    if warp.flights.touched[register] {
+        return fault(Kind::Misuse, format!("{name} was written since the last wgmma.fence"));
     }
-    match warp.flight[register] {
-        Some(flight) if flight.shape != shape => {
-            fault(Kind::Unfinished, format!("a product of another shape uses {}", warp.names[register]))
-        }
+    match warp.flights.of[register] {
+        Some(flight) if flight.shape != shape => fault(Kind::Unfinished, format!("a product of another shape uses {name}")),
         _ => Ok(()),
     }
 }
 
 /// Adds the products to the accumulators: lane l's register e is element (l / 4 + 8 (e / 2 % 2), e / 4 * 8 + l % 4 * 2 + e % 2).
-fn add(warp: &mut Warp, d: &[usize], (keep, shape): (bool, Mma), rows: &[Vec<f64>], columns: &[Vec<f64>]) -> Result<()> {
-    for (e, register) in d.iter().enumerate() {
+fn add(warp: &mut Warp, d: &[usize], (keep, shape): (bool, Mma), rows: &[f32], by_k: &[f32]) -> Result<()> {
+    for register in d {
         usable(warp, *register, shape)?;
         if keep && warp.defined[*register] != u32::MAX {
-            return fault(Kind::Uninitialised, format!("{} is added to before it is written", warp.names[*register]));
+            let name = &warp.entry.register_names[*register];
+            return fault(Kind::Uninitialised, format!("{name} is added to before it is written"));
         }
-        for lane in 0..32 {
-            let (row, column) = (lane / 4 + 8 * (e / 2 % 2), e / 4 * 8 + lane % 4 * 2 + e % 2);
-            let sum = if keep { warp.registers[*register][lane] } else { 0 };
-            warp.registers[*register][lane] = accumulate(shape.a.is_integer(), sum, &rows[row], &columns[column]);
-        }
-        warp.defined[*register] = u32::MAX;
-        warp.flight[*register] = Some(Flight { group: warp.committed + 1, shape });
     }
-    warp.flying = true;
+    let place = |e: usize, lane: usize| (lane / 4 + 8 * (e / 2 % 2)) * shape.n + e / 4 * 8 + lane % 4 * 2 + e % 2;
+    let mut sums = vec![0u32; 16 * shape.n];
+    if keep {
+        for (e, register) in d.iter().enumerate() {
+            (0..32).for_each(|lane| sums[place(e, lane)] = warp.registers[*register][lane] as u32);
+        }
+    }
+    for (sums, row) in sums.chunks_exact_mut(shape.n).zip(rows.chunks_exact(shape.k)) {
+        accumulate(shape.a.is_integer(), sums, row, by_k);
+    }
+    let flight = Some(Flight { group: warp.flights.committed + 1, shape });
+    for (e, register) in d.iter().enumerate() {
+        warp.registers[*register] = std::array::from_fn(|lane| sums[place(e, lane)].into());
+        warp.defined[*register] = u32::MAX;
+        warp.flights.of[*register] = flight;
+    }
+    warp.flights.any = true;
     Ok(())
 }
