@@ -2,7 +2,7 @@
 
 use crate::ptx_interpreter::{Argument, Gpu, Kind, Launch, Module};
 
-const HEAD: &str = ".version 8.0\n.target sm_90a\n.address_size 64\n";
+pub const HEAD: &str = ".version 8.0\n.target sm_90a\n.address_size 64\n";
 
 /// Runs `body` for a warp. Before it, `%x0` to `%x2` hold each lane's inputs; after it, `%y` is its output.
 pub fn kernel(register: &str, body: &str) -> String {

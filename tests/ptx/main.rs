@@ -15,6 +15,7 @@ mod kernels;
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
 mod speed;
+mod table;
 
 use formulas::{Case, Values, decode, encode, run};
 use halfbyte::DType;

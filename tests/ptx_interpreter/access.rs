@@ -224,7 +224,7 @@ fn parts(operand: &Operand, count: usize) -> Result<&[Operand]> {
 }
 
 /// What an atomic leaves in memory.
-fn updated(what: Atomic, ty: Ty, old: u64, given: u64, other: u64) -> Result<u64> {
+pub(super) fn updated(what: Atomic, ty: Ty, old: u64, given: u64, other: u64) -> Result<u64> {
     let simple = |a| compute(a, ty, Flags::default(), [old, given, 0, 0]);
     Ok(match what {
         Atomic::Add => simple(Arith::Add)?,

@@ -3,7 +3,7 @@
 use super::decode::{Decoded, flags};
 use super::modifiers::Modifiers;
 use super::number::{Ty, low, sign_extend};
-use super::op::{Arith, Flags, Op, Round};
+use super::op::{Arith, Class, Flags, Op, Round};
 use super::{Kind, Result, fault, float, packed};
 
 /// The instruction, and how many operands it has.
@@ -23,6 +23,9 @@ pub fn decode(m: &mut Modifiers) -> Decoded {
         let wrap = m.one(&[("wrap", true), ("clamp", false)])?;
         let what = if left { FunnelLeft { wrap } } else { FunnelRight { wrap } };
         return Ok((Op::Arith(what, m.ty()?, Flags::default()), 4..=4));
+    }
+    if let Some(decoded) = rare(m)? {
+        return Ok(decoded);
     }
     let ty = m.ty()?;
     let flags = flags(m);
@@ -69,6 +72,51 @@ pub fn decode(m: &mut Modifiers) -> Decoded {
     Ok((Op::Arith(what, ty, flags), operands..=operands))
 }
 
+/// Instructions with modifiers of their own.
+fn rare(m: &mut Modifiers) -> Result<Option<(Op, std::ops::RangeInclusive<usize>)>> {
+    use Arith::*;
+    let plain = |what, ty, n: usize| Ok(Some((Op::Arith(what, ty, Flags::default()), n..=n)));
+    let whole = |m: &mut Modifiers, widths: &[u32]| match m.ty()? {
+        ty @ (Ty::Signed(n) | Ty::Unsigned(n)) if widths.contains(&n) => Ok(ty),
+        ty => fault(Kind::Syntax, format!("{} of {ty:?} does not exist", m.name)),
+    };
+    match m.name {
+        "bfind" => {
+            let distance = m.take("shiftamt");
+            plain(HighestBit { distance }, whole(m, &[32, 64])?, 2)
+        }
+        "szext" => {
+            let wrap = m.one(&[("wrap", true), ("clamp", false)])?;
+            plain(Extend { wrap }, whole(m, &[32])?, 3)
+        }
+        "mul24" | "mad24" => {
+            let high = m.one(&[("lo", false), ("hi", true)])?;
+            let (what, n) = if m.name == "mul24" { (Mul24 { high }, 3) } else { (Mad24 { high }, 4) };
+            plain(what, whole(m, &[32])?, n)
+        }
+        "sad" => plain(Distance, whole(m, &[16, 32, 64])?, 4),
+        "slct" => {
+            let by = m.ty()?;
+            m.skip(&["ftz"]);
+            match (m.ty()?, by) {
+                (ty, Ty::F32 | Ty::Signed(32)) if ty.bits() >= 16 => plain(SelectBySign { real: by == Ty::F32 }, ty, 4),
+                _ => fault(Kind::Syntax, "slct of these types does not exist"),
+            }
+        }
+        "testp" => {
+            use Class::*;
+            let classes = [("finite", Finite), ("infinite", Infinite), ("number", Number), ("notanumber", NotANumber)];
+            let class = m.choose(&classes);
+            let class = class.map_or_else(|| m.one(&[("normal", Normal), ("subnormal", Subnormal)]), Ok)?;
+            match m.ty()? {
+                ty @ (Ty::F32 | Ty::F64) => plain(Test(class), ty, 2),
+                ty => fault(Kind::Syntax, format!("testp of {ty:?} does not exist")),
+            }
+        }
+        _ => Ok(None),
+    }
+}
+
 /// Whether the ISA has the instruction with this type and these modifiers, and this interpreter too.
 fn check(what: Arith, ty: Ty, flags: Flags) -> Result<()> {
     use Arith::*;
@@ -83,11 +131,13 @@ fn check(what: Arith, ty: Ty, flags: Flags) -> Result<()> {
         Ty::F32 | Ty::F64 => matches!(what, Add | Sub | Mul | Div | Min | Max | Abs | Neg) || float_only,
         _ => matches!(what, Add | Sub | Mul | Fma | Min | Max | Abs | Neg | Exp2 | Tanh),
     };
-    // f32 and f64 round to nearest, but for one quotient that formulas use.
     let rounds = match flags.round {
         Round::None => !(ty.is_float() && inexact && !flags.approximate),
         Round::Nearest => ty.is_float(),
-        Round::Zero => what == Div && ty == Ty::F64,
+        Round::Zero | Round::Down | Round::Up => {
+            let directed = matches!(what, Add | Sub | Mul | Div | Reciprocal | SquareRoot);
+            matches!(ty, Ty::F32 | Ty::F64) && !flags.approximate && (directed || (what == Fma && ty == Ty::F32))
+        }
         _ => false,
     };
     let saturates = !flags.saturate || matches!(ty, Ty::F32 | Ty::F16 | Ty::F16x2 | Ty::Signed(32));
@@ -102,6 +152,11 @@ fn check(what: Arith, ty: Ty, flags: Flags) -> Result<()> {
 pub fn compute(what: Arith, ty: Ty, flags: Flags, x: [u64; 4]) -> Result<u64> {
     match ty {
         _ if what == Arith::Select => Ok(if x[2] != 0 { x[0] } else { x[1] }),
+        _ if matches!(what, Arith::SelectBySign { .. }) => {
+            let real = what == Arith::SelectBySign { real: true };
+            let above = if real { f32::from_bits(x[2] as u32) >= 0.0 } else { x[2] as i32 >= 0 };
+            Ok(if above { x[0] } else { x[1] })
+        }
         Ty::F32 | Ty::F64 => float::compute(what, ty, flags, x),
         Ty::F16 | Ty::F16x2 | Ty::BF16 | Ty::BF16x2 => packed::compute(what, ty, flags, x),
         _ => integer(what, ty, flags, x),
@@ -152,6 +207,28 @@ fn integer(what: Arith, ty: Ty, flags: Flags, x: [u64; 4]) -> Result<u64> {
         }
         Population => x[0].count_ones().into(),
         LeadingZeros => (x[0].leading_zeros() - (64 - width)).into(),
+        HighestBit { distance } => {
+            let turned = if signed && a < 0 { !x[0] } else { x[0] };
+            match ty.low(turned) {
+                0 => u32::MAX.into(),
+                v if distance => (width - 1 - v.ilog2()).into(),
+                v => v.ilog2().into(),
+            }
+        }
+        Extend { wrap } => {
+            let n = if wrap { x[1] & 31 } else { x[1].min(32) } as u32;
+            match n {
+                0 => 0,
+                n if signed => ty.low(sign_extend(low(x[0], n), n) as u64),
+                n => low(x[0], n),
+            }
+        }
+        Mul24 { high } | Mad24 { high } => {
+            let factor = |v: u64| if signed { i128::from(sign_extend(low(v, 24), 24)) } else { i128::from(low(v, 24)) };
+            let product = factor(x[0]) * factor(x[1]);
+            keep((if high { product >> 16 } else { product }) + if matches!(what, Mad24 { .. }) { c } else { 0 })
+        }
+        Distance => keep(c + (a - b).abs()),
         ReverseBits => x[0].reverse_bits() >> (64 - width),
         FieldExtract => field(ty, x),
         FieldInsert => {

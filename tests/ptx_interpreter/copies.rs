@@ -7,7 +7,7 @@ use super::entry::Instruction;
 use super::machine::Run;
 use super::modifiers::Modifiers;
 use super::number::Ty;
-use super::op::{Op, Space};
+use super::op::{Atomic, Op, Space};
 use super::operand::constant;
 use super::shadow::What;
 use super::warp::{Place, Warp, lanes};
@@ -15,6 +15,9 @@ use super::{Kind, Result, fault};
 
 /// The instructions that begin with `cp`.
 pub fn decode(m: &mut Modifiers) -> Decoded {
+    if m.take("reduce") {
+        return decode_reduce(m);
+    }
     m.must("async")?;
     let bulk = m.take("bulk");
     if m.take("commit_group") {
@@ -26,30 +29,76 @@ pub fn decode(m: &mut Modifiers) -> Decoded {
     if !bulk && m.take("wait_all") {
         return Ok((Op::CopyWait { all: true }, 0..=0));
     }
-    let hint = m.take("L2::cache_hint");
+    if !bulk && m.take("mbarrier") {
+        m.must("arrive")?;
+        let counted = m.take("noinc");
+        m.skip(&["shared", "shared::cta"]);
+        m.must("b64")?;
+        return Ok((Op::CopyArrive { counted }, 1..=1));
+    }
+    let hint = usize::from(m.take("L2::cache_hint"));
     if !bulk {
-        m.one(&[("ca", ()), ("cg", ())])?;
+        let through = m.one(&[("ca", false), ("cg", true)])?;
         m.skip(&["L2::64B", "L2::128B", "L2::256B", "shared::cta"]);
         m.skip(&["shared"]);
         m.must("global")?;
-        return Ok((Op::CopyAsync, 3..=4 + usize::from(hint)));
+        return Ok((Op::CopyAsync { through }, 3..=4 + hint));
     }
+    bulk_copy(m, hint)
+}
+
+fn bulk_copy(m: &mut Modifiers, hint: usize) -> Decoded {
     let dims = if m.take("tensor") { Some(m.one(&[("1d", 1), ("2d", 2), ("3d", 3), ("4d", 4), ("5d", 5)])?) } else { None };
-    m.skip(&["tile", "global"]);
-    let load = m.take("mbarrier::complete_tx::bytes");
-    m.must(if load { "shared::cluster" } else { "shared::cta" })?;
-    if !load {
-        m.must("bulk_group")?;
+    if m.take("prefetch") {
+        m.must("L2")?;
+        m.skip(&["tile", "global"]);
+        let n = if dims.is_some() { 1 } else { 2 } + hint;
+        return Ok((Op::Nothing, n..=n));
     }
-    let multicast = load && m.take("multicast::cluster");
-    let more = usize::from(hint) + usize::from(multicast);
-    Ok(match (dims, load) {
-        (Some(dims), true) => (Op::TensorLoad { dims, multicast }, 3 + more..=3 + more),
-        (Some(dims), false) => (Op::TensorStore { dims }, 2 + more..=2 + more),
-        (None, true) if !multicast => (Op::BulkLoad, 4 + more..=4 + more),
-        (None, false) => (Op::BulkStore, 3 + more..=3 + more),
-        _ => return fault(Kind::Syntax, "a multicast is of a tensor"),
+    m.skip(&["tile"]);
+    if m.take("mbarrier::complete_tx::bytes") {
+        m.must("shared::cluster")?;
+        let forward = dims.is_none() && m.take("shared::cta");
+        if !forward {
+            m.must("global")?;
+        }
+        let multicast = !forward && m.take("multicast::cluster");
+        let more = hint + usize::from(multicast);
+        return Ok(match dims {
+            Some(dims) => (Op::TensorLoad { dims, multicast }, 3 + more..=3 + more),
+            None if forward => (Op::BulkForward, 4..=4),
+            None => (Op::BulkLoad { multicast }, 4 + more..=4 + more),
+        });
+    }
+    m.must("global")?;
+    m.must("shared::cta")?;
+    m.must("bulk_group")?;
+    Ok(match dims {
+        Some(dims) => (Op::TensorStore { dims }, 2 + hint..=2 + hint),
+        None => (Op::BulkStore, 3 + hint..=3 + hint),
     })
+}
+
+/// `cp.reduce.async.bulk.global.shared::cta.bulk_group`
+fn decode_reduce(m: &mut Modifiers) -> Decoded {
+    use Atomic::*;
+    for word in ["async", "bulk", "global", "shared::cta", "bulk_group"] {
+        m.must(word)?;
+    }
+    let hint = usize::from(m.take("L2::cache_hint"));
+    let names = [
+        ("add", Add),
+        ("min", Min),
+        ("max", Max),
+        ("and", And),
+        ("or", Or),
+        ("xor", Xor),
+        ("inc", Increment),
+        ("dec", Decrement),
+    ];
+    let what = m.one(&names)?;
+    m.skip(&["noftz"]);
+    Ok((Op::BulkReduce(what, m.ty()?), 3 + hint..=3 + hint))
 }
 
 impl Run<'_> {
@@ -67,10 +116,30 @@ impl Run<'_> {
                     let ranges = copies.wait(left);
                     self.finish(&warp.place, lane, &ranges)?;
                 }
+                Op::CopyArrive { counted } => self.copy_arrive(warp, i, lane, counted)?,
                 _ => self.issue(warp, i, lane)?,
             }
         }
         Ok(())
+    }
+
+    /// The lane's copies are done once the barrier's phase is, and arrive there.
+    fn copy_arrive(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, counted: bool) -> Result<()> {
+        let Spot::Shared(rank, at) = aligned(warp, &i.operands[0], lane, Space::Shared, 8)? else {
+            return fault(Kind::Misuse, "a barrier lies in shared memory");
+        };
+        let place = warp.place;
+        self.touch(&place, 1 << lane, rank, (at, 8), Manner::of(What::Atomic))?;
+        let copies = warp.copies(false, lane);
+        let mut ranges = std::mem::take(&mut copies.open);
+        copies.groups.iter_mut().for_each(|g| ranges.append(g));
+        let barrier = self.barrier_at(place.cluster, rank, at)?;
+        let (actor, moment) = (barrier.actor, barrier.phase as u32 + 1);
+        if counted {
+            barrier.arrive_once(at)?;
+        }
+        let shared = &mut self.clusters[place.cluster].blocks[place.block].shared;
+        ranges.iter().try_for_each(|(to, len)| shared.finish(*to, *len, (place.index, 1 << lane), actor, moment))
     }
 
     /// The thread's pending accesses there are done.
@@ -91,6 +160,9 @@ impl Run<'_> {
             Some(operand) => warp.value(operand, lane, Ty::Bits(32))? as usize,
             None => size,
         };
+        if size < 16 && i.op == (Op::CopyAsync { through: true }) {
+            return fault(Kind::Misuse, "cp.async.cg copies 16 bytes");
+        }
         if given > size {
             return fault(Kind::Misuse, format!("{given} bytes are copied to {size}"));
         }

@@ -15,6 +15,7 @@ pub fn decode(m: &mut Modifiers) -> Decoded {
         "mov" | "cvt" | "setp" | "selp" | "bra" | "ret" | "exit" | "cvta" | "nanosleep" | "setmaxnreg" | "prefetch"
         | "griddepcontrol" | "trap" | "isspacep" | "applypriority" | "discard" | "pmevent" | "prefetchu" => general(m),
         "ld" | "ldu" | "st" | "atom" | "red" => memory(m),
+        "redux" | "match" => among(m),
         "shfl" | "vote" | "elect" | "activemask" | "bar" | "barrier" | "membar" | "fence" | "mbarrier" | "mapa" => together(m),
         "cp" | "ldmatrix" | "stmatrix" | "mma" | "wgmma" => tensor(m),
         _ => super::arithmetic::decode(m),
@@ -37,6 +38,7 @@ fn round(m: &mut Modifiers) -> Round {
         ("rz", Round::Zero),
         ("rm", Round::Down),
         ("rp", Round::Up),
+        ("rna", Round::Away),
     ];
     m.choose(&names).unwrap_or_default()
 }
@@ -50,6 +52,7 @@ pub fn flags(m: &mut Modifiers) -> Flags {
         approximate: m.take("approx") || m.take("full"),
         nan: m.take("NaN"),
         relu: m.take("relu"),
+        finite: m.take("satfinite"),
     }
 }
 
@@ -66,8 +69,19 @@ fn general(m: &mut Modifiers) -> Decoded {
                 }
                 return Ok((Op::PackSaturated { to }, if fills { 4..=4 } else { 3..=3 }));
             }
-            let (from, to, flags) = (m.ty()?, m.ty()?, flags(m));
+            let from = m.ty()?;
+            if m.take("tf32") {
+                let flags = flags(m);
+                if from != Ty::F32 || !matches!(flags.round, Round::Away | Round::Nearest | Round::Zero) {
+                    return fault(Kind::Syntax, "cvt to tf32 is from f32, with .rna, .rn or .rz");
+                }
+                return Ok((Op::ConvertTf32 { flags }, 2..=2));
+            }
+            let (to, flags) = (m.ty()?, flags(m));
             if matches!(to, Ty::F16x2 | Ty::BF16x2) {
+                if from != Ty::F32 || !matches!(flags.round, Round::Nearest | Round::Zero) || flags.saturate {
+                    return fault(Kind::Syntax, format!("cvt to {to:?} is from f32, with .rn or .rz"));
+                }
                 (Op::ConvertPair { to, flags }, 3..=3)
             } else {
                 super::convert::check(to, from, flags)?;
@@ -102,9 +116,14 @@ fn general(m: &mut Modifiers) -> Decoded {
             (Op::Nothing, 1..=1)
         }
         "prefetch" => {
-            m.skip(&["tensormap", "global", "L1", "L2", "param"]);
+            m.skip(&["tensormap", "global", "L1", "L2", "param", "L2::evict_last", "L2::evict_normal"]);
             (Op::Nothing, 1..=1)
         }
+        "prefetchu" => {
+            m.must("L1")?;
+            (Op::Nothing, 1..=1)
+        }
+        "trap" => (Op::Trap, 0..=0),
         "griddepcontrol" => {
             m.one(&[("wait", ()), ("launch_dependents", ())])?;
             (Op::Nothing, 0..=0)
@@ -164,7 +183,10 @@ fn memory(m: &mut Modifiers) -> Decoded {
     let hints = ["nc", "ca", "cg", "cs", "lu", "cv", "wb", "wt", "weak", "L1::no_allocate", "L1::evict_last", "L1::evict_first"];
     m.skip(&hints);
     m.skip(&["L2::64B", "L2::128B", "L2::256B", "L1::evict_normal", "L1::evict_unchanged"]);
+    m.skip(&["L1::evict_normal", "L2::evict_last", "L2::evict_normal", "L2::evict_first"]);
     m.skip(&ORDERING);
+    m.skip(&["mmio"]);
+    let hint = usize::from(m.take("L2::cache_hint"));
     let space = space(m);
     let count = m.choose(&[("v2", 2), ("v4", 4)]).unwrap_or(1);
     let ty = m.ty()?;
@@ -173,7 +195,7 @@ fn memory(m: &mut Modifiers) -> Decoded {
             return fault(Kind::Syntax, "an access has at most 16 bytes");
         }
         let op = if m.name == "st" { Op::Store { space, ty, count } } else { Op::Load { space, ty, count } };
-        return Ok((op, 2..=2));
+        return Ok((op, 2 + hint..=2 + hint));
     }
     use Atomic::*;
     let names = [
@@ -189,10 +211,41 @@ fn memory(m: &mut Modifiers) -> Decoded {
         ("dec", Decrement),
     ];
     let what = m.one(&names)?;
-    m.skip(&["noftz"]);
+    let half = matches!(ty, Ty::F16 | Ty::F16x2 | Ty::BF16 | Ty::BF16x2);
+    if half {
+        m.must("noftz")?;
+    }
+    let fits = match what {
+        Add => half || matches!(ty, Ty::Unsigned(32 | 64) | Ty::Signed(32) | Ty::F32 | Ty::F64),
+        Min | Max => matches!(ty, Ty::Unsigned(32 | 64) | Ty::Signed(32 | 64)),
+        And | Or | Xor | Exchange => matches!(ty, Ty::Bits(32 | 64)),
+        CompareSwap => matches!(ty, Ty::Bits(16 | 32 | 64)),
+        Increment | Decrement => ty == Ty::Unsigned(32),
+    };
     let returns = m.name == "atom";
-    let operands = 2 + usize::from(returns) + usize::from(what == CompareSwap);
+    if !fits || (!returns && matches!(what, Exchange | CompareSwap)) || count > 1 {
+        return fault(Kind::Syntax, format!("{}.{what:?} of {ty:?} does not exist", m.name));
+    }
+    let operands = 2 + usize::from(returns) + usize::from(what == CompareSwap) + hint;
     Ok((Op::Atomic { space, what, ty, returns }, operands..=operands))
+}
+
+/// `redux.sync` and `match.sync`.
+fn among(m: &mut Modifiers) -> Decoded {
+    use Among::*;
+    let what = if m.name == "redux" {
+        m.one(&[("add", Add), ("min", Min), ("max", Max), ("and", And), ("or", Or), ("xor", Xor)])?
+    } else {
+        m.one(&[("any", MatchAny), ("all", MatchAll)])?
+    };
+    m.must("sync")?;
+    let ty = m.ty()?;
+    let fits = match what {
+        Add | Min | Max => matches!(ty, Ty::Unsigned(32) | Ty::Signed(32)),
+        And | Or | Xor => ty == Ty::Bits(32),
+        MatchAny | MatchAll => matches!(ty, Ty::Bits(32 | 64)),
+    };
+    if fits { Ok((Op::Among(what, ty), 3..=3)) } else { fault(Kind::Syntax, format!("{} of {ty:?} does not exist", m.name)) }
 }
 
 fn together(m: &mut Modifiers) -> Decoded {
@@ -281,7 +334,8 @@ fn mbarrier(m: &mut Modifiers) -> Decoded {
     })
 }
 
-const ELEMENTS: [(&str, Element); 4] = [("f16", Element::F16), ("bf16", Element::BF16), ("s8", Element::S8), ("u8", Element::U8)];
+const ELEMENTS: [(&str, Element); 5] =
+    [("f16", Element::F16), ("bf16", Element::BF16), ("tf32", Element::TF32), ("s8", Element::S8), ("u8", Element::U8)];
 
 fn tensor(m: &mut Modifiers) -> Decoded {
     match m.name {
@@ -301,30 +355,42 @@ fn tensor(m: &mut Modifiers) -> Decoded {
             for word in ["sync", "aligned", "row", "col"] {
                 m.must(word)?;
             }
-            let shapes = [("m16n8k8", (16, 8, 8)), ("m16n8k16", (16, 8, 16)), ("m16n8k32", (16, 8, 32)), ("m8n8k16", (8, 8, 16))];
+            let shapes = [
+                ("m16n8k8", (16, 8, 8)),
+                ("m16n8k16", (16, 8, 16)),
+                ("m16n8k32", (16, 8, 32)),
+                ("m8n8k16", (8, 8, 16)),
+                ("m16n8k4", (16, 8, 4)),
+            ];
             let (rows, n, k) = m.one(&shapes)?;
-            let (sum, a) = accumulator(m)?;
-            let b = m.one(&ELEMENTS)?;
+            let saturate = m.take("satfinite");
+            let (sum, a, b) = factors(m)?;
             m.must(sum)?;
             let fits = match (rows, k) {
-                (16, 8) => a == Element::F16 || a == Element::BF16,
-                (16, 16) => true,
+                (16, 4) => a == Element::TF32,
+                (16, 8) => !a.is_integer(),
+                (16, 16) => a != Element::TF32,
                 _ => a.is_integer(),
-            };
+            } && (!saturate || a.is_integer());
             if !fits || a.is_integer() != b.is_integer() || (!a.is_integer() && a != b) {
                 return fault(Kind::Syntax, "mma has no such shape of such elements");
             }
-            Ok((Op::Mma(Mma { m: rows, n, k, a, b }), 4..=4))
+            Ok((Op::Mma(Mma { m: rows, n, k, a, b, half: sum == "f16", saturate }), 4..=4))
         }
         _ => wgmma(m),
     }
 }
 
-/// The accumulator's type, and the left factor's.
-fn accumulator(m: &mut Modifiers) -> Result<(&'static str, Element)> {
-    let sum = m.one(&[("f32", "f32"), ("s32", "s32")])?;
-    let a = m.one(&ELEMENTS)?;
-    if a.is_integer() == (sum == "s32") { Ok((sum, a)) } else { fault(Kind::Syntax, "no such accumulator") }
+/// The accumulator's type, and those of the factors, the first that stand.
+fn factors(m: &mut Modifiers) -> Result<(&'static str, Element, Element)> {
+    let sum = m.one(&[("f32", "f32"), ("s32", "s32"), ("f16", "f16")])?;
+    let (a, b) = (m.one(&ELEMENTS)?, m.one(&ELEMENTS)?);
+    let fits = match sum {
+        "s32" => a.is_integer() && b.is_integer(),
+        "f16" => a == Element::F16 && b == a,
+        _ => !a.is_integer() && b == a,
+    };
+    if fits { Ok((sum, a, b)) } else { fault(Kind::Syntax, "no such accumulator of such elements") }
 }
 
 fn wgmma(m: &mut Modifiers) -> Decoded {
@@ -336,14 +402,23 @@ fn wgmma(m: &mut Modifiers) -> Decoded {
     }
     let widths: Vec<(String, usize)> = (1..=32).map(|i| (format!("m64n{}k", i * 8), i * 8)).collect();
     let shapes: Vec<(String, (usize, usize))> =
-        widths.iter().flat_map(|(s, n)| [(format!("{s}16"), (*n, 16)), (format!("{s}32"), (*n, 32))]).collect();
+        widths.iter().flat_map(|(s, n)| [8, 16, 32].map(|k| (format!("{s}{k}"), (*n, k)))).collect();
     let shapes: Vec<(&str, (usize, usize))> = shapes.iter().map(|(s, v)| (s.as_str(), *v)).collect();
     let (n, k) = m.one(&shapes)?;
-    let (_, a) = accumulator(m)?;
-    let b = m.one(&ELEMENTS)?;
+    let saturate = m.take("satfinite");
+    let (sum, a, b) = factors(m)?;
     let steps = !a.is_integer() || n <= 24 || n.is_multiple_of(16);
-    if k * a.bytes() != 32 || a.is_integer() != b.is_integer() || (!a.is_integer() && a != b) || !steps {
+    if k * a.bytes() != 32 || !steps || (saturate && !a.is_integer()) {
         return fault(Kind::Syntax, "wgmma has no such shape of such elements");
     }
-    Ok((Op::Wgmma(Mma { m: 64, n, k, a, b }), if a.is_integer() { 4..=4 } else { 7..=8 }))
+    let shape = Mma { m: 64, n, k, a, b, half: sum == "f16", saturate };
+    // Signs of the factors, and of 16 bits whether they are transposed, the left one only in shared memory.
+    Ok((
+        Op::Wgmma(shape),
+        match a.bytes() {
+            1 => 4..=4,
+            2 => 7..=8,
+            _ => 6..=6,
+        },
+    ))
 }

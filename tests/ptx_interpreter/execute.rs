@@ -111,7 +111,8 @@ impl Run<'_> {
     /// Runs what is not simple, for lanes whose next instruction would be at `pc`.
     fn other(&mut self, warp: &mut Warp, i: &Instruction, (pc, group): (usize, u32), active: u32) -> Result<Flow> {
         let leave = |warp: &mut Warp, mask: u32, pc: usize| lanes(mask).for_each(|lane| warp.pc[lane] = pc);
-        if i.op.is_collective() && active != group && !matches!(i.op, Op::Shuffle(_) | Op::Vote(_) | Op::WarpSync) {
+        if i.op.is_collective() && active != group && !matches!(i.op, Op::Shuffle(_) | Op::Vote(_) | Op::Among(..) | Op::WarpSync)
+        {
             return fault(Kind::Misuse, "only some lanes of the warp run it");
         }
         match i.op {
@@ -162,10 +163,12 @@ impl Run<'_> {
             | Op::MbarrierArrive { .. }
             | Op::MbarrierExpect { .. }
             | Op::MbarrierWait { .. } => return self.mbarrier(warp, i, active),
-            Op::CopyAsync | Op::CopyCommit | Op::CopyWait { .. } => self.copy(warp, i, active)?,
+            Op::CopyAsync { .. } | Op::CopyArrive { .. } | Op::CopyCommit | Op::CopyWait { .. } => self.copy(warp, i, active)?,
             Op::TensorLoad { .. }
             | Op::TensorStore { .. }
-            | Op::BulkLoad
+            | Op::BulkLoad { .. }
+            | Op::BulkForward
+            | Op::BulkReduce(..)
             | Op::BulkStore
             | Op::BulkCommit
             | Op::BulkWait { .. } => {
@@ -174,6 +177,8 @@ impl Run<'_> {
             Op::LoadMatrix { .. } | Op::StoreMatrix { .. } | Op::Mma(_) => self.matrix(warp, i)?,
             Op::WgmmaFence | Op::WgmmaCommit | Op::WgmmaWait | Op::Wgmma(_) => return self.wgmma(warp, i),
             Op::Nothing => {}
+            Op::Trap => return fault(Kind::Misuse, "the kernel traps"),
+            Op::Among(what, ty) => among(warp, (what, ty), &i.operands, active)?,
             Op::Shuffle(how) => shuffle(warp, how, &i.operands, active)?,
             Op::Vote(how) => vote(warp, how, &i.operands, active)?,
             Op::Elect => {
@@ -232,7 +237,7 @@ fn may_run(warp: &Warp, i: &Instruction, group: u32) -> Result<bool> {
         return Ok(true);
     }
     let members = match i.op {
-        Op::Shuffle(_) | Op::Vote(_) | Op::Elect | Op::WarpSync => {
+        Op::Shuffle(_) | Op::Vote(_) | Op::Elect | Op::Among(..) | Op::WarpSync => {
             let active = guarded(warp, i, group)?;
             let Some(lane) = lanes(active).next() else { return Ok(true) };
             let members = warp.value(&i.operands[i.operands.len() - 1], lane, Ty::Bits(32))? as u32;
@@ -254,6 +259,14 @@ fn operand_type(what: Arith, ty: Ty, n: usize) -> Ty {
     let amount = Ty::Unsigned(32);
     match (what, n) {
         (Select, 2) => Ty::Pred,
+        (SelectBySign { real }, 2) => {
+            if real {
+                Ty::F32
+            } else {
+                Ty::Signed(32)
+            }
+        }
+        (Extend { .. }, 1) => amount,
         (ShiftLeft | ShiftRight, 1) | (FieldExtract, 1 | 2) | (FieldInsert, 2 | 3) | (Lop3, 3) => amount,
         (FunnelLeft { .. } | FunnelRight { .. }, 2) => amount,
         (MadWide, 2) => match ty {
@@ -275,13 +288,15 @@ fn scalar(warp: &mut Warp, i: &Instruction, lane: usize, active: u32) -> Result<
             }
             let to = match what {
                 Arith::MulWide | Arith::MadWide => operand_type(Arith::MadWide, ty, 2),
-                Arith::Population | Arith::LeadingZeros => Ty::Bits(32),
+                Arith::Population | Arith::LeadingZeros | Arith::HighestBit { .. } => Ty::Bits(32),
+                Arith::Test(_) => Ty::Pred,
                 _ => ty,
             };
             (to, compute(what, ty, flags, x)?)
         }
         Op::Move(ty) => (ty, warp.value(&o[1], lane, ty)?),
         Op::Convert { to, from, flags } => (to, convert(to, from, flags, warp.value(&o[1], lane, from)?)),
+        Op::ConvertTf32 { flags } => (Ty::Bits(32), super::convert::to_tf32(warp.value(&o[1], lane, Ty::F32)?, flags)),
         Op::ConvertPair { to, flags } => {
             let (high, low) = (warp.value(&o[1], lane, Ty::F32)?, warp.value(&o[2], lane, Ty::F32)?);
             (to, pair(to, flags, high, low))
@@ -382,6 +397,35 @@ fn shuffle(warp: &mut Warp, how: Shuffle, o: &[Operand], active: u32) -> Result<
         set_pair(warp, &o[0], lane, [(Ty::Bits(32), bits), (Ty::Pred, inside.into())])?;
     }
     Ok(())
+}
+
+/// `redux.sync d, a, members` and `match.sync d[|p], a, members`.
+fn among(warp: &mut Warp, (what, ty): (Among, Ty), o: &[Operand], active: u32) -> Result<()> {
+    let values = warp.values(&o[1], active, ty)?;
+    let values = values.map(|v| ty.low(v));
+    let mut all = lanes(active).map(|l| values[l]);
+    let first = all.next().unwrap_or(0);
+    let fold = |f: fn(i128, i128) -> i128| ty.low(all.clone().fold(ty.integer(first), |x, y| f(x, ty.integer(y))) as u64);
+    let reduced = match what {
+        Among::Add => fold(|x, y| x + y),
+        Among::Min => fold(i128::min),
+        Among::Max => fold(i128::max),
+        Among::And => fold(|x, y| x & y),
+        Among::Or => fold(|x, y| x | y),
+        Among::Xor => fold(|x, y| x ^ y),
+        Among::MatchAll => {
+            if all.clone().all(|v| v == first) {
+                active.into()
+            } else {
+                0
+            }
+        }
+        Among::MatchAny => {
+            let same = |l: usize| lanes(active).filter(|m| values[*m] == values[l]).fold(0u32, |all, m| all | 1 << m);
+            return lanes(active).try_for_each(|l| warp.set(&o[0], l, Ty::Bits(32), same(l).into()));
+        }
+    };
+    lanes(active).try_for_each(|l| set_pair(warp, &o[0], l, [(Ty::Bits(32), reduced), (Ty::Pred, (reduced != 0).into())]))
 }
 
 fn vote(warp: &mut Warp, how: Vote, o: &[Operand], active: u32) -> Result<()> {

@@ -81,6 +81,8 @@ pub(super) fn element(of: Element, bits: u64, n: usize) -> f32 {
     match of {
         Element::F16 => f16_value(bits as u32 >> (16 * n)),
         Element::BF16 => f32::from_bits((bits as u32 >> (16 * n)) << 16),
+        // A device reads the upper 19 bits.
+        Element::TF32 => f32::from_bits(bits as u32 & !0x1fff),
         Element::S8 => ((bits >> (8 * n)) as i8).into(),
         Element::U8 => ((bits >> (8 * n)) as u8).into(),
     }
@@ -94,16 +96,26 @@ fn f16_value(bits: u32) -> f32 {
 }
 
 /// Adds a row of the left factor times the right one, which lies by rows of k, to a row of sums. f32: each product is added
-/// exactly and each sum rounded, in the order of k. s32: exact, and wraps.
-pub(super) fn accumulate(integer: bool, sums: &mut [u32], row: &[f32], by_k: &[f32]) {
-    let n = sums.len();
-    for (a, columns) in row.iter().zip(by_k.chunks_exact(n)) {
-        if integer {
-            sums.iter_mut().zip(columns).for_each(|(s, b)| *s = s.wrapping_add((a * b) as i32 as u32));
-        } else {
-            super::lanewise::multiply_add(sums, *a, columns);
+/// exactly and each sum rounded, in the order of k. s32: exact, and wraps, or stays in range.
+pub(super) fn accumulate(shape: Mma, sums: &mut [u32], row: &[f32], by_k: &[f32]) {
+    for (a, columns) in row.iter().zip(by_k.chunks_exact(sums.len())) {
+        match (shape.a.is_integer(), shape.saturate) {
+            (false, _) => super::lanewise::multiply_add(sums, *a, columns),
+            (_, true) => sums.iter_mut().zip(columns).for_each(|(s, b)| *s = (*s as i32).saturating_add((a * b) as i32) as u32),
+            _ => sums.iter_mut().zip(columns).for_each(|(s, b)| *s = s.wrapping_add((a * b) as i32 as u32)),
         }
     }
+}
+
+/// The accumulators that a register holds: one, or two halves.
+pub(super) fn sums_of(shape: Mma, bits: u64) -> [u32; 2] {
+    if shape.half { [0, 16].map(|at| f16_value(bits as u32 >> at).to_bits()) } else { [bits as u32, 0] }
+}
+
+/// The register that holds the sums: f16 are rounded once, from f32.
+pub(super) fn register_of(shape: Mma, sums: [u32; 2]) -> u64 {
+    let half = |s: u32| super::packed::narrow(false, f32::from_bits(s).into());
+    if shape.half { half(sums[1]) << 16 | half(sums[0]) } else { sums[0].into() }
 }
 
 /// `mma.sync d, a, b, c`. Lane l holds, with g = l / 4 and t = l % 4: of A (by rows) and B (by columns) in each register as
@@ -115,10 +127,8 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     let span = per * 4;
     let (tall, deep) = (shape.m / 8, shape.k / span);
     let (a, b) = (expect(&o[1], tall * deep)?, expect(&o[2], deep)?);
-    let (d, c) = (expect(&o[0], tall * 2)?, Warp::registers_of(&o[3])?);
-    if c.len() != d.len() {
-        return fault(Kind::Syntax, "the accumulators differ");
-    }
+    let per_register = if shape.half { 2 } else { 1 };
+    let (d, c) = (expect(&o[0], tall * 2 / per_register)?, expect(&o[3], tall * 2 / per_register)?);
     a.iter().chain(&b).chain(&c).try_for_each(|r| warp.readable(*r, u32::MAX))?;
     let at = |of: Element, registers: &[usize], row: usize, k: usize| {
         element(of, warp.registers[registers[k / span]][row % 8 * 4 + k % span / per], k % per)
@@ -131,8 +141,11 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     let rows_of = |r: usize, lane: usize| (lane / 4 + 8 * (r / 2), lane % 4 * 2 + r % 2);
     for (r, from) in c.iter().enumerate() {
         for lane in 0..32 {
-            let (row, column) = rows_of(r, lane);
-            sums[row][column] = warp.registers[*from][lane] as u32;
+            let held = sums_of(shape, warp.registers[*from][lane]);
+            for (n, sum) in held[..per_register].iter().enumerate() {
+                let (row, column) = rows_of(r * per_register + n, lane);
+                sums[row][column] = *sum;
+            }
         }
     }
     for (row, sums) in sums[..shape.m].iter_mut().enumerate() {
@@ -141,13 +154,16 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
         for (k, v) in values[..shape.k].iter_mut().enumerate() {
             *v = at(shape.a, &registers, row, k);
         }
-        accumulate(shape.a.is_integer(), sums, &values[..shape.k], &by_k[..shape.k * 8]);
+        accumulate(shape, sums, &values[..shape.k], &by_k[..shape.k * 8]);
     }
     for (r, to) in d.iter().enumerate() {
         warp.written(*to, u32::MAX)?;
         warp.registers[*to] = std::array::from_fn(|lane| {
-            let (row, column) = rows_of(r, lane);
-            sums[row][column].into()
+            let sum = |n: usize| {
+                let (row, column) = rows_of(r * per_register + n.min(per_register - 1), lane);
+                sums[row][column]
+            };
+            register_of(shape, [sum(0), sum(1)])
         });
     }
     Ok(())

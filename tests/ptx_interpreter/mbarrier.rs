@@ -31,6 +31,16 @@ pub(super) struct Mbarrier {
 }
 
 impl Mbarrier {
+    /// An arrival that passes nothing on.
+    pub fn arrive_once(&mut self, at: u64) -> Result<()> {
+        self.pending -= 1;
+        if self.pending < 0 {
+            return fault(Kind::Misuse, format!("the barrier at {at:#x} has more arrivals than it counts"));
+        }
+        self.settle();
+        Ok(())
+    }
+
     fn settle(&mut self) {
         if self.pending == 0 && self.bytes == 0 {
             self.stamp.sees(self.actor, self.phase as u32 + 1);

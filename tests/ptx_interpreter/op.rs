@@ -36,6 +36,29 @@ pub enum Arith {
     },
     Population,
     LeadingZeros,
+    /// The position of the highest bit that differs from the sign, or its distance from the top; all ones without any.
+    HighestBit {
+        distance: bool,
+    },
+    /// From as many bits as the second operand says.
+    Extend {
+        wrap: bool,
+    },
+    /// Products of the low 24 bits: bits 0 to 31, or 16 to 47.
+    Mul24 {
+        high: bool,
+    },
+    Mad24 {
+        high: bool,
+    },
+    /// The third operand and the distance of the others.
+    Distance,
+    /// The first operand where the third, an f32 or not, is at least 0, the second elsewhere.
+    SelectBySign {
+        real: bool,
+    },
+    /// Whether a float is of a class.
+    Test(Class),
     ReverseBits,
     FieldExtract,
     FieldInsert,
@@ -60,6 +83,17 @@ pub enum Arith {
     },
 }
 
+/// Floats that `testp` finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    Finite,
+    Infinite,
+    Number,
+    NotANumber,
+    Normal,
+    Subnormal,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Round {
     #[default]
@@ -68,6 +102,8 @@ pub enum Round {
     Zero,
     Down,
     Up,
+    /// To the nearest, ties away from 0.
+    Away,
     IntegerNearest,
     IntegerZero,
     IntegerDown,
@@ -85,6 +121,8 @@ pub struct Flags {
     /// NaN operands give NaN.
     pub nan: bool,
     pub relu: bool,
+    /// Beyond the range is the largest finite value.
+    pub finite: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,18 +195,38 @@ pub enum Fence {
     BarrierInit,
 }
 
+/// What `redux.sync` and `match.sync` give of all lanes' values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Among {
+    Add,
+    Min,
+    Max,
+    And,
+    Or,
+    Xor,
+    /// The lanes that have the same.
+    MatchAny,
+    /// All lanes where all have the same, or none.
+    MatchAll,
+}
+
 /// Elements of a product of matrices.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
     F16,
     BF16,
+    TF32,
     S8,
     U8,
 }
 
 impl Element {
     pub fn bytes(self) -> usize {
-        if matches!(self, Element::S8 | Element::U8) { 1 } else { 2 }
+        match self {
+            Element::TF32 => 4,
+            Element::F16 | Element::BF16 => 2,
+            Element::S8 | Element::U8 => 1,
+        }
     }
 
     pub fn is_integer(self) -> bool {
@@ -183,6 +241,10 @@ pub struct Mma {
     pub a: Element,
     pub b: Element,
     pub m: usize,
+    /// Sums are f16, two in a register.
+    pub half: bool,
+    /// Integer sums stay in range.
+    pub saturate: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,6 +259,9 @@ pub enum Op {
     /// Two f32 to one register of two halves, the first operand's above.
     ConvertPair {
         to: Ty,
+        flags: Flags,
+    },
+    ConvertTf32 {
         flags: Flags,
     },
     /// Two integers saturated to the two low halves of a register that the third operand fills up from above.
@@ -237,6 +302,7 @@ pub enum Op {
     Shuffle(Shuffle),
     Vote(Vote),
     Elect,
+    Among(Among, Ty),
     ActiveMask,
     WarpSync,
     Barrier {
@@ -259,7 +325,14 @@ pub enum Op {
     MbarrierWait {
         parity: bool,
     },
-    CopyAsync,
+    CopyAsync {
+        /// Past the first cache.
+        through: bool,
+    },
+    /// An arrival once the thread's copies are done, which is one of those counted or not.
+    CopyArrive {
+        counted: bool,
+    },
     CopyCommit,
     CopyWait {
         all: bool,
@@ -271,8 +344,14 @@ pub enum Op {
     TensorStore {
         dims: usize,
     },
-    BulkLoad,
+    BulkLoad {
+        multicast: bool,
+    },
     BulkStore,
+    /// From this block's shared memory to that of one of the cluster.
+    BulkForward,
+    BulkReduce(Atomic, Ty),
+    Trap,
     BulkCommit,
     BulkWait {
         read: bool,
@@ -300,6 +379,7 @@ impl Op {
             Op::Shuffle(_)
                 | Op::Vote(_)
                 | Op::Elect
+                | Op::Among(..)
                 | Op::WarpSync
                 | Op::LoadMatrix { .. }
                 | Op::StoreMatrix { .. }

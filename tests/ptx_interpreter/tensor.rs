@@ -114,16 +114,35 @@ impl Run<'_> {
             match i.op {
                 Op::TensorLoad { dims, multicast } => self.tensor_load(warp, i, lane, (dims, multicast))?,
                 Op::TensorStore { dims } => self.tensor_store(warp, i, lane, dims)?,
-                Op::BulkLoad => {
+                Op::BulkLoad { multicast } => {
                     let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
-                    let from = warp.address(&i.operands[1], lane)?;
+                    let Spot::Global(from) = aligned(warp, &i.operands[1], lane, Space::Global, 16)? else {
+                        return fault(Kind::Misuse, "the copy comes from global memory");
+                    };
                     let bytes = self.global.load(from, len)?.to_vec();
+                    let ranks = if multicast { Some(warp.value(&i.operands[4], lane, Ty::Bits(16))?) } else { None };
+                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0))?;
+                }
+                Op::BulkForward => {
+                    let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
+                    let bytes = self.take(warp, lane, &i.operands[1], len)?.1;
+                    // Its source is free once the bytes have come, which is not modelled: it is free at once.
+                    let ranges = std::mem::take(&mut warp.copies(true, lane).open);
+                    self.finish(&warp.place, lane, &ranges)?;
                     self.send(warp, lane, [&i.operands[0], &i.operands[3]], None, (bytes, 0))?;
                 }
                 Op::BulkStore => {
-                    let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
-                    let bytes = self.take(warp, lane, &i.operands[1], len)?.1;
-                    self.global.store(warp.address(&i.operands[0], lane)?, &bytes)?;
+                    let (to, bytes) = self.bulk(warp, i, lane)?;
+                    self.global.store(to, &bytes)?;
+                }
+                Op::BulkReduce(what, ty) => {
+                    let (to, bytes) = self.bulk(warp, i, lane)?;
+                    for (n, given) in bytes.chunks_exact(ty.bytes()).enumerate() {
+                        let at = to + (n * ty.bytes()) as u64;
+                        let old = super::access::bits(self.global.load(at, ty.bytes())?);
+                        let new = super::access::updated(what, ty, old, super::access::bits(given), 0)?;
+                        self.global.store(at, &new.to_le_bytes()[..ty.bytes()])?;
+                    }
                 }
                 Op::BulkCommit => warp.copies(true, lane).commit(),
                 _ => {
@@ -134,6 +153,15 @@ impl Run<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Where a plain bulk store goes, and its bytes.
+    fn bulk(&mut self, warp: &mut Warp, i: &Instruction, lane: usize) -> Result<(u64, Vec<u8>)> {
+        let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
+        match aligned(warp, &i.operands[0], lane, Space::Global, 16)? {
+            Spot::Global(to) => Ok((to, self.take(warp, lane, &i.operands[1], len)?.1)),
+            _ => fault(Kind::Misuse, "the copy goes to global memory"),
+        }
     }
 
     fn tensor_load(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, (dims, multicast): (usize, bool)) -> Result<()> {

@@ -20,6 +20,7 @@ pub fn lanes(mask: u32) -> Lanes {
 }
 
 /// See [`lanes`].
+#[derive(Clone)]
 pub struct Lanes(u32);
 
 impl Iterator for Lanes {

@@ -4,7 +4,7 @@
 use super::entry::Instruction;
 use super::execute::Next;
 use super::machine::Run;
-use super::matrix::{accumulate, element};
+use super::matrix::{accumulate, element, register_of, sums_of};
 use super::number::Ty;
 use super::op::{Element, Mma, Op};
 use super::operand::{Operand, constant};
@@ -13,7 +13,8 @@ use super::tensor::swizzled;
 use super::warp::{Flight, Warp};
 use super::{Kind, Result, fault};
 
-/// A matrix in shared memory, rows of k. Source: PTX ISA 9.7.14.5, matrix descriptor.
+/// A matrix in shared memory. Source: PTX ISA 9.7.14.5, matrix descriptor; what the offsets mean of each layout: CUTLASS,
+/// `cute/arch/mma_sm90_desc.hpp`.
 struct Descriptor {
     start: u64,
     leading: u64,
@@ -31,7 +32,7 @@ impl Descriptor {
         Ok(Descriptor { start: field(0), leading: field(16), stride: field(32), swizzle_bytes })
     }
 
-    /// Where 16 bytes of a row begin: half 0 or 1 of the 32 bytes of k.
+    /// Where 16 bytes begin: of a matrix that lies by rows of k, half 0 or 1 of the 32 bytes of k of a row.
     fn chunk(&self, row: usize, half: usize) -> u64 {
         let (block, row, half) = (row as u64 / 8, row as u64 % 8, half as u64);
         let at = self.start + block * self.stride;
@@ -39,6 +40,46 @@ impl Descriptor {
             0 => at + half * self.leading + row * 16,
             n => swizzled(at + row * n as u64 + half * 16, n),
         }
+    }
+
+    /// The same of a transposed matrix: 8 neighbouring rows at one k.
+    fn transposed_chunk(&self, eight: usize, k: usize) -> u64 {
+        let (eight, group, k) = (eight as u64, k as u64 / 8, k as u64 % 8);
+        match self.swizzle_bytes {
+            0 => self.start + eight * self.stride + group * self.leading + k * 16,
+            n => {
+                let across = n as u64 / 16;
+                let at = self.start + eight / across * self.leading + group * self.stride;
+                swizzled(at + k * n as u64 + eight % across * 16, n)
+            }
+        }
+    }
+}
+
+/// The part of a matrix that a product reads: rows from one on, their number, k, the elements.
+#[derive(Clone, Copy)]
+struct Part {
+    from: usize,
+    count: usize,
+    k: usize,
+    of: Element,
+    transposed: bool,
+}
+
+impl Part {
+    /// Where its chunks of 16 bytes lie.
+    fn chunks(self, of: &Descriptor) -> Vec<u64> {
+        let Part { from, count, k, .. } = self;
+        if self.transposed {
+            (0..count / 8 * k).map(|i| of.transposed_chunk(from / 8 + i / k, i % k)).collect()
+        } else {
+            (0..count * 2).map(|i| of.chunk(from + i / 2, i % 2)).collect()
+        }
+    }
+
+    /// Where an element of a chunk belongs, by rows of k.
+    fn place(self, chunk: usize, n: usize) -> usize {
+        if self.transposed { (chunk / self.k * 8 + n) * self.k + chunk % self.k } else { chunk * (16 / self.of.bytes()) + n }
     }
 }
 
@@ -91,14 +132,19 @@ impl Run<'_> {
         let o = &i.operands;
         let d = Warp::registers_of(&o[0])?;
         let from_registers = matches!(o[1], Operand::Vector(_));
-        if d.len() != shape.n / 2 {
-            return fault(Kind::Syntax, format!("{} accumulators are wanted", shape.n / 2));
+        let wanted = if shape.half { shape.n / 4 } else { shape.n / 2 };
+        if d.len() != wanted {
+            return fault(Kind::Syntax, format!("{wanted} accumulators are wanted"));
         }
-        let mut sign = 1.0;
+        let (mut sign, mut transposed) = (1.0, [false; 2]);
         if !shape.a.is_integer() {
             sign = (constant(&o[4])? * constant(&o[5])?) as f32;
-            if o[6..].iter().map(constant).any(|t| t.as_ref().ok() != Some(&0)) {
-                return fault(Kind::Misuse, "transposed operands are not executed");
+            let given = o[6..].iter().map(|t| Ok(constant(t)? != 0)).collect::<Result<Vec<_>>>()?;
+            match given[..] {
+                [a, b] if !from_registers => transposed = [a, b],
+                [b] if from_registers => transposed = [false, b],
+                [] => {}
+                _ => return fault(Kind::Syntax, "a left factor in registers is not transposed, others say so"),
             }
         }
         let group = &self.clusters[c].blocks[b].warps[first..first + 4];
@@ -108,7 +154,8 @@ impl Run<'_> {
         if left.iter().any(|a| *a != left[0]) || right.iter().any(|b| *b != right[0]) {
             return fault(Kind::Misuse, "the warps of a warpgroup have other descriptors");
         }
-        let columns = self.rows(c, b, first..first + 4, right[0], (0, shape.n, shape.b))?;
+        let part = Part { from: 0, count: shape.n, k: shape.k, of: shape.b, transposed: transposed[1] };
+        let columns = self.rows(c, b, first..first + 4, right[0], part)?;
         let mut by_k = vec![0f32; shape.n * shape.k];
         for (n, column) in columns.chunks_exact(shape.k).enumerate() {
             column.iter().enumerate().for_each(|(k, v)| by_k[k * shape.n + n] = *v);
@@ -117,7 +164,8 @@ impl Run<'_> {
             let mut rows = if from_registers {
                 fragment(&self.clusters[c].blocks[b].warps[w], &Warp::registers_of(&o[1])?, shape)?
             } else {
-                self.rows(c, b, w..w + 1, left[0], (16 * (w - first), 16, shape.a))?
+                let part = Part { from: 16 * (w - first), count: 16, k: shape.k, of: shape.a, transposed: transposed[0] };
+                self.rows(c, b, w..w + 1, left[0], part)?
             };
             if sign != 1.0 {
                 rows.iter_mut().for_each(|x| *x *= sign);
@@ -134,21 +182,13 @@ impl Run<'_> {
     }
 
     /// Rows of 32 bytes of a matrix, and the note that the products of these warps' group read them.
-    fn rows(
-        &mut self,
-        c: usize,
-        b: usize,
-        warps: std::ops::Range<usize>,
-        bits: u64,
-        (from, count, of): (usize, usize, Element),
-    ) -> Result<Vec<f32>> {
-        let descriptor = Descriptor::read(bits)?;
+    fn rows(&mut self, c: usize, b: usize, warps: std::ops::Range<usize>, bits: u64, part: Part) -> Result<Vec<f32>> {
+        let chunks = part.chunks(&Descriptor::read(bits)?);
         let cluster = &mut self.clusters[c];
         let block = &mut cluster.blocks[b];
         let (actor, warp) = (block.products[warps.start / 4], &block.warps[warps.start]);
         let moment = warp.flights.committed + 1;
         let base = warp.place.index - warp.place.warp;
-        let mut found = Vec::with_capacity(count * 32 / of.bytes());
         for w in warps.clone() {
             // Warps that know the same see the same.
             if w > warps.start && cluster.clocks.same(base + w, base + w - 1) {
@@ -157,13 +197,13 @@ impl Run<'_> {
             let view = cluster.clocks.view(base + w, 1);
             let own = Access::own(&view, What::Read);
             let access = Access { actor: actor as u16, lanes: 1, moment, proxy: true, ..own };
-            for chunk in 0..count * 2 {
-                block.shared.touch(descriptor.chunk(from + chunk / 2, chunk % 2), 16, access, &view)?;
-            }
+            chunks.iter().try_for_each(|at| block.shared.touch(*at, 16, access, &view))?;
         }
-        for chunk in 0..count * 2 {
-            let bytes = block.shared.load(descriptor.chunk(from + chunk / 2, chunk % 2), 16)?;
-            found.extend(bytes.chunks_exact(of.bytes()).map(|b| element(of, super::access::bits(b), 0)));
+        let mut found = vec![0f32; part.count * part.k];
+        for (chunk, at) in chunks.iter().enumerate() {
+            for (n, bytes) in block.shared.load(*at, 16)?.chunks_exact(part.of.bytes()).enumerate() {
+                found[part.place(chunk, n)] = element(part.of, super::access::bits(bytes), 0);
+            }
         }
         Ok(found)
     }
@@ -211,18 +251,21 @@ fn add(warp: &mut Warp, d: &[usize], (keep, shape): (bool, Mma), rows: &[f32], b
         }
     }
     let place = |e: usize, lane: usize| (lane / 4 + 8 * (e / 2 % 2)) * shape.n + e / 4 * 8 + lane % 4 * 2 + e % 2;
+    let per = if shape.half { 2 } else { 1 };
     let mut sums = vec![0u32; 16 * shape.n];
-    if keep {
-        for (e, register) in d.iter().enumerate() {
-            (0..32).for_each(|lane| sums[place(e, lane)] = warp.registers[*register][lane] as u32);
+    for (r, register) in d.iter().enumerate().filter(|_| keep) {
+        for lane in 0..32 {
+            let held = sums_of(shape, warp.registers[*register][lane]);
+            (0..per).for_each(|n| sums[place(r * per + n, lane)] = held[n]);
         }
     }
     for (sums, row) in sums.chunks_exact_mut(shape.n).zip(rows.chunks_exact(shape.k)) {
-        accumulate(shape.a.is_integer(), sums, row, by_k);
+        accumulate(shape, sums, row, by_k);
     }
     let flight = Some(Flight { group: warp.flights.committed + 1, shape });
-    for (e, register) in d.iter().enumerate() {
-        warp.registers[*register] = std::array::from_fn(|lane| sums[place(e, lane)].into());
+    for (r, register) in d.iter().enumerate() {
+        let sum = |n: usize, lane| sums[place(r * per + n.min(per - 1), lane)];
+        warp.registers[*register] = std::array::from_fn(|lane| register_of(shape, [sum(0, lane), sum(1, lane)]));
         warp.defined[*register] = u32::MAX;
         warp.flights.of[*register] = flight;
     }
