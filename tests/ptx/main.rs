@@ -4,6 +4,7 @@
 
 #[cfg(feature = "cuda")]
 mod assemble;
+mod counts;
 #[cfg(feature = "cuda")]
 #[path = "../cuda/mod.rs"]
 mod cuda;

@@ -33,7 +33,7 @@ fn speed() {
     let tiles = (n / 16) as u32;
     report("f32 tiles", TILED, &mut gpu, &Launch { grid: [tiles, tiles, 1], block: [16, 16, 1], arguments, ..Launch::default() });
 
-    let (m, n, bytes) = (128usize, 128usize, 512usize);
+    let (m, n, bytes) = (256usize, 256usize, 1024usize);
     let mut gpu = Gpu::default();
     let a = gpu.global.allocate("a", &vec![0x3c00u16; m * bytes / 2]);
     let c = gpu.global.reserve("c", m * n * 4);
@@ -42,7 +42,7 @@ fn speed() {
     let grid = [n as u32 / 16, m as u32 / 16, 1];
     report("mma.sync", &mma_kernel("f16", 80), &mut gpu, &Launch { grid, block: [64, 1, 1], arguments, ..Launch::default() });
 
-    let (m, n, k) = (256usize, 64usize, 512usize);
+    let (m, n, k) = (512usize, 128usize, 1024usize);
     let mut gpu = Gpu::default();
     let a = gpu.global.allocate("a", &vec![0x3c00u16; m * k]);
     let c = gpu.global.reserve("c", m * n * 2);

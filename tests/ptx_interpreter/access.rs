@@ -123,14 +123,17 @@ impl Run<'_> {
         let to = parts(&i.operands[0], count)?;
         let addresses = warp.addresses(&i.operands[1], active)?;
         let mut values = [[0; 32]; 4];
-        let mut left = active;
+        self.count(space, active, &addresses, size * count, false);
+        // Lanes that read the same in runs, or with a period, read once.
+        let period = [4, 8, 16].into_iter().find(|p| active == u32::MAX && addresses[*p..] == addresses[..32 - p]);
+        let repeats = period.map_or(1, |p| (0..32).step_by(p).fold(0u32, |all, at| all | 1 << at));
+        let mut left = period.map_or(active, |p| (1 << p) - 1);
         while left != 0 {
-            // Neighbouring lanes that read the same read once.
             let lane = left.trailing_zeros() as usize;
-            let mut mask = 1 << lane;
+            let mut mask = repeats << lane;
             left &= left - 1;
             while left != 0 && addresses[left.trailing_zeros() as usize] == addresses[lane] {
-                mask |= left & left.wrapping_neg();
+                mask |= repeats << left.trailing_zeros();
                 left &= left - 1;
             }
             let spot = aligned_at(space, addresses[lane], &place, size * count)?;
@@ -147,6 +150,7 @@ impl Run<'_> {
         self.polls = 0;
         let (place, size) = (warp.place, ty.bytes());
         let addresses = warp.addresses(&i.operands[0], active)?;
+        self.count(space, active, &addresses, size * count, true);
         let mut values = [[0; 32]; 4];
         for (row, from) in values.iter_mut().zip(parts(&i.operands[1], count)?) {
             *row = warp.values(from, active, ty)?;

@@ -78,6 +78,7 @@ impl Run<'_> {
                 leave(warp, pc);
                 return Ok(Step::Ran);
             }
+            self.at = pc;
             self.statistics.warp_instructions += 1;
             if self.statistics.warp_instructions > self.most {
                 leave(warp, pc);
@@ -85,6 +86,7 @@ impl Run<'_> {
             }
             let active = guarded(warp, i, group).map_err(blame)?;
             self.statistics.lane_instructions += u64::from(active.count_ones());
+            self.statistics.lines[pc].executions += 1;
             *left = left.saturating_sub(1);
             pc += 1;
             match &i.fast {

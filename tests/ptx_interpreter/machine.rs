@@ -101,6 +101,8 @@ pub(super) struct Run<'a> {
     /// Polls in vain since something happened.
     pub polls: usize,
     pub statistics: Statistics,
+    /// The instruction that runs.
+    pub at: usize,
     /// Instructions after which the launch is given up.
     pub most: u64,
     /// Lanes to wake: cluster, block, warp, lanes.
@@ -138,7 +140,8 @@ impl Gpu {
             deliveries: Vec::new(),
             turn: 0,
             polls: 0,
-            statistics: Statistics::default(),
+            statistics: Statistics::new(entry),
+            at: 0,
             most: 100_000_000 + 1_000_000 * blocks as u64,
             woken: Vec::new(),
         };

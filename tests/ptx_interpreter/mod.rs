@@ -39,7 +39,7 @@ mod wgmma;
 
 pub use machine::{Argument, Gpu, Launch};
 pub use read::Module;
-pub use statistics::Statistics;
+pub use statistics::{Class, Line, Requests, Statistics};
 pub use tensor::TensorMap;
 
 /// What kind of error a text or its execution shows.

@@ -1,6 +1,8 @@
 //! Bulk copies: boxes of tensors between global and shared memory, swizzled, and plain ones. What a load brings comes later,
 //! at a moment that the seed decides; a store is done at once, but its source may not change before it was waited for.
 
+use std::rc::Rc;
+
 use super::access::{Manner, Spot, aligned, spot};
 use super::entry::Instruction;
 use super::machine::Run;
@@ -31,9 +33,8 @@ pub(super) struct Delivery {
     pub cluster: usize,
     rank: usize,
     to: u64,
-    /// Bytes and where they go.
-    chunks: Vec<(u64, Vec<u8>)>,
-    len: usize,
+    bytes: Rc<Vec<u8>>,
+    swizzle_bytes: usize,
     barrier: u64,
     actor: usize,
 }
@@ -58,20 +59,26 @@ impl TensorMap {
         self.extents.iter().product::<usize>() * self.element_bytes
     }
 
-    /// Of each element of the box, in the order of shared memory: its global address, or `None` outside the tensor.
-    fn addresses(&self, origin: &[i64]) -> Vec<Option<u64>> {
-        let count: usize = self.extents.iter().product();
-        let mut found = Vec::with_capacity(count);
-        for n in 0..count {
-            let (mut rest, mut address) = (n, Some(self.address));
-            for (d, extent) in self.extents.iter().enumerate() {
+    /// The box's rows at an origin, in the order of shared memory: where in the box those bytes of a row begin that are of the
+    /// tensor, their address, and how many there are.
+    fn rows(&self, origin: &[i64]) -> Vec<(usize, u64, usize)> {
+        let (element, across) = (self.element_bytes, self.extents[0]);
+        let first = origin[0].clamp(0, self.dims[0] as i64);
+        let last = (origin[0] + across as i64).clamp(first, self.dims[0] as i64);
+        let rows: usize = self.extents[1..].iter().product();
+        let mut found = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let (mut rest, mut address, mut inside) = (row, self.address + first as u64 * element as u64, last > first);
+            for (d, extent) in self.extents.iter().enumerate().skip(1) {
                 let at = origin[d] + (rest % extent) as i64;
                 rest /= extent;
-                let stride = if d == 0 { self.element_bytes as u64 } else { self.strides[d - 1] };
-                let inside = at >= 0 && (at as u64) < self.dims[d];
-                address = address.filter(|_| inside).map(|a| a + at as u64 * stride);
+                inside &= at >= 0 && (at as u64) < self.dims[d];
+                address = address.wrapping_add((at as u64).wrapping_mul(self.strides[d - 1]));
             }
-            found.push(address);
+            if inside {
+                let skipped = (first - origin[0]) as usize;
+                found.push(((row * across + skipped) * element, address, (last - first) as usize * element));
+            }
         }
         found
     }
@@ -87,9 +94,12 @@ impl Run<'_> {
         for d in now {
             let phase = self.barrier_at(d.cluster, d.rank, d.barrier)?.phase;
             let shared = &mut self.clusters[d.cluster].blocks[d.rank].shared;
-            d.chunks.iter().try_for_each(|(at, bytes)| shared.store(*at, bytes))?;
-            shared.finish(d.to, d.len, (d.actor, 1), d.actor, phase as u32 + 1)?;
-            self.complete_bytes(d.cluster, d.rank, d.barrier, d.len as i64)?;
+            for (n, chunk) in d.bytes.chunks(16).enumerate() {
+                shared.store(swizzled(d.to + n as u64 * 16, d.swizzle_bytes), chunk)?;
+            }
+            let len = d.bytes.len();
+            shared.finish(d.to, len, (d.actor, 1), d.actor, phase as u32 + 1)?;
+            self.complete_bytes(d.cluster, d.rank, d.barrier, len as i64)?;
         }
         Ok(())
     }
@@ -166,12 +176,9 @@ impl Run<'_> {
 
     fn tensor_load(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, (dims, multicast): (usize, bool)) -> Result<()> {
         let (map, origin) = self.map(warp, &i.operands[1], lane, dims)?;
-        let mut bytes = Vec::with_capacity(map.bytes());
-        for address in map.addresses(&origin) {
-            match address {
-                Some(address) => bytes.extend_from_slice(self.global.load(address, map.element_bytes)?),
-                None => bytes.extend(std::iter::repeat_n(0, map.element_bytes)),
-            }
+        let mut bytes = vec![0; map.bytes()];
+        for (to, from, len) in map.rows(&origin) {
+            bytes[to..to + len].copy_from_slice(self.global.load(from, len)?);
         }
         let ranks = if multicast { Some(warp.value(&i.operands[3], lane, Ty::Bits(16))?) } else { None };
         self.send(warp, lane, [&i.operands[0], &i.operands[2]], ranks, (bytes, map.swizzle_bytes))
@@ -199,8 +206,7 @@ impl Run<'_> {
         if mask >> place.blocks_of_cluster != 0 {
             return fault(Kind::Misuse, format!("the mask {mask:#x} names blocks that are not"));
         }
-        let chunk = |(n, bytes): (usize, &[u8])| (swizzled(at + n as u64 * 16, swizzle), bytes.to_vec());
-        let chunks: Vec<_> = bytes.chunks(16).enumerate().map(chunk).collect();
+        let bytes = Rc::new(bytes);
         for rank in (0..place.blocks_of_cluster).filter(|r| mask >> r & 1 == 1) {
             let actor = self.barrier_at(place.cluster, rank, barrier)?.actor;
             let manner = Manner { proxy: true, ..Manner::of(What::Atomic) };
@@ -209,7 +215,8 @@ impl Run<'_> {
             self.touch(place, 1 << lane, rank, (at, len), manner)?;
             let delay = if self.launch.seed == 0 { 1 } else { 1 + self.random.below(300) as u64 };
             let (due, cluster) = (self.turn + delay, place.cluster);
-            self.deliveries.push(Delivery { due, cluster, rank, to: at, chunks: chunks.clone(), len, barrier, actor });
+            let (bytes, swizzle_bytes) = (bytes.clone(), swizzle);
+            self.deliveries.push(Delivery { due, cluster, rank, to: at, bytes, swizzle_bytes, barrier, actor });
         }
         Ok(())
     }
@@ -231,14 +238,12 @@ impl Run<'_> {
         if map.swizzle_bytes > 0 && !at.is_multiple_of(128) {
             return fault(Kind::Misaligned, format!("a swizzled box at {at:#x}"));
         }
-        for (n, address) in map.addresses(&origin).into_iter().enumerate() {
-            let offset = n * map.element_bytes;
-            let from = swizzled((at + offset as u64) & !15, map.swizzle_bytes) - at + offset as u64 % 16;
-            if let Some(address) = address {
-                self.global.store(address, &bytes[from as usize..][..map.element_bytes])?;
-            }
+        let mut plain = vec![0; bytes.len()];
+        for (n, chunk) in plain.chunks_exact_mut(16).enumerate() {
+            let from = (swizzled(at + n as u64 * 16, map.swizzle_bytes) - at) as usize;
+            chunk.copy_from_slice(&bytes[from..from + 16]);
         }
-        Ok(())
+        map.rows(&origin).into_iter().try_for_each(|(from, to, len)| self.global.store(to, &plain[from..from + len]))
     }
 }
 
