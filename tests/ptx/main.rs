@@ -4,6 +4,7 @@
 
 #[cfg(feature = "cuda")]
 mod assemble;
+mod boxes;
 mod counts;
 #[cfg(feature = "cuda")]
 #[path = "../cuda/mod.rs"]
@@ -17,6 +18,7 @@ mod kernels;
 mod ptx_interpreter;
 mod speed;
 mod table;
+mod tensors;
 
 use formulas::{Case, Values, decode, encode, run};
 use halfbyte::DType;

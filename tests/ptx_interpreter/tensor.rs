@@ -46,13 +46,23 @@ pub(super) fn swizzled(address: u64, swizzle_bytes: usize) -> u64 {
 }
 
 impl TensorMap {
+    /// What the driver asks of a map. Source: CUDA driver API, cuTensorMapEncodeTiled.
     fn check(&self, dims: usize) -> Result<()> {
         let inner = self.extents.first().map_or(0, |n| n * self.element_bytes);
-        let shaped = self.dims.len() == dims && self.extents.len() == dims && self.strides.len() + 1 == dims;
-        let whole =
-            inner.is_multiple_of(16) && self.address.is_multiple_of(16) && self.strides.iter().all(|s| s.is_multiple_of(16));
-        let fits = self.extents.iter().all(|n| (1..=256).contains(n)) && (self.swizzle_bytes == 0 || inner <= self.swizzle_bytes);
-        if shaped && whole && fits { Ok(()) } else { fault(Kind::Misuse, format!("no tensor map: {self:?}")) }
+        let rules = [
+            (self.dims.len() == dims && self.extents.len() == dims && self.strides.len() + 1 == dims, "number of dimensions"),
+            (self.address.is_multiple_of(16), "address, a multiple of 16"),
+            (self.dims.iter().all(|n| (1..=1 << 32).contains(n)), "dimension, 1 to 2^32"),
+            (self.strides.iter().all(|s| s.is_multiple_of(16) && *s < 1 << 40), "stride, a multiple of 16 below 2^40"),
+            (self.extents.iter().all(|n| (1..=256).contains(n)), "extent of the box, 1 to 256"),
+            (inner.is_multiple_of(16), "inner extent, a multiple of 16 bytes"),
+            (matches!(self.swizzle_bytes, 0 | 32 | 64 | 128), "swizzle, 0, 32, 64 or 128"),
+            (self.swizzle_bytes == 0 || inner <= self.swizzle_bytes, "inner extent, at most the swizzle"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => fault(Kind::Misuse, format!("no tensor map ({what}): {self:?}")),
+            None => Ok(()),
+        }
     }
 
     fn bytes(&self) -> usize {
@@ -131,7 +141,7 @@ impl Run<'_> {
                     };
                     let bytes = self.global.load(from, len)?.to_vec();
                     let ranks = if multicast { Some(warp.value(&i.operands[4], lane, Ty::Bits(16))?) } else { None };
-                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0))?;
+                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0, 16))?;
                 }
                 Op::BulkForward => {
                     let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
@@ -139,7 +149,7 @@ impl Run<'_> {
                     // Its source is free once the bytes have come, which is not modelled: it is free at once.
                     let ranges = std::mem::take(&mut warp.copies(true, lane).open);
                     self.finish(&warp.place, lane, &ranges)?;
-                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], None, (bytes, 0))?;
+                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], None, (bytes, 0, 16))?;
                 }
                 Op::BulkStore => {
                     let (to, bytes) = self.bulk(warp, i, lane)?;
@@ -181,7 +191,7 @@ impl Run<'_> {
             bytes[to..to + len].copy_from_slice(self.global.load(from, len)?);
         }
         let ranks = if multicast { Some(warp.value(&i.operands[3], lane, Ty::Bits(16))?) } else { None };
-        self.send(warp, lane, [&i.operands[0], &i.operands[2]], ranks, (bytes, map.swizzle_bytes))
+        self.send(warp, lane, [&i.operands[0], &i.operands[2]], ranks, (bytes, map.swizzle_bytes, 128))
     }
 
     /// Sends bytes to the blocks of the mask, or the one that the address is of.
@@ -191,10 +201,9 @@ impl Run<'_> {
         lane: usize,
         to: [&Operand; 2],
         ranks: Option<u64>,
-        (bytes, swizzle): (Vec<u8>, usize),
+        (bytes, swizzle, alignment): (Vec<u8>, usize, usize),
     ) -> Result<()> {
         let place = &warp.place;
-        let alignment = if ranks.is_some() || swizzle > 0 { 128 } else { 16 };
         let Spot::Shared(own, at) = aligned(warp, to[0], lane, Space::Cluster, alignment)? else {
             return fault(Kind::Misuse, "the copy goes to shared memory");
         };
@@ -235,8 +244,8 @@ impl Run<'_> {
     fn tensor_store(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, dims: usize) -> Result<()> {
         let (map, origin) = self.map(warp, &i.operands[0], lane, dims)?;
         let (at, bytes) = self.take(warp, lane, &i.operands[1], map.bytes())?;
-        if map.swizzle_bytes > 0 && !at.is_multiple_of(128) {
-            return fault(Kind::Misaligned, format!("a swizzled box at {at:#x}"));
+        if !at.is_multiple_of(128) {
+            return fault(Kind::Misaligned, format!("a box at {at:#x}"));
         }
         let mut plain = vec![0; bytes.len()];
         for (n, chunk) in plain.chunks_exact_mut(16).enumerate() {
