@@ -20,7 +20,7 @@ fn text(output: &Output) -> String {
 
 #[test]
 fn run_checks_compares_and_reports() {
-    let call = "run models/digits-cnn.onnx --inputs models/digits-cnn.in.npz --check-outputs models/digits-cnn.out.npz --compare-precisions";
+    let call = "run models/digits-cnn.onnx --inputs models/digits-cnn.in.npz --check-outputs models/digits-cnn.out.npz --compare-precisions --device cpu";
     let done = halfbyte(&call.split(' ').collect::<Vec<_>>());
     let said = text(&done);
     assert!(done.status.success(), "{said}");
@@ -198,6 +198,22 @@ fn the_probe_tells_of_every_section_or_why_it_is_absent() {
     }
 }
 
+#[cfg(feature = "cuda")]
+#[test]
+fn a_gpu_that_is_not_here_is_planned_for_and_not_run_on() {
+    let said = json("inspect models/digits-cnn-qdq.onnx --device cuda:h200 --json");
+    assert!(said["report"]["device"] == "cuda" && said["report"]["device_name"] == "h200", "{said}");
+    let nodes = said["report"]["nodes"].as_array().unwrap();
+    assert!(nodes.iter().any(|n| n["kernel"].as_str().is_some_and(|k| k.starts_with("cuda-"))), "{nodes:?}");
+    assert!(nodes.iter().all(|n| n["fallback"].is_string() == (n["device"] == "cpu")), "{nodes:?}");
+    let run = halfbyte(&["run", "models/digits-mlp.onnx", "--device", "cuda:h200"]);
+    assert!(run.status.code() == Some(1) && text(&run).contains("inspect"), "{}", text(&run));
+    let unknown = text(&halfbyte(&["inspect", "models/digits-mlp.onnx", "--device", "cuda:h900"]));
+    assert!(unknown.contains("h900") && unknown.contains("gtx-1060"), "{unknown}");
+    let kernels = text(&halfbyte(&["kernels", "--device", "h200", "--gemm", "64x64x64", "--json"]));
+    assert!(!kernels.contains("cpu-"), "{kernels}");
+}
+
 #[test]
 fn suite_says_ok_and_error_and_goes_on() {
     let folder = tempfile::tempdir().unwrap();
@@ -223,7 +239,7 @@ fn suite_says_ok_and_error_and_goes_on() {
 
 #[test]
 fn a_device_without_kernels_is_unsupported() {
-    let done = halfbyte(&["run", "models/digits-mlp.onnx", "--device", "cuda"]);
+    let done = halfbyte(&["run", "models/digits-mlp.onnx", "--device", "wgpu"]);
     assert_eq!(done.status.code(), Some(77), "{}", text(&done));
     assert!(text(&done).contains("UNSUPPORTED"));
 }

@@ -137,7 +137,7 @@ fn loops_carry_values_and_stack_what_they_scan() {
 #[test]
 fn the_null_device_charges_what_the_chooser_predicts() {
     let model = Model::open("models/digits-mlp.onnx").unwrap();
-    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)));
+    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)).unwrap());
     let session = Session::with_device(&model, Options { profile: true, ..Options::default() }, device.clone()).unwrap();
     let image = [0f32; 64];
     for run in 1..=3 {
@@ -152,7 +152,7 @@ fn the_null_device_charges_what_the_chooser_predicts() {
 #[test]
 fn plans_give_their_memory_back_when_others_take_their_place_and_at_the_end() {
     let model = Model::open("models/digits-mlp.onnx").unwrap();
-    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)));
+    let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(1)).unwrap());
     let session = Session::with_device(&model, Options::default(), device.clone()).unwrap();
     let images = vec![0f32; 100 * 64];
     let mut arenas = Vec::new();
@@ -171,7 +171,7 @@ fn plans_give_their_memory_back_when_others_take_their_place_and_at_the_end() {
 fn a_full_device_is_an_error_and_the_session_lives_on() {
     let model = Model::open("models/digits-cnn.onnx").unwrap();
     let info = halfbyte::hardware::DeviceInfo { memory_bytes: 256 << 10, ..halfbyte::hardware::cpu::info(1) };
-    let device: Arc<dyn Device> = Arc::new(NullDevice::new(info));
+    let device: Arc<dyn Device> = Arc::new(NullDevice::new(info).unwrap());
     let session = Session::with_device(&model, Options::default(), device).unwrap();
     let images = vec![0f32; 1024 * 64];
     let full = session.run(&[("x", TensorView::of([1024, 1, 8, 8], &images))]).unwrap_err();

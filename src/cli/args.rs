@@ -1,13 +1,15 @@
 //! What can be typed.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::DType;
+use crate::device::null::NullDevice;
 use crate::error::{Error, Result};
-use crate::hardware::DeviceKind;
-use crate::session::{Options, Precision};
+use crate::hardware::{DeviceInfo, DeviceKind, nvidia};
+use crate::session::{Model, Options, Precision, Session};
 
 /// Runs, inspects and measures ONNX models.
 #[derive(Parser)]
@@ -37,7 +39,9 @@ pub enum Command {
     )]
     Suite(super::suite::SuiteArgs),
     /// Show what a model holds, what it would cost, and everything unsupported at once.
-    #[command(after_help = "Example:\n  halfbyte inspect models/ppocr-cls.onnx --dim 0=1 --dim 2=48 --dim 3=192")]
+    #[command(
+        after_help = "Example:\n  halfbyte inspect models/ppocr-cls.onnx --dim 0=1 --dim 2=48 --dim 3=192\n  halfbyte inspect models/digits-cnn.onnx --device cuda:h200 --precision f16"
+    )]
     Inspect(super::inspect::InspectArgs),
     /// Measure latency, throughput and memory of a model, or of matrix products (`bench gemm`).
     #[command(
@@ -46,7 +50,7 @@ pub enum Command {
     Bench(super::bench::BenchArgs),
     /// List kernels, or all candidates for a problem with the pick marked and why the others are not.
     #[command(
-        after_help = "Examples:\n  halfbyte kernels\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8\n  halfbyte kernels --conv 1x64x56x56x64x3\n  halfbyte kernels --model models/digits-cnn.onnx --node Conv"
+        after_help = "Examples:\n  halfbyte kernels\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8\n  halfbyte kernels --device h200 --gemm 128x768x768 --dtype f16\n  halfbyte kernels --conv 1x64x56x56x64x3\n  halfbyte kernels --model models/digits-cnn.onnx --node Conv"
     )]
     Kernels(super::kernels::KernelArgs),
     /// Probe the hardware: what it has, what it reaches, and which kernels it would run.
@@ -57,8 +61,9 @@ pub enum Command {
 /// How to run.
 #[derive(Args, Clone)]
 pub struct Running {
-    /// Run on this kind of device only.
-    #[arg(long, value_enum)]
+    /// Run on this device only: cpu, cuda, cuda:1 (the second one) or wgpu. inspect also takes a GPU that is not here, e.g.
+    /// cuda:h200, and shows its plan.
+    #[arg(long, value_parser = device)]
     pub device: Option<DeviceName>,
     /// Arithmetic of matrix products.
     #[arg(long, value_enum, default_value = "f32")]
@@ -78,10 +83,33 @@ pub struct Running {
 }
 
 impl Running {
+    /// A session on the device asked for; one that runs nothing on a GPU that is not here.
+    pub fn session(&self, model: &Model, options: Options) -> Result<Session> {
+        match &self.device {
+            Some(DeviceName::Planned(info)) => Session::with_device(model, options, Arc::new(NullDevice::new((**info).clone())?)),
+            _ => Session::new(model, options),
+        }
+    }
+
+    /// Refuses a GPU that is not here.
+    pub fn runs(&self) -> Result<()> {
+        match &self.device {
+            Some(DeviceName::Planned(info)) => {
+                Err(Error::BadInput(format!("--device cuda:{} is a description only: `inspect` plans for it", info.name)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As session options.
     pub fn options(&self, profile: bool) -> Options {
+        let (kind, ordinal) = match self.device {
+            Some(DeviceName::Here(kind, ordinal)) => (Some(kind), ordinal),
+            _ => (None, 0),
+        };
         Options {
-            device: self.device.map(|d| d.kind()),
+            device: kind,
+            ordinal,
             precision: self.precision.precision(),
             strict: self.strict,
             threads: self.threads,
@@ -93,23 +121,34 @@ impl Running {
     }
 }
 
-/// Devices by name.
-#[derive(Clone, Copy, ValueEnum)]
-#[allow(missing_docs)]
+/// A device by name.
+#[derive(Clone)]
 pub enum DeviceName {
-    Cpu,
-    Cuda,
-    Wgpu,
+    /// One of this machine, and which of its kind.
+    Here(DeviceKind, usize),
+    /// A GPU that need not be here.
+    Planned(Box<DeviceInfo>),
 }
 
-impl DeviceName {
-    fn kind(self) -> DeviceKind {
-        match self {
-            DeviceName::Cpu => DeviceKind::Cpu,
-            DeviceName::Cuda => DeviceKind::Cuda,
-            DeviceName::Wgpu => DeviceKind::Wgpu,
-        }
+/// `cpu`, `cuda`, `cuda:1`, `cuda:h200`, `h200` or `wgpu`.
+pub fn device(text: &str) -> Result<DeviceName, String> {
+    let name = text.strip_prefix("cuda:").unwrap_or(text);
+    if let Some(info) = nvidia::model(name) {
+        return Ok(DeviceName::Planned(Box::new(info)));
     }
+    let kind = match text.split(':').next() {
+        Some("cpu") => DeviceKind::Cpu,
+        Some("cuda") => DeviceKind::Cuda,
+        Some("wgpu") => DeviceKind::Wgpu,
+        _ => return Err(format!("devices are cpu, cuda, cuda:1, wgpu, or cuda: with {}", known())),
+    };
+    let ordinal = text.split_once(':').map_or(Ok(0), |(_, n)| n.parse());
+    let ordinal = ordinal.map_err(|_| format!("{name:?} is neither a number nor one of {}", known()))?;
+    Ok(DeviceName::Here(kind, ordinal))
+}
+
+fn known() -> String {
+    nvidia::models().collect::<Vec<_>>().join(", ")
 }
 
 /// Precisions by name.

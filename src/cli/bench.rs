@@ -63,6 +63,7 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     let inputs = inputs(&model, &args.inputs)?;
     let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let session = progress::loading(&args.model, || {
+        args.running.runs()?;
         let session = Session::new(&model, args.running.options(false))?;
         (0..args.warmup.max(1)).try_for_each(|_| session.run(&named).map(drop)).map(|()| session)
     })?;

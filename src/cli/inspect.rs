@@ -14,7 +14,7 @@ use super::run::{report_text, size};
 use crate::error::{Error, Result};
 use crate::graph::check::{Missing, unsupported};
 use crate::graph::{Attr, Graph, Port};
-use crate::session::{Model, Report, Session, describe};
+use crate::session::{Model, Report, describe};
 
 /// Arguments of `inspect`.
 #[derive(Args)]
@@ -84,10 +84,10 @@ pub fn inspect(args: &InspectArgs) -> Result<ExitCode> {
     Ok(if supported { ExitCode::SUCCESS } else { ExitCode::from(UNSUPPORTED) })
 }
 
-/// One run on the given or on random inputs: what is shown is what was done.
+/// One run on the given or on random inputs: what is shown is what was done, or on a GPU that is not here what would be.
 fn plan(model: &Model, args: &InspectArgs) -> Result<Report> {
     let inputs = inputs(model, &args.inputs)?;
-    let session = Session::new(model, args.running.options(true))?;
+    let session = args.running.session(model, args.running.options(true))?;
     let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     session.run(&named)?;
     Ok(session.report())

@@ -5,13 +5,13 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{Inputs, gemm_dtypes, shape, sizes};
+use super::args::{DeviceName, Inputs, device, gemm_dtypes, shape, sizes};
 use super::inputs::inputs;
 use super::output::{print, print_json, table};
 use super::problems;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
-use crate::hardware::{self, DeviceInfo};
+use crate::hardware::{self, DeviceInfo, DeviceKind};
 use crate::kernel::{Candidate, KernelDef, Proof, all, candidates, choose};
 use crate::session::{Model, Options, Session};
 
@@ -35,6 +35,9 @@ pub struct KernelArgs {
     node: Option<String>,
     #[command(flatten)]
     inputs: Inputs,
+    /// For this device: cpu, or a GPU that need not be here, e.g. h200.
+    #[arg(long, value_parser = device)]
+    device: Option<DeviceName>,
     /// Threads of CPU kernels; all cores when left out.
     #[arg(long)]
     threads: Option<usize>,
@@ -57,7 +60,7 @@ struct Row {
     problem: Option<String>,
     kernel: &'static str,
     family: String,
-    device: hardware::DeviceKind,
+    device: DeviceKind,
     needs: String,
     proof: Proof,
     picked: bool,
@@ -67,7 +70,13 @@ struct Row {
 
 /// Runs the subcommand.
 pub fn kernels(args: &KernelArgs) -> Result<ExitCode> {
-    let info = hardware::cpu::info(args.threads.unwrap_or_else(|| hardware::cpu::info(1).cores));
+    let info = match &args.device {
+        Some(DeviceName::Planned(info)) => (**info).clone(),
+        Some(DeviceName::Here(kind, _)) if *kind != DeviceKind::Cpu => {
+            return Err(Error::BadInput("kernels are shown for cpu or for a GPU by its model, e.g. h200".into()));
+        }
+        _ => hardware::cpu::info(args.threads.unwrap_or_else(|| hardware::cpu::info(1).cores)),
+    };
     let ranked = |(what, problem): (String, Problem)| (Some(what.clone()), ranked(what, &problem, &info, args));
     let tables: Vec<(Option<String>, Vec<Row>)> = match wanted(args)? {
         Some(problems) => problems.into_iter().map(ranked).collect(),

@@ -84,6 +84,7 @@ fn wgpu(a: &WgpuAdapter) -> DeviceInfo {
         cores: 0,
         threads: 1,
         caches: NO_CACHES,
+        shared_bytes: a.workgroup_storage_bytes as usize,
         memory_bytes: 0,
         peaks: Peaks { f32_gflops: 0.0, f16_gflops: 0.0, int8_gops: 0.0, read_gbps: 0.0 },
     }
@@ -117,8 +118,9 @@ fn chosen(info: &DeviceInfo) -> Result<Chosen> {
 fn show(answer: &Answer) {
     show_cpu(&answer.probe.cpu);
     section("CUDA", &answer.probe.cuda, |d| {
+        let now = d.readings(&answer.probe.nvml).map_or(String::new(), |n| format!(", now {}", n.state));
         format!(
-            "{}, compute capability {}, {} SMs at {} MHz, {} at {:.0} GB/s, L2 {}, driver for CUDA {}",
+            "{}{now}, compute capability {}, {} SMs at {} MHz, {} at {:.0} GB/s, L2 {}, driver for CUDA {}",
             d.name,
             d.compute_capability,
             d.sms,

@@ -81,6 +81,7 @@ struct PrecisionLine {
 
 /// Runs the subcommand.
 pub fn run(args: &RunArgs) -> Result<ExitCode> {
+    args.running.runs()?;
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;
     let session = progress::loading(&args.model, || Session::new(&model, args.running.options(true)))?;

@@ -47,6 +47,7 @@ struct Outcome {
 /// Runs each line; prints `OK`, `UNSUPPORTED`, `ERROR` or `CRASH`, a tab, the name, and the reason. Fails when any line did,
 /// and says unsupported when nothing worse happened.
 pub fn suite(args: &SuiteArgs) -> Result<ExitCode> {
+    args.running.runs()?;
     let fail = |e: std::io::Error| Error::File { path: args.list.display().to_string(), why: e.to_string() };
     let list = std::fs::read_to_string(&args.list).map_err(fail)?;
     let lines: Vec<&str> = list.lines().filter(|l| !l.trim().is_empty()).collect();

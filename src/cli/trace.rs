@@ -13,7 +13,7 @@ pub fn write(path: &Path, report: &Report) -> Result<()> {
         Some(json!({
             "name": n.op, "cat": report.device, "ph": "X", "pid": 1, "tid": 1,
             "ts": n.started_us?, "dur": n.measured_us?,
-            "args": {"node": n.name, "kernel": n.kernel, "output": n.output, "flops": n.flops, "predicted_us": n.predicted_us},
+            "args": {"node": n.name, "kernel": n.kernel, "device": n.device, "output": n.output, "flops": n.flops, "predicted_us": n.predicted_us},
         }))
     });
     let trace = json!({"displayTimeUnit": "ms", "traceEvents": events.collect::<Vec<_>>()});

@@ -1,4 +1,4 @@
-//! What every device does: ten verbs and one question, and no operator's name among them.
+//! What every device does: ten verbs and two questions, and no operator's name among them.
 
 use std::sync::Arc;
 
@@ -130,6 +130,10 @@ pub struct Ticket {
 pub trait Device: Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
+    /// The CPU that runs, on copies, what this device has no kernel for; `None` when there is none.
+    fn host(&self) -> Option<&DeviceInfo> {
+        None
+    }
     /// Takes memory, aligned to 64 bytes at least.
     fn reserve(&self, bytes: usize) -> Result<Region>;
     /// Gives memory back.

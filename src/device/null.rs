@@ -1,4 +1,5 @@
-//! A device that runs nothing and charges predicted times to a virtual clock: planning, pooling and batching are tested on it.
+//! A device that runs nothing and charges predicted times to a virtual clock: planning, pooling and batching are tested on it,
+//! and GPUs that are not there are planned for.
 
 use std::sync::Mutex;
 
@@ -10,9 +11,11 @@ use crate::graph::Problem;
 use crate::hardware::DeviceInfo;
 use crate::kernel::KernelDef;
 
-/// The null device. It plans with another device's description, so that it chooses that device's kernels.
+/// The null device. It plans with another device's description, so that it chooses that device's kernels; of a CUDA device it also
+/// prepares the constants, and makes and checks every launch.
 pub struct NullDevice {
     info: DeviceInfo,
+    recorder: Option<Box<dyn Device>>,
     state: Mutex<State>,
 }
 
@@ -25,8 +28,10 @@ struct State {
 
 impl NullDevice {
     /// A null device that looks like `info`; `info.memory_bytes` (0 for no limit) bounds what can be reserved.
-    pub fn new(info: DeviceInfo) -> Self {
-        NullDevice { info, state: Mutex::default() }
+    /// Errors when a recording device cannot be made.
+    pub fn new(info: DeviceInfo) -> Result<Self> {
+        let recorder = recorder(&info)?;
+        Ok(NullDevice { info, recorder, state: Mutex::default() })
     }
 
     /// The virtual time in microseconds.
@@ -44,9 +49,27 @@ impl NullDevice {
     }
 }
 
+#[cfg(feature = "cuda")]
+fn recorder(info: &DeviceInfo) -> Result<Option<Box<dyn Device>>> {
+    use super::cuda::{CudaDevice, Dry};
+    if info.kind != crate::hardware::DeviceKind::Cuda {
+        return Ok(None);
+    }
+    Ok(Some(Box::new(CudaDevice::new(info.clone(), Dry::default())?)))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn recorder(_: &DeviceInfo) -> Result<Option<Box<dyn Device>>> {
+    Ok(None)
+}
+
 impl Device for NullDevice {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn host(&self) -> Option<&DeviceInfo> {
+        self.recorder.as_ref().and_then(|r| r.host())
     }
 
     fn reserve(&self, bytes: usize) -> Result<Region> {
@@ -72,17 +95,19 @@ impl Device for NullDevice {
         Ok(())
     }
 
-    fn prepare(&self, _: &'static KernelDef, _: &Problem, _: &[Option<Tensor>]) -> Result<Prepared> {
-        Ok(Prepared::default())
+    fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared> {
+        self.recorder.as_ref().map_or_else(|| Ok(Prepared::default()), |r| r.prepare(kernel, problem, constants))
     }
 
-    fn scratch_bytes(&self, _: &'static KernelDef, _: &Problem) -> Result<usize> {
-        Ok(0)
+    fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize> {
+        self.recorder.as_ref().map_or(Ok(0), |r| r.scratch_bytes(kernel, problem))
     }
 
     fn record(&self, list: CommandList) -> Result<Recorded> {
-        check(&list)?;
-        Ok(Recorded { list, handle: 0 })
+        match &self.recorder {
+            Some(recorder) => recorder.record(list),
+            None => check(&list).map(|()| Recorded { list, handle: 0 }),
+        }
     }
 
     fn submit(&self, recorded: &Recorded, _: Bindings) -> Result<Ticket> {
@@ -98,5 +123,9 @@ impl Device for NullDevice {
 
     fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>> {
         Ok(ticket.timings)
+    }
+
+    fn forget(&self, recorded: &Recorded) {
+        self.recorder.iter().for_each(|r| r.forget(recorded));
     }
 }

@@ -72,6 +72,7 @@ fn fixed() -> &'static DeviceInfo {
             cores: std::thread::available_parallelism().map_or(1, |n| n.get()),
             threads: 1,
             caches: caches(),
+            shared_bytes: 0,
             memory_bytes: memory.unwrap_or(0) << 10,
             peaks: predicted(1),
         }

@@ -92,6 +92,8 @@ pub struct DeviceInfo {
     pub threads: usize,
     /// Cache sizes.
     pub caches: Caches,
+    /// Shared memory that a block of threads may have, in bytes; 0 on a CPU.
+    pub shared_bytes: usize,
     /// Memory in bytes; 0 when unknown.
     pub memory_bytes: u64,
     /// Predicted or measured rates.

@@ -4,8 +4,10 @@
 mod arm;
 pub mod cpu;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub mod cuda;
 pub mod info;
+#[cfg(feature = "cuda")]
+pub mod libcuda;
 pub mod nvidia;
 #[cfg(feature = "cuda")]
 mod nvml;

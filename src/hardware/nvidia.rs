@@ -13,6 +13,8 @@ pub struct Figures {
     pub clock_khz: u32,
     pub memory_gbps: f64,
     pub l2_bytes: usize,
+    /// Shared memory that a block may ask for.
+    pub shared_bytes: usize,
 }
 
 /// Operations (two for a multiplication with its addition) of an SM in a clock: of f16 matrices with f32 sums, and of 8-bit integers.
@@ -37,9 +39,20 @@ fn tiers(sm: u32) -> Capabilities {
     from(61, Capabilities::SM_61) | from(75, Capabilities::SM_75) | from(80, Capabilities::SM_80) | hopper
 }
 
+/// Shared memory that a block may ask for. Source: CUDA C++ Programming Guide, technical specifications by compute capability.
+const fn shared_kib(sm: u32) -> usize {
+    match sm {
+        90 | 100 => 227,
+        80 => 163,
+        86 | 89 | 120 => 99,
+        75 => 64,
+        _ => 48,
+    }
+}
+
 /// A device as the chooser sees it.
 pub fn info(name: &str, figures: Figures) -> DeviceInfo {
-    let Figures { sm, sms, memory_bytes, clock_khz, memory_gbps, l2_bytes } = figures;
+    let Figures { sm, sms, memory_bytes, clock_khz, memory_gbps, l2_bytes, shared_bytes } = figures;
     let lanes = if matches!(sm, 61 | 86 | 89..) { 128.0 } else { 64.0 };
     let giga_clocks = sms as f64 * f64::from(clock_khz) / 1e6;
     let (f16, int8) = rates(sm);
@@ -50,6 +63,7 @@ pub fn info(name: &str, figures: Figures) -> DeviceInfo {
         cores: sms,
         threads: 1,
         caches: Caches { l1d_bytes: 0, l2_bytes, l3_bytes: 0 },
+        shared_bytes,
         memory_bytes,
         peaks: Peaks {
             f32_gflops: 2.0 * lanes * giga_clocks,
@@ -72,7 +86,9 @@ const MODELS: &[(&str, Figures)] = &[
 ];
 
 const fn figures(sm: u32, sms: usize, memory_gb: u64, clock_khz: u32, memory_gbps: f64, l2_kib: usize) -> Figures {
-    Figures { sm, sms, memory_bytes: memory_gb * 1_000_000_000, clock_khz, memory_gbps, l2_bytes: l2_kib * 1024 }
+    let memory_bytes = memory_gb * 1_000_000_000;
+    let (l2_bytes, shared_bytes) = (l2_kib * 1024, shared_kib(sm) * 1024);
+    Figures { sm, sms, memory_bytes, clock_khz, memory_gbps, l2_bytes, shared_bytes }
 }
 
 /// The description of a known GPU, e.g. `h200`.

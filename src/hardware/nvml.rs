@@ -28,6 +28,7 @@ fn one(nvml: &Nvml, index: u32, driver: &str) -> Result<NvmlDevice, String> {
     ];
     Ok(NvmlDevice {
         name: device.name().map_err(|e| e.to_string())?,
+        uuid: device.uuid().ok(),
         driver: driver.to_string(),
         used_bytes: memory.used,
         total_bytes: memory.total,

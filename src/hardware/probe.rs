@@ -53,6 +53,8 @@ pub struct CpuSection {
 #[allow(missing_docs)]
 pub struct CudaDevice {
     pub name: String,
+    /// What NVML knows it by.
+    pub uuid: String,
     /// Newest CUDA version that the driver speaks.
     pub driver: String,
     pub compute_capability: String,
@@ -67,6 +69,12 @@ pub struct CudaDevice {
 }
 
 impl CudaDevice {
+    /// NVML's readings of this device. By UUID: CUDA and NVML number devices differently.
+    pub fn readings<'a>(&self, nvml: &'a Section<NvmlDevice>) -> Option<&'a NvmlDevice> {
+        let Section::Found(all) = nvml else { return None };
+        all.iter().find(|d| d.uuid.as_deref() == Some(&self.uuid))
+    }
+
     /// As the chooser sees it.
     pub fn info(&self) -> DeviceInfo {
         let sm = self.compute_capability.replace('.', "").parse().unwrap_or(0);
@@ -77,6 +85,7 @@ impl CudaDevice {
             clock_khz: self.clock_khz.max(0) as u32,
             memory_gbps: self.memory_gbps,
             l2_bytes: self.l2_bytes.max(0) as usize,
+            shared_bytes: self.shared_bytes_per_block.max(0) as usize,
         };
         nvidia::info(&self.name, figures)
     }
@@ -88,6 +97,8 @@ impl CudaDevice {
 #[allow(missing_docs)]
 pub struct NvmlDevice {
     pub name: String,
+    /// What CUDA knows it by; absent when the device does not tell.
+    pub uuid: Option<String>,
     pub driver: String,
     pub used_bytes: u64,
     pub total_bytes: u64,

@@ -1,16 +1,17 @@
-//! Chooses kernels, prepares weights, and lays out the arena.
+//! Prepares weights, and lays out the arena.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use super::place::{Placed, place as choose_place};
 use super::work::{FactId, Facts, Origin, Work};
 use crate::base::tensor::size_bytes;
 use crate::base::{Tensor, lock};
 use crate::device::Device;
 use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Type;
-use crate::kernel::{Choice, choose};
+use crate::kernel::Choice;
 use crate::memory::plan::{Lifetime, place};
 
 /// Node, kernel, and the addresses of the node's constants.
@@ -78,24 +79,26 @@ pub struct Lowered {
     pub outputs: Vec<(Source, Type)>,
     /// Types of the output slots.
     pub slots: Vec<Type>,
+    /// For each command why it runs on the CPU instead of the plan's device; `None` when it does not.
+    pub fallbacks: Vec<Option<String>>,
 }
 
-/// Lowers `works`; `outputs` are the facts that the caller gets.
+/// Lowers `works`; `outputs` are the facts that the caller gets. `strict` refuses work that the device has no kernel for.
 pub fn lower(
     device: &dyn Device,
     weights: &Weights,
     wanted: Option<&str>,
+    strict: bool,
     works: &[Work],
     facts: &Facts,
     outputs: &[FactId],
 ) -> Result<Lowered> {
     let mut layout = Layout::new(facts, outputs)?;
     let mut chosen = Vec::with_capacity(works.len());
+    let mut fallbacks = Vec::with_capacity(works.len());
     for (i, work) in works.iter().enumerate() {
-        let choice = choose(device.info(), &work.problem, wanted).map_err(|why| Error::Unsupported {
-            at: format!("node {} ({})", work.name, work.op),
-            why: format!("no kernel takes it: {why}"),
-        })?;
+        let Placed { choice, fallback } = choose_place(device, work, facts, wanted, strict)?;
+        fallbacks.push(fallback);
         let prepared = weights.prepare(device, work, &choice, facts)?;
         layout.touch(work, &prepared.dropped, i)?;
         let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
@@ -112,7 +115,7 @@ pub fn lower(
         cost_us: choice.cost_us,
     });
     let list = CommandList { commands: commands.collect(), arena_bytes };
-    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types })
+    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, fallbacks })
 }
 
 fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[usize], weights: &Weights) -> Vec<Option<Slot>> {

@@ -2,15 +2,16 @@
 //!
 //! `walk` follows the graph with every shape known, evaluates what is known before running (constants, shape arithmetic),
 //! runs through the branches of If and the iterations of Loop, and gives a list of [`work::Work`]. `fuse` joins scalar work to
-//! what precedes it. `lower` chooses kernels, prepares weights and lays out the arena. `program` keeps the plans, one for
+//! what precedes it. `place` says which device runs it, `lower` prepares weights and lays out the arena. `program` keeps the plans, one for
 //! each combination of input shapes, and runs them. See docs/plan.md.
 
 pub mod control;
 pub mod fold;
 pub mod fuse;
 pub mod lower;
+pub mod place;
 pub mod program;
 pub mod walk;
 pub mod work;
 
-pub use program::{Plan, Program, Run};
+pub use program::{Label, Plan, PlanOptions, Program, Run};

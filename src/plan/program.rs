@@ -18,13 +18,34 @@ use crate::hardware::{self, DeviceInfo};
 /// Plans kept at most; the one unused for longest goes first.
 const MAX_PLANS: usize = 64;
 
+/// How plans are made.
+#[derive(Debug, Clone, Default)]
+pub struct PlanOptions {
+    /// Prefer kernels whose name contains this.
+    pub wanted: Option<String>,
+    /// Run every node by itself.
+    pub no_fuse: bool,
+    /// Refuse work that the device has no kernel for instead of giving it to the CPU.
+    pub strict: bool,
+}
+
+/// What a command is, for reports.
+#[derive(Debug, Clone)]
+pub struct Label {
+    /// The node's name.
+    pub name: String,
+    /// The operator, with what was fused into it.
+    pub op: String,
+    /// Why it runs on the CPU instead of the plan's device; `None` when it does not.
+    pub fallback: Option<String>,
+}
+
 /// A graph on a device, with its plans.
 pub struct Program {
     graph: Graph,
     device: Arc<dyn Device>,
     host: DeviceInfo,
-    wanted: Option<String>,
-    no_fuse: bool,
+    options: PlanOptions,
     weights: Weights,
     plans: Mutex<Cache>,
 }
@@ -63,8 +84,8 @@ pub struct Plan {
     /// Facts that enter as inputs after the run's own: carried over from the plan before.
     carried_in: Vec<FactId>,
     end: End,
-    /// What each command is, for reports: node name and operator.
-    pub labels: Vec<(String, String)>,
+    /// What each command is.
+    pub labels: Vec<Label>,
     arenas: Mutex<Vec<Region>>,
 }
 
@@ -90,10 +111,10 @@ pub struct Run {
 }
 
 impl Program {
-    /// Takes a graph to a device. `wanted` prefers kernels whose name contains it; `no_fuse` runs every node by itself.
-    pub fn new(graph: Graph, device: Arc<dyn Device>, wanted: Option<String>, no_fuse: bool) -> Self {
+    /// Takes a graph to a device.
+    pub fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions) -> Self {
         let host = hardware::cpu::info(1);
-        Program { graph, device, host, wanted, no_fuse, weights: Weights::default(), plans: Mutex::default() }
+        Program { graph, device, host, options, weights: Weights::default(), plans: Mutex::default() }
     }
 
     /// The graph as it is run.
@@ -192,12 +213,15 @@ impl Program {
 
     fn finish(&self, walk: Walk, mut works: Vec<Work>, outputs: Vec<FactId>, carried_in: Vec<FactId>, end: End) -> Result<Plan> {
         drop_unused(&mut works, &walk.facts, &outputs);
-        if !self.no_fuse {
+        let PlanOptions { wanted, no_fuse, strict } = &self.options;
+        if !no_fuse {
             fuse(&mut works, &walk.facts, &outputs);
         }
-        let labels = works.iter().map(|w| (w.name.clone(), w.op.clone())).collect();
-        let wanted = self.wanted.as_deref();
-        let Lowered { list, outputs, slots } = lower(&*self.device, &self.weights, wanted, &works, &walk.facts, &outputs)?;
+        let wanted = wanted.as_deref();
+        let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
+        let Lowered { list, outputs, slots, fallbacks } = lowered;
+        let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
+        let labels = works.into_iter().zip(fallbacks).map(label).collect();
         let recorded = self.device.record(list)?;
         let device = self.device.clone();
         Ok(Plan { device, recorded, outputs, slots, carried_in, end, labels, arenas: Mutex::default() })

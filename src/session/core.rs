@@ -5,22 +5,21 @@ use std::sync::{Arc, Mutex};
 
 use crate::base::{TensorView, lock};
 use crate::device::Device;
-use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
-use crate::hardware::DeviceKind;
+use crate::session::devices::{Devices, devices};
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
 use crate::session::ladder::Ladder;
 use crate::session::report::summarize;
-use crate::session::rung::{Profile, Rung};
+use crate::session::rung::{Choice, Profile, Rung};
 use crate::session::{Model, Options, Outputs, Precision, Report};
 
 /// A model made ready for a device. Shared freely between threads: [`Session::run`] takes `&self`.
 pub struct Session {
     model: Model,
     options: Options,
-    rungs: Vec<Rung>,
+    rungs: Vec<Choice>,
     ladder: Ladder,
     notes: Vec<String>,
     last: Mutex<Option<(usize, Profile)>>,
@@ -30,36 +29,46 @@ pub struct Session {
 impl Session {
     /// Chooses the device, optimises the graph and makes it ready. Errors with everything that is unsupported at once.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
-        let (device, notes) = choose_device(&options)?;
-        Self::on_device(model, options, device, notes)
+        let (devices, notes) = devices(&options)?;
+        Self::make(model, options, devices, notes)
     }
 
     /// As [`Session::new`], on a device of the caller's.
     pub fn with_device(model: &Model, options: Options, device: Arc<dyn Device>) -> Result<Self> {
-        Self::on_device(model, options, device, Vec::new())
+        Self::make(model, options, vec![device], Vec::new())
     }
 
-    fn on_device(model: &Model, options: Options, device: Arc<dyn Device>, notes: Vec<String>) -> Result<Self> {
+    /// As [`Session::new`], on devices of the caller's: on the first as long as it does not fail. Errors without any.
+    pub fn with_devices(model: &Model, options: Options, devices: Vec<Arc<dyn Device>>) -> Result<Self> {
+        Self::make(model, options, devices, Vec::new())
+    }
+
+    fn make(model: &Model, options: Options, devices: Devices, notes: Vec<String>) -> Result<Self> {
         let missing = check::unsupported(model.graph());
         if !missing.is_empty() {
             let all: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
             return Err(Error::Unsupported { at: format!("{} nodes", all.len()), why: all.join("; ") });
         }
         let mut precisions = vec![options.precision];
-        if options.precision != Precision::F32 && !options.strict {
+        if options.precision != Precision::F32 {
             precisions.push(Precision::F32);
         }
-        let rung = |&p: &Precision| Rung::new(model.graph(), device.clone(), p, &options);
-        let rungs = precisions.iter().map(rung).collect();
-        Ok(Session {
-            model: model.clone(),
-            options,
-            rungs,
-            ladder: Ladder::default(),
-            notes,
-            last: Mutex::default(),
-            runs: AtomicU64::new(0),
-        })
+        let each = |device: Arc<dyn Device>| precisions.iter().map(move |&p| Choice::new(device.clone(), p));
+        let mut rungs: Vec<Choice> = devices.into_iter().flat_map(each).collect();
+        if options.strict {
+            rungs.truncate(1);
+        }
+        if rungs.is_empty() {
+            return Err(Error::BadInput("no device to run on".into()));
+        }
+        let (last, runs) = (Mutex::default(), AtomicU64::new(0));
+        let session = Session { model: model.clone(), options, rungs, ladder: Ladder::default(), notes, last, runs };
+        session.rung(0);
+        Ok(session)
+    }
+
+    fn rung(&self, at: usize) -> &Rung {
+        self.rungs[at].rung(self.model.graph(), &self.options)
     }
 
     /// Runs the model on named inputs. Plans for new input shapes are made on first use and kept.
@@ -71,7 +80,7 @@ impl Session {
             match self.run_rung(at, &arranged) {
                 Ok(outputs) => return Ok(outputs),
                 Err(e) if i + 1 < order.len() && !self.options.strict && Ladder::may_help(&e) => {
-                    self.ladder.failed(at, &self.rung_name(at), &e);
+                    self.ladder.failed(at, &self.rungs[at].name(), &e);
                 }
                 Err(e) => return Err(e),
             }
@@ -80,7 +89,7 @@ impl Session {
     }
 
     fn run_rung(&self, at: usize, inputs: &[Option<TensorView>]) -> Result<Outputs> {
-        let rung = &self.rungs[at];
+        let rung = self.rung(at);
         let run = rung.run(inputs, self.options.profile)?;
         let names = self.model.outputs().map(|(n, _)| n.to_string());
         let outputs = Outputs { named: names.zip(run.outputs).collect() };
@@ -93,18 +102,14 @@ impl Session {
         Ok(outputs)
     }
 
-    fn rung_name(&self, at: usize) -> String {
-        let rung = &self.rungs[at];
-        format!("{} {:?}", rung.program.device().info().name, rung.precision).to_lowercase()
-    }
-
     /// What was done so far: device, precision, kernel and time for each node, and every step down with its reason.
     pub fn report(&self) -> Report {
         let last = lock(&self.last);
         let at = last.as_ref().map_or(0, |(at, _)| *at);
-        let notes = self.notes.iter().cloned().chain(self.rungs[at].notes()).chain(self.ladder.notes()).collect();
+        let rung = self.rung(at);
+        let notes = self.notes.iter().cloned().chain(rung.notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
-        summarize(&self.rungs[at], profile, notes, self.runs.load(Ordering::Relaxed))
+        summarize(rung, profile, notes, self.runs.load(Ordering::Relaxed))
     }
 
     /// The problems that the last run solved, in order.
@@ -117,22 +122,5 @@ impl Session {
     /// The model.
     pub fn model(&self) -> &Model {
         &self.model
-    }
-}
-
-/// The first device that exists and has kernels, and why those before it were passed over.
-fn choose_device(options: &Options) -> Result<(Arc<dyn Device>, Vec<String>)> {
-    match options.device {
-        None | Some(DeviceKind::Cpu) => {
-            let notes = match options.device {
-                None => vec!["cuda and wgpu: this version has no GPU kernels yet; running on the CPU".to_string()],
-                _ => Vec::new(),
-            };
-            Ok((Arc::new(CpuDevice::new(options.threads)?), notes))
-        }
-        Some(other) => Err(Error::Unsupported {
-            at: format!("device {other:?}").to_lowercase(),
-            why: "this version runs on the CPU only; leave the device out or choose cpu".into(),
-        }),
     }
 }

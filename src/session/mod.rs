@@ -1,6 +1,7 @@
 //! Models and sessions.
 
 mod core;
+mod devices;
 mod guard;
 mod inputs;
 mod ladder;

@@ -21,6 +21,8 @@ pub enum Precision {
 pub struct Options {
     /// Run on this kind of device only; `None` lets the session choose.
     pub device: Option<DeviceKind>,
+    /// Which device of that kind, by the driver's numbering.
+    pub ordinal: usize,
     /// Arithmetic of the heavy operators.
     pub precision: Precision,
     /// Turn every step down (another device, another precision) into an error.

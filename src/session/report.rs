@@ -1,5 +1,7 @@
 //! What a session did and why.
 
+use std::collections::BTreeMap;
+
 use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
 use crate::plan::Plan;
@@ -14,8 +16,12 @@ pub struct NodeReport {
     pub name: String,
     /// Operator, with what was fused into it.
     pub op: String,
-    /// Kernel that ran it; empty for views.
+    /// Kernel that ran it.
     pub kernel: String,
+    /// Where it ran.
+    pub device: DeviceKind,
+    /// Why it ran on the CPU instead of the session's device; `None` when it did not.
+    pub fallback: Option<String>,
     /// Output element type and shape.
     pub output: String,
     /// Multiplications and additions.
@@ -46,6 +52,8 @@ pub struct Report {
     pub passes: Vec<(String, usize)>,
     /// Steps of the most recently used plan.
     pub nodes: Vec<NodeReport>,
+    /// How often those steps change from the device to the CPU for want of a kernel.
+    pub cpu_segments: usize,
     /// Bytes of weights, packed ones included.
     pub weight_bytes: usize,
     /// Bytes of the arena of the most recently used plan.
@@ -57,9 +65,13 @@ pub struct Report {
 }
 
 /// The report of a rung's last run.
-pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item], notes: Vec<String>, runs: u64) -> Report {
+pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item], mut notes: Vec<String>, runs: u64) -> Report {
     let info = rung.program.device().info();
     let constants = rung.program.graph().values.iter().filter_map(|v| v.constant.as_ref());
+    let nodes: Vec<NodeReport> = profile.iter().flat_map(|(plan, timings)| node_reports(plan, timings)).collect();
+    let cpu_segments =
+        nodes.chunk_by(|a, b| a.fallback.is_some() == b.fallback.is_some()).filter(|s| s[0].fallback.is_some()).count();
+    notes.extend(fallback_note(&nodes, cpu_segments));
     Report {
         device: info.kind,
         device_name: info.name.clone(),
@@ -67,7 +79,8 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         threads: info.threads,
         notes,
         passes: rung.passes.clone(),
-        nodes: profile.iter().flat_map(|(plan, timings)| node_reports(plan, timings)).collect(),
+        nodes,
+        cpu_segments,
         weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
         arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
         plans: rung.program.plan_count(),
@@ -75,14 +88,31 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
     }
 }
 
+/// Which operators the device left to the CPU, and why.
+fn fallback_note(nodes: &[NodeReport], segments: usize) -> Option<String> {
+    let mut why: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for node in nodes {
+        if let Some(reason) = &node.fallback {
+            *why.entry((&node.op, reason)).or_default() += 1;
+        }
+    }
+    let count: usize = why.values().sum();
+    let all: Vec<String> = why.iter().map(|((op, reason), n)| format!("{n} x {op} ({reason})")).collect();
+    let plural = if segments == 1 { "" } else { "s" };
+    let (of, all) = (nodes.len(), all.join("; "));
+    (count > 0).then(|| format!("{count} of {of} commands run on the CPU, in {segments} segment{plural}: {all}"))
+}
+
 fn node_reports(plan: &Plan, timings: &[Timing]) -> Vec<NodeReport> {
     let commands = plan.recorded().list.commands.iter().zip(&plan.labels).enumerate();
     let output = |c: &Command| c.outputs.iter().flatten().next().map(|s| format!("{} {}", s.ty.dtype, s.ty.shape));
     commands
-        .map(|(i, (command, (name, op)))| NodeReport {
-            name: name.clone(),
-            op: op.clone(),
+        .map(|(i, (command, label))| NodeReport {
+            name: label.name.clone(),
+            op: label.op.clone(),
             kernel: command.kernel.name.to_string(),
+            device: command.kernel.device,
+            fallback: label.fallback.clone(),
             output: output(command).unwrap_or_default(),
             flops: command.problem.flops(),
             predicted_us: command.cost_us,

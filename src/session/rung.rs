@@ -1,6 +1,6 @@
 //! One way of running a model: a device and a precision.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::base::TensorView;
 use crate::device::Device;
@@ -9,8 +9,32 @@ use crate::error::Result;
 use crate::graph::Graph;
 use crate::hardware;
 use crate::pass::{self, PassOptions, WeightPrecision};
-use crate::plan::{Plan, Program, Run, fold};
+use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::{Options, Precision};
+
+/// A device and a precision to run in, made ready when it is first needed.
+pub(crate) struct Choice {
+    device: Arc<dyn Device>,
+    precision: Precision,
+    made: OnceLock<Rung>,
+}
+
+impl Choice {
+    /// Nothing is made yet.
+    pub fn new(device: Arc<dyn Device>, precision: Precision) -> Self {
+        Choice { device, precision, made: OnceLock::new() }
+    }
+
+    /// For people.
+    pub fn name(&self) -> String {
+        format!("{} {:?}", self.device.info().name, self.precision).to_lowercase()
+    }
+
+    /// The rung for the session's graph.
+    pub fn rung(&self, graph: &Graph, options: &Options) -> &Rung {
+        self.made.get_or_init(|| Rung::new(graph, self.device.clone(), self.precision, options))
+    }
+}
 
 /// A device and a precision, with the program made for them.
 pub(crate) struct Rung {
@@ -44,7 +68,7 @@ impl Rung {
             passes.extend(counts);
         }
         let wanted = options.kernel.clone().or_else(|| std::env::var("HALFBYTE_CPU").ok()).filter(|w| !w.is_empty());
-        let program = Program::new(graph, device, wanted, options.no_optimize);
+        let program = Program::new(graph, device, PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict });
         Rung { precision, program, passes }
     }
 

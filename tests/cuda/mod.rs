@@ -23,7 +23,7 @@ pub struct Interpreted {
 /// The device of this name (see [`nvidia::models`]), interpreted.
 pub fn device(model: &str, seed: u64) -> CudaDevice<Interpreted> {
     let info = nvidia::model(model).expect("a known GPU");
-    CudaDevice::new(info, Interpreted { gpu: Mutex::default(), seed }).unwrap()
+    CudaDevice::new(info, Interpreted::new(seed)).unwrap()
 }
 
 fn failed(why: impl ToString) -> Error {
@@ -45,6 +45,10 @@ pub fn text_of(name: &str) -> Option<&'static str> {
 }
 
 impl Interpreted {
+    pub fn new(seed: u64) -> Interpreted {
+        Interpreted { gpu: Mutex::default(), seed }
+    }
+
     fn gpu(&self) -> std::sync::MutexGuard<'_, Gpu> {
         self.gpu.lock().unwrap_or_else(|e| e.into_inner())
     }

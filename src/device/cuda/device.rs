@@ -74,23 +74,33 @@ impl<D: Driver> CudaDevice<D> {
             return Ok(*address);
         }
         let address = self.driver.allocate(tensor.bytes().len().max(1))?;
-        self.driver.write(address, tensor.bytes())?;
-        all.insert(tensor.address(), (tensor.clone(), address));
+        let written = self.driver.write(address, tensor.bytes());
+        if written.is_err() {
+            self.driver.free(address);
+        }
+        all.insert(tensor.address(), written.map(|()| (tensor.clone(), address))?);
         Ok(address)
     }
 
     fn run(&self, recording: &Recording<D::Function>, arena: u64, bindings: &mut Bindings) -> Result<Vec<Timing>> {
         recording.upload(&self.driver, arena, bindings.inputs)?;
+        let timings = match bindings.profile {
+            true => self.profiled(recording, arena)?,
+            false => recording.replays.run(&self.driver, recording, arena, |step| self.step(step, arena)).map(|()| Vec::new())?,
+        };
+        recording.download(&self.driver, arena, bindings.outputs)?;
+        Ok(timings)
+    }
+
+    /// Runs with an event on both sides of each command.
+    fn profiled(&self, recording: &Recording<D::Function>, arena: u64) -> Result<Vec<Timing>> {
         let start = self.driver.event()?;
         let mut marks = Vec::new();
         for steps in &recording.commands {
-            let began = if bindings.profile { Some(self.driver.event()?) } else { None };
-            for step in steps {
-                self.step(step, arena)?;
-            }
-            marks.extend(began.map(|b| Ok::<_, Error>((b, self.driver.event()?))).transpose()?);
+            let began = self.driver.event()?;
+            steps.iter().try_for_each(|step| self.step(step, arena))?;
+            marks.push((began, self.driver.event()?));
         }
-        recording.download(&self.driver, arena, bindings.outputs)?;
         let timing = |(from, to): &(D::Event, D::Event)| {
             let (start_us, duration_us) = (self.driver.elapsed_us(&start, from)?, self.driver.elapsed_us(from, to)?);
             Ok(Timing { start_us, duration_us })
@@ -112,6 +122,10 @@ impl<D: Driver> CudaDevice<D> {
 impl<D: Driver> Device for CudaDevice<D> {
     fn info(&self) -> &DeviceInfo {
         &self.info
+    }
+
+    fn host(&self) -> Option<&DeviceInfo> {
+        Some(self.host.info())
     }
 
     fn reserve(&self, bytes: usize) -> Result<Region> {

@@ -33,6 +33,12 @@ pub struct Resolved<'a> {
     pub values: &'a [Value],
 }
 
+/// Launches captured once.
+pub trait Graph: Send + Sync {
+    /// Launches all of them again, at the addresses that they had.
+    fn replay(&self) -> Result<()>;
+}
+
 /// Memory, modules and launches of one device. Launches and copies happen in the order of the calls.
 pub trait Driver: Send + Sync {
     /// A loaded module.
@@ -52,6 +58,10 @@ pub trait Driver: Send + Sync {
     fn load(&self, module: &Module) -> Result<Self::Function>;
     /// Launches.
     fn launch(&self, function: &Self::Function, launch: &Resolved) -> Result<()>;
+    /// Launches to be repeated as one; `None` when the driver has no such thing. Nothing is launched yet.
+    fn capture(&self, _: &[(&Self::Function, Resolved)]) -> Result<Option<Box<dyn Graph>>> {
+        Ok(None)
+    }
     /// Marks this point.
     fn event(&self) -> Result<Self::Event>;
     /// Microseconds from one point to another, when both are past.

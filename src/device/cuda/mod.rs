@@ -2,21 +2,27 @@
 //! a driver, which may be NVIDIA's or one that interprets PTX.
 
 mod call;
+mod check;
 mod device;
 mod divide;
 mod driver;
+mod dry;
 mod finish;
 mod kernels;
 mod launch;
+mod nvidia;
 mod recording;
+mod replay;
 mod scalar;
 mod splice;
 mod variant;
 
 pub use call::{Call, CudaKernel};
 pub use device::CudaDevice;
-pub use driver::{Driver, Resolved, ResolvedMap, Value};
+pub use driver::{Driver, Graph, Resolved, ResolvedMap, Value};
+pub use dry::Dry;
 pub use finish::Finish;
 pub use kernels::{find, kernels};
 pub use launch::{Arg, Element, Launch, Module, Pointer, TensorMap};
+pub use nvidia::Nvidia;
 pub use variant::{Variant, variants};

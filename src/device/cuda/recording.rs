@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::call::Call;
+use super::check::check;
 use super::device::{CudaDevice, failed};
 use super::driver::{Driver, ResolvedMap, Value};
 use super::kernels::find;
 use super::launch::{Arg, Element, Launch, Module, Pointer};
+use super::replay::Replays;
 use crate::base::tensor::size_bytes;
 use crate::base::{Tensor, TensorView, TensorViewMut};
 use crate::device::api::{Bindings, Command, CommandList, Device, Place, Region, Slot};
@@ -214,13 +216,15 @@ pub(super) struct Recording<F> {
     /// Size of the arena with the inputs and outputs of a run.
     pub arena_bytes: usize,
     layout: Layout,
+    /// How it has run so far.
+    pub replays: Replays,
 }
 
 impl<F: Clone + Send + Sync> Recording<F> {
     pub fn new<D: Driver<Function = F>>(device: &CudaDevice<D>, list: &CommandList) -> Result<Recording<F>> {
         let layout = Layout::new(list)?;
         let commands = list.commands.iter().map(|c| steps(device, c, &layout)).collect::<Result<_>>()?;
-        Ok(Recording { commands, arena_bytes: layout.bytes, layout })
+        Ok(Recording { commands, arena_bytes: layout.bytes, layout, replays: Replays::default() })
     }
 
     /// Copies the run's inputs to their places. Errors when one is missing or not of the planned size.
@@ -257,6 +261,7 @@ fn steps<D: Driver>(device: &CudaDevice<D>, command: &Command, layout: &Layout) 
     let launches = (find(command.kernel.name)?.launches)(&call)?;
     let bind = |p: Pointer| bind(device, command, layout, p);
     let step = |launch: Launch| {
+        check(&launch, command, device.info())?;
         let args = launch.args.iter().map(|a| Bound::new(a, &bind)).collect::<Result<_>>()?;
         Ok(Step::Launch { function: device.function(&launch.module)?, module: launch.module, grid: launch.grid, args })
     };

@@ -82,7 +82,7 @@ fn load(finish: &Finish, i: usize, indexing: &Indexing, index: &str, to: &str, d
         Indexing::Same => text += &format!("mad.wide.u32 %hf_a, {index}, {bytes}, %hf_a;\n"),
         Indexing::One => {}
         Indexing::Axes(along) => {
-            text += &format!("{{\n.reg .b32 %hf_o, %hf_s;\nmov.b32 %hf_o, 0;\n");
+            text += "{\n.reg .b32 %hf_o, %hf_s;\nmov.b32 %hf_o, 0;\n";
             for axis in (0..finish.axes()).filter(|&a| along[a]) {
                 let at = STEPS_AT + (i * super::finish::AXES + axis) * 4;
                 text += &format!("ld.param.u32 %hf_s, [finish+{at}];\nmad.lo.u32 %hf_o, %hf_c{axis}, %hf_s, %hf_o;\n");

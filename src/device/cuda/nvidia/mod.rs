@@ -1,0 +1,13 @@
+//! NVIDIA's driver as the CUDA device's [`super::Driver`], through cudarc's bindings. No call of them is made before
+//! [`crate::hardware::libcuda::usable`] has found every symbol.
+
+mod context;
+mod driver;
+mod event;
+mod fault;
+mod graph;
+mod module;
+mod staging;
+mod tensor_map;
+
+pub use driver::Nvidia;

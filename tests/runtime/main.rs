@@ -1,0 +1,13 @@
+//! Whole graphs on CUDA without a GPU: where nodes are placed, what is launched, and what is stepped down from.
+#![cfg(all(feature = "cuda", feature = "cli"))]
+
+#[path = "../cuda/mod.rs"]
+mod cuda;
+mod draft;
+mod failing;
+mod library;
+mod models;
+mod placement;
+mod plans;
+#[path = "../ptx_interpreter/mod.rs"]
+mod ptx_interpreter;

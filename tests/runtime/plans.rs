@@ -1,0 +1,121 @@
+//! Plans of whole models for GPUs that are not there: kernels are chosen, and every launch is made and checked.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use halfbyte::cli::npz;
+use halfbyte::device::null::NullDevice;
+use halfbyte::hardware::nvidia;
+use halfbyte::{Model, Options, Precision, Session};
+
+const GPUS: [&str; 4] = ["h200", "a100", "t4", "gtx-1060"];
+const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Int8];
+
+/// Operators that may be left to the CPU: those without a CUDA kernel.
+const ON_CPU: &[&str] = &[
+    "AveragePool",
+    "BatchNormalization",
+    "Concat",
+    "Conv",
+    "ConvInteger",
+    "ConvTranspose",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeLinear",
+    "Gather",
+    "Gemm",
+    "GlobalAveragePool",
+    "LSTM",
+    "LayerNormalization",
+    "Linear",
+    "MatMul",
+    "MatMulInteger",
+    "MaxPool",
+    "Pad",
+    "QGemm",
+    "QLinearConv",
+    "QLinearMatMul",
+    "QLinearSoftmax",
+    "ReduceMax",
+    "ReduceMean",
+    "ReduceMin",
+    "ReduceSum",
+    "Resize",
+    "Slice",
+    "Softmax",
+    "Split",
+    "Transpose",
+];
+
+/// Plans the model for every GPU in every precision, prints what it would take, and gives the operators left to the CPU.
+fn plan(name: &str, model: &Path, inputs: &Path) -> BTreeMap<String, String> {
+    let opened = Model::open(model).unwrap();
+    let inputs = npz::read(inputs).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let mut left = BTreeMap::new();
+    for gpu in GPUS {
+        let mut line = format!("{name:22} {gpu:9}");
+        for precision in PRECISIONS {
+            let began = Instant::now();
+            let device = NullDevice::new(nvidia::model(gpu).unwrap()).unwrap();
+            let session = Session::with_device(&opened, Options { precision, ..Options::default() }, Arc::new(device)).unwrap();
+            session.run(&named).unwrap_or_else(|e| panic!("{name} on {gpu} in {precision:?}: {e}"));
+            let report = session.report();
+            let predicted: f64 = report.nodes.iter().map(|n| n.predicted_us).sum();
+            let on_cpu = report.nodes.iter().filter(|n| n.fallback.is_some());
+            for node in on_cpu {
+                let why = node.fallback.clone().unwrap_or_default();
+                left.insert(node.op.clone(), format!("{gpu} {precision:?}: {} {why}", node.output));
+            }
+            line += &format!(
+                " | {precision:?}: {} commands, {} CPU segments, {predicted:.0} us ({} ms)",
+                report.nodes.len(),
+                report.cpu_segments,
+                began.elapsed().as_millis()
+            );
+        }
+        println!("{line}");
+    }
+    left
+}
+
+fn none_but_listed(left: BTreeMap<String, String>) {
+    let operator = |op: &str| op.split('+').next().and_then(|first| first.split(':').next_back()).unwrap_or("").to_string();
+    let used: BTreeSet<String> = left.keys().map(|op| operator(op)).collect();
+    println!("left to the CPU: {}", used.iter().cloned().collect::<Vec<_>>().join(", "));
+    let unlisted: Vec<String> =
+        left.iter().filter(|(op, _)| !ON_CPU.contains(&operator(op).as_str())).map(|(op, why)| format!("{op}: {why}")).collect();
+    assert!(unlisted.is_empty(), "left to the CPU:\n{}", unlisted.join("\n"));
+}
+
+#[test]
+fn models_kept_here() {
+    let mut left = BTreeMap::new();
+    for name in ["digits-mlp", "digits-cnn", "digits-cnn-qdq", "digits-cnn-qop", "ppocr-cls", "basic-pitch"] {
+        left.extend(plan(name, format!("models/{name}.onnx").as_ref(), format!("models/{name}.in.npz").as_ref()));
+    }
+    none_but_listed(left);
+}
+
+#[test]
+fn models_of_the_zoo() {
+    let made = std::env::var("HALFBYTE_SUITES").map(|folder| PathBuf::from(folder).join("zoo"));
+    let zoo = made.unwrap_or_else(|_| "../shared/zoo".into());
+    let Ok(entries) = std::fs::read_dir(&zoo) else {
+        println!("SKIP plans of the model zoo: {} is absent", zoo.display());
+        return;
+    };
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.is_dir()).collect();
+    folders.sort();
+    let mut left = BTreeMap::new();
+    for folder in folders {
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let model = folder.join("model.onnx");
+        match model.exists() {
+            true => left.extend(plan(&name, &model, &folder.join("case0.in.npz"))),
+            false => println!("SKIP {name}: its model file is made by the suites' set-up"),
+        }
+    }
+    none_but_listed(left);
+}
