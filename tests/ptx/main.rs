@@ -12,6 +12,10 @@ mod cuda;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod hopper;
+#[cfg(feature = "cuda")]
+mod hopper_gemm;
+#[cfg(feature = "cuda")]
+mod hopper_skinny;
 mod instructions;
 mod kernels;
 #[path = "../ptx_interpreter/mod.rs"]
