@@ -5,6 +5,7 @@
 #[cfg(feature = "cuda")]
 mod assemble;
 mod boxes;
+mod conflicts;
 mod counts;
 #[cfg(feature = "cuda")]
 #[path = "../cuda/mod.rs"]

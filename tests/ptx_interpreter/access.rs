@@ -8,7 +8,7 @@ use super::number::Ty;
 use super::op::{Arith, Atomic, Flags, Op, Space};
 use super::operand::Operand;
 use super::shadow::{Access, What};
-use super::warp::{GENERIC_PARAM, GENERIC_SHARED, Place, Warp, lanes};
+use super::warp::{GENERIC_PARAM, GENERIC_SHARED, Place, Row, Warp, lanes};
 use super::{Kind, Result, fault};
 
 /// Where an address lies.
@@ -112,18 +112,52 @@ impl Run<'_> {
 
     pub(super) fn access(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<()> {
         match i.op {
-            Op::Load { space, ty, count } => self.loads(warp, i, active, (space, ty, count)),
-            Op::Store { space, ty, count } => self.stores(warp, i, active, (space, ty, count)),
-            _ => lanes(active).try_for_each(|lane| self.atomic(warp, i, lane)),
+            Op::Load { space, ty, count, strong } => self.loads(warp, i, active, (space, ty, count), strong),
+            Op::Store { space, ty, count, strong } => self.stores(warp, i, active, (space, ty, count), strong),
+            Op::Atomic { space, ty, returns, .. } => {
+                let addresses = warp.addresses(&i.operands[usize::from(returns)], active)?;
+                self.order(&warp.place, active, (space, &addresses), ty.bytes(), (What::Atomic, true, true, returns))?;
+                lanes(active).try_for_each(|lane| self.atomic(warp, i, lane))
+            }
+            _ => fault(Kind::Syntax, "no access"),
         }
     }
 
-    fn loads(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+    /// Notes accesses of global memory, and how they order threads.
+    fn order(
+        &mut self,
+        place: &Place,
+        active: u32,
+        (space, addresses): (Space, &Row),
+        bytes: usize,
+        (what, strong, releases, acquires): (What, bool, bool, bool),
+    ) -> Result<()> {
+        let first = addresses[active.trailing_zeros() as usize];
+        let shared = matches!(space, Space::Shared | Space::Cluster | Space::Param);
+        if shared || (space == Space::Generic && first & (GENERIC_SHARED | GENERIC_PARAM) != 0) {
+            return Ok(());
+        }
+        if strong {
+            self.synchronise(place, active, addresses, (acquires, releases));
+        }
+        self.note_row(place, active, addresses, bytes, what)
+    }
+
+    fn loads(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        active: u32,
+        (space, ty, count): (Space, Ty, usize),
+        strong: bool,
+    ) -> Result<()> {
         let (place, size) = (warp.place, ty.bytes());
         let to = parts(&i.operands[0], count)?;
         let addresses = warp.addresses(&i.operands[1], active)?;
         let mut values = [[0; 32]; 4];
         self.count(space, active, &addresses, size * count, false);
+        let what = if strong { What::Atomic } else { What::Read };
+        self.order(&place, active, (space, &addresses), size * count, (what, strong, false, true))?;
         // Lanes that read the same in runs, or with a period, read once.
         let period = [4, 8, 16].into_iter().find(|p| active == u32::MAX && addresses[*p..] == addresses[..32 - p]);
         let repeats = period.map_or(1, |p| (0..32).step_by(p).fold(0u32, |all, at| all | 1 << at));
@@ -146,11 +180,20 @@ impl Run<'_> {
         to.iter().zip(&values).try_for_each(|(to, row)| warp.fill(to, active, ty, row))
     }
 
-    fn stores(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+    fn stores(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        active: u32,
+        (space, ty, count): (Space, Ty, usize),
+        strong: bool,
+    ) -> Result<()> {
         self.polls = 0;
         let (place, size) = (warp.place, ty.bytes());
         let addresses = warp.addresses(&i.operands[0], active)?;
         self.count(space, active, &addresses, size * count, true);
+        let what = if strong { What::Atomic } else { What::Write };
+        self.order(&place, active, (space, &addresses), size * count, (what, strong, true, false))?;
         let mut values = [[0; 32]; 4];
         for (row, from) in values.iter_mut().zip(parts(&i.operands[1], count)?) {
             *row = warp.values(from, active, ty)?;

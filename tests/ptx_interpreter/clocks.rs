@@ -101,10 +101,29 @@ pub struct Stamp {
     seen: Rc<Clock>,
     /// The part that a proxy fence has made visible to asynchronous accesses.
     proxied: Rc<Clock>,
+    /// What is known of other clusters, by their numbers.
+    others: Rc<Others>,
+}
+
+type Others = Vec<(usize, Rc<Clock>)>;
+
+/// Adds what is known of a cluster.
+fn learn(others: &mut Rc<Others>, cluster: usize, clock: &Rc<Clock>) {
+    match others.iter().position(|(c, _)| *c == cluster) {
+        Some(at) if others[at].1.covers(clock) => {}
+        Some(at) => join(&mut Rc::make_mut(others)[at].1, clock),
+        None => Rc::make_mut(others).push((cluster, clock.clone())),
+    }
 }
 
 impl Stamp {
     pub fn join(&mut self, other: &Stamp) {
+        if !Rc::ptr_eq(&self.others, &other.others) {
+            if self.others.is_empty() {
+                self.others = other.others.clone();
+            }
+            other.others.iter().for_each(|(cluster, clock)| learn(&mut self.others, *cluster, clock));
+        }
         join(&mut self.seen, &other.seen);
         join(&mut self.proxied, &other.proxied);
     }
@@ -117,7 +136,8 @@ impl Stamp {
     }
 
     fn same(&self, other: &Stamp) -> bool {
-        Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied)
+        let same = Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied);
+        same && (Rc::ptr_eq(&self.others, &other.others) || self.others.is_empty() && other.others.is_empty())
     }
 }
 
@@ -174,6 +194,7 @@ pub struct View<'a> {
     pub moment: u32,
     seen: &'a Clock,
     proxied: &'a Clock,
+    others: &'a Others,
     own_proxied: u32,
 }
 
@@ -188,6 +209,14 @@ impl View<'_> {
     pub fn knows(&self, actor: usize, mask: u32, moment: u32) -> bool {
         let others = self.others(actor, mask);
         others == 0 || self.seen.has(actor, others, moment)
+    }
+
+    /// The same of a moment of lanes of a cluster's warp, by one of the cluster `own`.
+    pub fn knows_of(&self, cluster: u32, own: u32, (warp, mask, moment): (usize, u32, u32)) -> bool {
+        if cluster == own {
+            return self.knows(warp, mask, moment);
+        }
+        self.others.iter().any(|(c, clock)| *c == cluster as usize && clock.has(warp, mask, moment))
     }
 
     /// Whether asynchronous accesses see it.
@@ -235,7 +264,7 @@ impl Clocks {
         let first = mask.trailing_zeros() as usize;
         let stamp = of.stamp(first);
         let (seen, proxied, own_proxied) = (&stamp.seen, &stamp.proxied, of.proxied[first]);
-        View { warp, lanes: mask, moment: of.moment, seen, proxied, own_proxied }
+        View { warp, lanes: mask, moment: of.moment, seen, proxied, others: &stamp.others, own_proxied }
     }
 
     /// The warp's moment.
@@ -270,6 +299,15 @@ impl Clocks {
 
     pub fn acquire(&mut self, warp: usize, mask: u32, from: &Stamp) {
         self.warps[warp].change(mask, |stamp| stamp.join(from));
+    }
+
+    /// As [`Clocks::acquire`], of what lanes of another cluster have released.
+    pub fn acquire_of(&mut self, warp: usize, mask: u32, cluster: Option<usize>, from: &Stamp) {
+        let Some(cluster) = cluster else { return self.acquire(warp, mask, from) };
+        self.warps[warp].change(mask, |stamp| {
+            from.others.iter().for_each(|(c, clock)| learn(&mut stamp.others, *c, clock));
+            learn(&mut stamp.others, cluster, &from.seen);
+        });
     }
 
     pub fn sees(&mut self, warp: usize, mask: u32, actor: usize, moment: u32) {

@@ -184,6 +184,7 @@ fn memory(m: &mut Modifiers) -> Decoded {
     m.skip(&hints);
     m.skip(&["L2::64B", "L2::128B", "L2::256B", "L1::evict_normal", "L1::evict_unchanged"]);
     m.skip(&["L1::evict_normal", "L2::evict_last", "L2::evict_normal", "L2::evict_first"]);
+    let strong = m.choose(&["relaxed", "acquire", "release", "volatile"].map(|n| (n, ()))).is_some();
     m.skip(&ORDERING);
     m.skip(&["mmio"]);
     let hint = usize::from(m.take("L2::cache_hint"));
@@ -194,7 +195,7 @@ fn memory(m: &mut Modifiers) -> Decoded {
         if ty.bytes() * count > 16 || ty == Ty::Pred {
             return fault(Kind::Syntax, "an access has at most 16 bytes");
         }
-        let op = if m.name == "st" { Op::Store { space, ty, count } } else { Op::Load { space, ty, count } };
+        let op = if m.name == "st" { Op::Store { space, ty, count, strong } } else { Op::Load { space, ty, count, strong } };
         return Ok((op, 2 + hint..=2 + hint));
     }
     use Atomic::*;

@@ -9,6 +9,7 @@ use super::clocks::{Clocks, Stamp};
 use super::entry::Entry;
 use super::global::Global;
 use super::mbarrier::Mbarrier;
+use super::races::Races;
 use super::shadow::Shared;
 use super::statistics::Statistics;
 use super::tensor::{Delivery, TensorMap};
@@ -90,6 +91,7 @@ impl Cluster<'_> {
 pub(super) struct Run<'a> {
     pub entry: &'a Entry,
     pub global: &'a mut Global,
+    pub races: Races,
     pub params: Vec<u8>,
     pub maps: Vec<TensorMap>,
     pub launch: &'a Launch,
@@ -132,6 +134,7 @@ impl Gpu {
         let mut run = Run {
             entry,
             global: &mut self.global,
+            races: Races::default(),
             params,
             maps,
             launch,

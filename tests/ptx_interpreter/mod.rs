@@ -30,6 +30,7 @@ mod number;
 mod op;
 mod operand;
 mod packed;
+mod races;
 mod read;
 mod shadow;
 mod statistics;

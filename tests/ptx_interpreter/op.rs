@@ -287,11 +287,14 @@ pub enum Op {
         space: Space,
         ty: Ty,
         count: usize,
+        /// Orders threads, as atomics do.
+        strong: bool,
     },
     Store {
         space: Space,
         ty: Ty,
         count: usize,
+        strong: bool,
     },
     Atomic {
         space: Space,

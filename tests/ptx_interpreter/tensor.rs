@@ -139,6 +139,7 @@ impl Run<'_> {
                     let Spot::Global(from) = aligned(warp, &i.operands[1], lane, Space::Global, 16)? else {
                         return fault(Kind::Misuse, "the copy comes from global memory");
                     };
+                    self.note_range(&warp.place, lane, from, len, What::Read)?;
                     let bytes = self.global.load(from, len)?.to_vec();
                     let ranks = if multicast { Some(warp.value(&i.operands[4], lane, Ty::Bits(16))?) } else { None };
                     self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0, 16))?;
@@ -153,10 +154,12 @@ impl Run<'_> {
                 }
                 Op::BulkStore => {
                     let (to, bytes) = self.bulk(warp, i, lane)?;
+                    self.note_range(&warp.place, lane, to, bytes.len(), What::Write)?;
                     self.global.store(to, &bytes)?;
                 }
                 Op::BulkReduce(what, ty) => {
                     let (to, bytes) = self.bulk(warp, i, lane)?;
+                    self.note_range(&warp.place, lane, to, bytes.len(), What::Atomic)?;
                     for (n, given) in bytes.chunks_exact(ty.bytes()).enumerate() {
                         let at = to + (n * ty.bytes()) as u64;
                         let old = super::access::bits(self.global.load(at, ty.bytes())?);
@@ -188,6 +191,7 @@ impl Run<'_> {
         let (map, origin) = self.map(warp, &i.operands[1], lane, dims)?;
         let mut bytes = vec![0; map.bytes()];
         for (to, from, len) in map.rows(&origin) {
+            self.note_range(&warp.place, lane, from, len, What::Read)?;
             bytes[to..to + len].copy_from_slice(self.global.load(from, len)?);
         }
         let ranks = if multicast { Some(warp.value(&i.operands[3], lane, Ty::Bits(16))?) } else { None };
@@ -252,7 +256,10 @@ impl Run<'_> {
             let from = (swizzled(at + n as u64 * 16, map.swizzle_bytes) - at) as usize;
             chunk.copy_from_slice(&bytes[from..from + 16]);
         }
-        map.rows(&origin).into_iter().try_for_each(|(from, to, len)| self.global.store(to, &plain[from..from + len]))
+        map.rows(&origin).into_iter().try_for_each(|(from, to, len)| {
+            self.note_range(&warp.place, lane, to, len, What::Write)?;
+            self.global.store(to, &plain[from..from + len])
+        })
     }
 }
 
