@@ -64,6 +64,25 @@ fn flags_order_blocks() {
         setp.lt.u32 %p3, %r6, %r2; @%p3 bra SUM; st.global.u32 [%l0+4], %r5; DONE:";
     assert_eq!(run(20, 32, last).unwrap()[1], 210);
     assert_eq!(run(20, 32, &last.replace("@%p2 bra DONE;", "")), Err(Kind::Race));
+    assert_eq!(run(20, 32, &last.replacen("membar.gl;", "", 1)), Err(Kind::Race));
+    assert_eq!(run(20, 32, &last.replacen("membar.gl;", "fence.acq_rel.cta;", 1)), Err(Kind::Race));
+    let releasing = last.replacen("membar.gl;", "", 1).replace("atom.global.add", "atom.acq_rel.gpu.global.add");
+    assert_eq!(run(20, 32, &releasing).unwrap()[1], 210);
+    // All threads leave parts; the fence stands before or after the block's barrier.
+    let all = "mad.lo.u32 %r3, %r1, 32, %r0; mad.wide.u32 %l3, %r3, 4, %l0; st.global.u32 [%l3+64], 1; BAR @!%p0 bra DONE; FENCE
+        atom.global.add.u32 %r4, [%l0], 1; add.u32 %r4, %r4, 1; setp.ne.u32 %p2, %r4, %r2; @%p2 bra DONE; membar.gl;
+        mov.u32 %r5, 0; mov.u32 %r6, 0; shl.b32 %r8, %r2, 5;
+        SUM: mad.wide.u32 %l3, %r6, 4, %l0; ld.global.u32 %r7, [%l3+64]; add.u32 %r5, %r5, %r7; add.u32 %r6, %r6, 1;
+        setp.lt.u32 %p3, %r6, %r8; @%p3 bra SUM; st.global.u32 [%l0+4], %r5; DONE:";
+    for (bar, fence, sound) in [
+        ("bar.sync 0;", "membar.gl;", true),
+        ("membar.gl; bar.sync 0;", "", true),
+        ("bar.sync 0;", "", false),
+        ("", "membar.gl;", false),
+    ] {
+        let got = run(8, 32, &all.replace("BAR", bar).replace("FENCE", fence));
+        assert_eq!(got.map(|x| x[1]), if sound { Ok(256) } else { Err(Kind::Race) }, "{bar} {fence}");
+    }
     let relay = "@!%p0 bra DONE; @!%p1 bra SECOND; st.global.u32 [%l0+64], 7; st.release.gpu.global.u32 [%l0], 1; bra DONE;
         SECOND: ld.acquire.gpu.global.u32 %r4, [%l0]; setp.eq.u32 %p2, %r4, 0; @%p2 bra SECOND;
         ld.global.u32 %r5, [%l0+64]; st.global.u32 [%l0+128], %r5; DONE:";

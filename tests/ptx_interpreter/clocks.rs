@@ -101,6 +101,8 @@ pub struct Stamp {
     seen: Rc<Clock>,
     /// The part that a proxy fence has made visible to asynchronous accesses.
     proxied: Rc<Clock>,
+    /// The part that stands before a fence of the device, which relaxed accesses pass on to other blocks.
+    fenced: Rc<Clock>,
     /// What is known of other clusters, by their numbers.
     others: Rc<Others>,
 }
@@ -126,6 +128,13 @@ impl Stamp {
         }
         join(&mut self.seen, &other.seen);
         join(&mut self.proxied, &other.proxied);
+        join(&mut self.fenced, &other.fenced);
+    }
+
+    /// What a relaxed access passes on of it.
+    pub fn only_fenced(mut self) -> Stamp {
+        self.seen = self.fenced.clone();
+        self
     }
 
     /// The actor's moment is seen.
@@ -137,6 +146,7 @@ impl Stamp {
 
     fn same(&self, other: &Stamp) -> bool {
         let same = Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied);
+        let same = same && Rc::ptr_eq(&self.fenced, &other.fenced);
         same && (Rc::ptr_eq(&self.others, &other.others) || self.others.is_empty() && other.others.is_empty())
     }
 }
@@ -149,8 +159,9 @@ struct Knowledge {
     exists: u32,
     /// One for all, or one for each lane.
     stamps: Vec<Stamp>,
-    /// Up to which moment each lane's own writes are visible to asynchronous accesses.
+    /// Up to which moment each lane's own writes are visible to asynchronous accesses, and stand before a fence.
     proxied: [u32; 32],
+    fenced: [u32; 32],
 }
 
 impl Knowledge {
@@ -226,6 +237,16 @@ impl View<'_> {
     }
 }
 
+/// Raises the moments of a warp's lanes, most often the same of all.
+fn raise_lanes(clock: &mut Rc<Clock>, warp: usize, (mask, all): (u32, bool), own: &[u32; 32]) {
+    let first = own[mask.trailing_zeros() as usize];
+    if !lanes(mask).all(|l| own[l] == first) {
+        lanes(mask).for_each(|l| Rc::make_mut(clock).raise(warp, 1 << l, own[l]));
+    } else if !clock.has(warp, mask, first) {
+        Rc::make_mut(clock).raise(warp, if all { u32::MAX } else { mask }, first);
+    }
+}
+
 /// The clocks of a cluster's warps.
 #[derive(Clone, Debug)]
 pub struct Clocks {
@@ -236,7 +257,8 @@ pub struct Clocks {
 impl Clocks {
     /// Of warps that have these lanes.
     pub fn new(exists: &[u32]) -> Clocks {
-        let one = |&exists: &u32| Knowledge { moment: 1, exists, stamps: vec![Stamp::default()], proxied: [0; 32] };
+        let one =
+            |&exists: &u32| Knowledge { moment: 1, exists, stamps: vec![Stamp::default()], proxied: [0; 32], fenced: [0; 32] };
         Clocks { warps: exists.iter().map(one).collect(), actors: exists.len() }
     }
 
@@ -285,14 +307,8 @@ impl Clocks {
             last = Some(stamp);
         }
         Rc::make_mut(&mut into.seen).raise(warp, if all { u32::MAX } else { mask }, moment);
-        let first = of.proxied[mask.trailing_zeros() as usize];
-        if all && lanes(mask).all(|l| of.proxied[l] == first) {
-            if !into.proxied.has(warp, u32::MAX, first) {
-                Rc::make_mut(&mut into.proxied).raise(warp, u32::MAX, first);
-            }
-        } else {
-            let proxied = Rc::make_mut(&mut into.proxied);
-            lanes(mask).for_each(|l| proxied.raise(warp, 1 << l, of.proxied[l]));
+        for (clock, own) in [(&mut into.proxied, &of.proxied), (&mut into.fenced, &of.fenced)] {
+            raise_lanes(clock, warp, (mask, all), own);
         }
         of.moment += 1;
     }
@@ -320,5 +336,13 @@ impl Clocks {
         lanes(mask).for_each(|l| of.proxied[l] = of.moment);
         of.moment += 1;
         of.change(mask, |stamp| stamp.proxied = stamp.seen.clone());
+    }
+
+    /// All that the lanes know stands before a fence of the device.
+    pub fn fence_device(&mut self, warp: usize, mask: u32) {
+        let of = &mut self.warps[warp];
+        lanes(mask).for_each(|l| of.fenced[l] = of.moment);
+        of.moment += 1;
+        of.change(mask, |stamp| stamp.fenced = stamp.seen.clone());
     }
 }

@@ -6,9 +6,10 @@ use halfbyte::base::xorshift::Xorshift;
 
 use super::barriers::Named;
 use super::clocks::{Clocks, Stamp};
-use super::entry::Entry;
+use super::entry::{Entry, Instruction};
 use super::global::Global;
 use super::mbarrier::Mbarrier;
+use super::op::Op;
 use super::races::Races;
 use super::shadow::Shared;
 use super::statistics::Statistics;
@@ -16,8 +17,10 @@ use super::tensor::{Delivery, TensorMap};
 use super::warp::{Extents, Place, Warp, lanes};
 use super::{Fault, Kind, Result, fault};
 
-/// Clusters that run at the same time.
+/// Clusters that run at the same time, and as many where blocks may wait for each other: as many as a large device has
+/// multiprocessors.
 const RESIDENT: usize = 8;
+const RESIDENT_WAITING: usize = 132;
 /// Polls in vain, for each warp, after which nothing is thought to come.
 const PATIENCE: usize = 1000;
 
@@ -176,7 +179,9 @@ fn arguments(entry: &Entry, given: &[Argument]) -> Result<(Vec<u8>, Vec<TensorMa
 
 impl<'a> Run<'a> {
     fn all(&mut self, clusters: usize) -> Result<()> {
-        let mut next = RESIDENT.min(clusters);
+        let waits = |i: &Instruction| matches!(i.op, Op::Load { strong: true, .. } | Op::Atomic { returns: true, .. });
+        let resident = if self.entry.code.iter().any(waits) { RESIDENT_WAITING } else { RESIDENT };
+        let mut next = resident.min(clusters);
         for number in 0..next {
             let cluster = self.cluster(number, number);
             self.clusters.push(cluster);

@@ -13,6 +13,7 @@ mod access;
 mod arithmetic;
 mod barriers;
 mod clocks;
+mod constants;
 mod convert;
 mod copies;
 mod decode;

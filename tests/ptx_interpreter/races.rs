@@ -1,7 +1,7 @@
 //! Races in global memory: of each sector of 32 bytes the accesses of this launch that later ones may race with. Lanes of one
 //! warp are taken to be ordered among each other, but for stores of one instruction to the same place. Atomics and strong
 //! accesses (`.relaxed`, `.acquire`, `.release`, `.volatile`) order what stands before them in one thread and after them in
-//! another that sees them; that fences stand between is not checked.
+//! another that sees them: relaxed ones what stands before a fence. That a fence follows a relaxed read is not checked.
 
 use std::collections::HashMap;
 
@@ -157,7 +157,7 @@ impl Run<'_> {
 
     /// The lanes order themselves by words of global memory: what they did is seen by those who acquire a word later, and they
     /// see what those did who have released it.
-    pub(super) fn synchronise(&mut self, place: &Place, active: u32, addresses: &Row, (acquire, release): (bool, bool)) {
+    pub(super) fn synchronise(&mut self, place: &Place, active: u32, addresses: &Row, (acquire, release): (bool, Option<bool>)) {
         let cluster = &mut self.clusters[place.cluster];
         let number = cluster.number;
         if acquire {
@@ -167,9 +167,10 @@ impl Run<'_> {
                 }
             }
         }
-        if release {
+        if let Some(all) = release {
             let mut stamp = Stamp::default();
             cluster.clocks.release(place.index, active, &mut stamp);
+            let stamp = if all { stamp } else { stamp.only_fenced() };
             for lane in lanes(active) {
                 let flag = self.races.flags.entry(addresses[lane]).or_default();
                 match flag.iter_mut().find(|(c, _)| *c == number) {

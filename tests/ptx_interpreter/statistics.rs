@@ -3,7 +3,7 @@
 use super::entry::{Entry, Instruction};
 use super::machine::Run;
 use super::op::{Arith, Op, Space};
-use super::warp::{Row, lanes};
+use super::warp::{GENERIC_CONST, GENERIC_PARAM, GENERIC_SHARED, Row, lanes};
 
 /// Kinds of instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -166,7 +166,7 @@ impl Run<'_> {
         let shared = match space {
             Space::Shared | Space::Cluster => true,
             Space::Global => false,
-            Space::Generic if first & super::warp::GENERIC_PARAM == 0 => first & super::warp::GENERIC_SHARED != 0,
+            Space::Generic if first & (GENERIC_PARAM | GENERIC_CONST) == 0 => first & GENERIC_SHARED != 0,
             _ => return,
         };
         let (s, line) = (&mut self.statistics, self.at);
