@@ -5,7 +5,7 @@ pub mod choose;
 pub mod conv;
 mod cost;
 #[cfg(feature = "cuda")]
-mod cuda;
+pub(crate) mod cuda;
 pub mod def;
 pub mod gemm;
 pub mod movement;
@@ -28,6 +28,8 @@ static TABLES: &[&[KernelDef]] = &[
     movement::KERNELS,
     recurrent::KERNELS,
     select::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::gemm::KERNELS,
     #[cfg(feature = "cuda")]
     cuda::scalar::KERNELS,
 ];

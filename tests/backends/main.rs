@@ -13,5 +13,6 @@ mod products;
 #[cfg(feature = "cuda")]
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
+mod quantized;
 mod recurrent;
 mod rows;

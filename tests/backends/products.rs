@@ -12,15 +12,19 @@ use super::check::*;
 use super::device::reference;
 
 fn lower(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem {
-    let mut node = Node::new("", op, 17, vec![None; inputs.len()], vec![None]);
+    lower_in("", op, attrs, inputs)
+}
+
+pub fn lower_in(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem {
+    let mut node = Node::new(domain, op, 17, vec![None; inputs.len()], vec![None]);
     node.attrs = attrs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
     let operand = |t: &Tensor| Operand { ty: Type::new(t.dtype(), t.shape().clone()), value: None };
     let operands: Vec<Option<Operand>> = inputs.iter().map(|t| t.as_ref().map(operand)).collect();
-    let Lower::Family(lower) = find("", op).unwrap().lower else { panic!("{op} is of no family") };
+    let Lower::Family(lower) = find(domain, op).unwrap().lower else { panic!("{op} is of no family") };
     lower(&Site { node: &node, inputs: &operands }, &[]).unwrap()
 }
 
-fn gemm(problem: &Problem) -> &GemmProblem {
+pub fn gemm(problem: &Problem) -> &GemmProblem {
     let Problem::Gemm(p) = problem else { panic!("no matrix product: {problem:?}") };
     p
 }

@@ -13,7 +13,6 @@ mod access;
 mod arithmetic;
 mod barriers;
 mod clocks;
-mod constants;
 mod convert;
 mod copies;
 mod decode;
@@ -31,7 +30,6 @@ mod number;
 mod op;
 mod operand;
 mod packed;
-mod races;
 mod read;
 mod shadow;
 mod statistics;
@@ -41,7 +39,7 @@ mod wgmma;
 
 pub use machine::{Argument, Gpu, Launch};
 pub use read::Module;
-pub use statistics::{Class, Line, Requests, Statistics};
+pub use statistics::Statistics;
 pub use tensor::TensorMap;
 
 /// What kind of error a text or its execution shows.

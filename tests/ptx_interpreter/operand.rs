@@ -44,7 +44,6 @@ pub enum Base {
     Register(usize),
     Shared(u64),
     Param(u64),
-    Const(u64),
     Absolute,
 }
 

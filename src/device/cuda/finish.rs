@@ -119,7 +119,7 @@ impl Finish {
 
 /// The output's axes with neighbours taken together that every operand runs through evenly (or not at all): their sizes, and
 /// which merged axis each axis belongs to. An axis of size 1 belongs to none.
-fn merge(shape: &Shape, operands: &[Vec<usize>]) -> (Vec<u32>, Vec<Option<usize>>) {
+pub(super) fn merge(shape: &Shape, operands: &[Vec<usize>]) -> (Vec<u32>, Vec<Option<usize>>) {
     let mut sizes: Vec<u32> = Vec::new();
     let mut belongs = vec![None; shape.rank()];
     let mut last = None;
@@ -136,7 +136,7 @@ fn merge(shape: &Shape, operands: &[Vec<usize>]) -> (Vec<u32>, Vec<Option<usize>
 }
 
 /// An operand's step along each merged axis: that of the innermost axis it was made from.
-fn merged_strides(shape: &Shape, operands: &[Vec<usize>], strides: &[usize]) -> Vec<u32> {
+pub(super) fn merged_strides(shape: &Shape, operands: &[Vec<usize>], strides: &[usize]) -> Vec<u32> {
     let (sizes, belongs) = merge(shape, operands);
     let mut merged = vec![0; sizes.len()];
     for (axis, to) in belongs.iter().enumerate() {

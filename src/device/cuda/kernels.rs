@@ -5,10 +5,10 @@ use std::sync::OnceLock;
 
 use super::call::CudaKernel;
 use super::device::failed;
-use super::scalar;
+use super::{gemm, scalar};
 use crate::error::Result;
 
-static TABLES: &[&[CudaKernel]] = &[scalar::KERNELS];
+static TABLES: &[&[CudaKernel]] = &[gemm::KERNELS, scalar::KERNELS];
 
 /// Every one.
 pub fn kernels() -> impl Iterator<Item = &'static CudaKernel> {

@@ -8,6 +8,7 @@ mod divide;
 mod driver;
 mod dry;
 mod finish;
+mod gemm;
 mod kernels;
 mod launch;
 mod nvidia;

@@ -33,6 +33,13 @@ pub struct Param {
     pub batch: SmallVec<[usize; 4]>,
 }
 
+impl Param {
+    /// Whether there is one value for all rows, columns and batches; 1 or 0 where it is left out.
+    pub fn is_one(param: Option<&Param>) -> bool {
+        param.is_none_or(|p| p.step == 0 && p.batch.iter().all(|&s| s == 0))
+    }
+}
+
 /// How a float A is turned into integers while running.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dynamic {

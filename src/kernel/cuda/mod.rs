@@ -1,4 +1,5 @@
 //! CUDA's rows of the kernel table, a file for each family.
 
+pub mod gemm;
 mod row;
 pub(super) mod scalar;
