@@ -32,6 +32,8 @@ static TABLES: &[&[KernelDef]] = &[
     cuda::gemm::KERNELS,
     #[cfg(feature = "cuda")]
     cuda::scalar::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::conv::KERNELS,
 ];
 
 /// Every kernel of every device.

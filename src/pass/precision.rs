@@ -1,4 +1,4 @@
-//! Matrix products with constant weights become products with weights of lower precision.
+//! Matrix products with constant weights become products with weights of lower precision, and convolutions with f16 weights.
 
 use super::index::Index;
 use super::pattern::{float, int};
@@ -18,12 +18,14 @@ pub(super) struct Lowered {
     pub kept: usize,
 }
 
-/// Lowers the weights of MatMul and Gemm to `precision`.
+/// Lowers the weights of MatMul and Gemm to `precision`, and those of Conv and ConvTranspose to f16 where that is it.
 pub(super) fn lower(graph: &mut Graph, precision: WeightPrecision) -> Lowered {
     let index = Index::new(graph);
     let mut done = Lowered::default();
     for at in 0..graph.nodes.len() {
-        let Some(node) = linear(graph, &index, &graph.nodes[at], precision) else { continue };
+        let node = &graph.nodes[at];
+        let new = linear(graph, &index, node, precision).or_else(|| conv(graph, &index, node, precision));
+        let Some(node) = new else { continue };
         let fits = node.inputs[1].is_some_and(|w| holds(graph, w, precision));
         if fits {
             graph.nodes[at] = node;
@@ -64,4 +66,17 @@ fn linear(graph: &Graph, index: &Index, node: &Node, precision: WeightPrecision)
         new.attrs.insert("transB".into(), Attr::Int(1));
     }
     Some(new)
+}
+
+/// The node with f16 weights, if it is a convolution of f32 with constant ones. Eight bits would need the image's range, which is
+/// not known ahead: those convolutions stay.
+fn conv(graph: &Graph, index: &Index, node: &Node, precision: WeightPrecision) -> Option<Node> {
+    let float = node.domain.is_empty() && matches!(node.op.as_str(), "Conv" | "ConvTranspose");
+    if !float || precision != WeightPrecision::F16 || node.attrs.contains_key("weight_precision") {
+        return None;
+    }
+    let weight = index.constant(graph, node.inputs.get(1).copied()??)?;
+    let mut new = node.clone();
+    new.attrs.insert("weight_precision".into(), Attr::Str("f16".into()));
+    (weight.dtype() == DType::F32 && weight.numel() > 0).then_some(new)
 }

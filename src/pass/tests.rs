@@ -305,6 +305,21 @@ fn weights_are_lowered_where_they_fit() {
 }
 
 #[test]
+fn weights_of_convolutions_become_f16_where_they_fit() {
+    for precision in [WeightPrecision::F16, WeightPrecision::Int8] {
+        let mut net = Net::new();
+        let x = net.input();
+        let [small, large] = [2.0, 1e5].map(|v| net.constant(Tensor::new([1, 1, 1, 1], &[v as f32]).unwrap()));
+        let a = net.op("Conv", &[x, small]);
+        let b = net.op("ConvTranspose", &[a, large]);
+        net.0.outputs.push(Port { value: b, dtype: None, dims: None });
+        let (graph, _) = optimize(net.0, &PassOptions { weights: Some(precision) });
+        let lowered: Vec<bool> = graph.nodes.iter().map(|n| n.attrs.contains_key("weight_precision")).collect();
+        assert_eq!(lowered, [precision == WeightPrecision::F16, false]);
+    }
+}
+
+#[test]
 fn constants_that_the_caller_may_override_are_not_used() {
     let mut net = Net::new();
     let x = net.input();

@@ -6,7 +6,7 @@ use crate::base::TensorView;
 use crate::device::Device;
 use crate::device::api::Timing;
 use crate::error::Result;
-use crate::graph::Graph;
+use crate::graph::{Graph, Node};
 use crate::hardware;
 use crate::pass::{self, PassOptions, WeightPrecision};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
@@ -75,9 +75,13 @@ impl Rung {
     /// What this precision does not cover: heavy operators that stay as the model says.
     pub fn notes(&self) -> Option<String> {
         let heavy = |op: &str| matches!(op, "Conv" | "ConvTranspose" | "MatMul" | "Gemm" | "LSTM" | "GRU" | "RNN");
-        let stay = self.program.graph().nodes.iter().filter(|n| n.domain.is_empty() && heavy(&n.op)).count();
+        let as_is = |n: &Node| n.domain.is_empty() && heavy(&n.op) && !n.attrs.contains_key("weight_precision");
+        let stay = self.program.graph().nodes.iter().filter(|n| as_is(n)).count();
         let note = || {
-            format!("{:?} changes products with constant weights only: {stay} heavy nodes stay as the model says", self.precision)
+            format!(
+                "{:?} changes products and convolutions with constant weights only: {stay} heavy nodes stay as the model says",
+                self.precision
+            )
         };
         (self.precision != Precision::F32 && stay > 0).then(note)
     }

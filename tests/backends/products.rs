@@ -158,6 +158,10 @@ fn integer_products_are_exact() {
 
 fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
     let rank = 1 + r.below(2);
+    geometry_of(r, rank, transposed)
+}
+
+fn geometry_of(r: &mut Xorshift, rank: usize, transposed: bool) -> ConvProblem {
     let depthwise = r.below(3) == 0;
     let [groups, cg, mg] = if depthwise { [1 + r.below(7), 1, 1] } else { [1 + r.below(3), 1 + r.below(20), 1 + r.below(30)] };
     let pick = |r: &mut Xorshift, n: usize| (0..rank).map(|_| 1 + r.below(n)).collect::<Vec<_>>();
@@ -183,6 +187,7 @@ fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
         transposed,
         x: DType::F32,
         w: DType::F32,
+        w_as: DType::F32,
         y: DType::F32,
         x_at: 0,
         w_at: 1,
@@ -203,14 +208,14 @@ fn operands(r: &mut Xorshift, p: &ConvProblem) -> Vec<Option<Tensor>> {
 /// The same convolution of f64 by the reference.
 fn convolved(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<f64> {
     let [x, w, y] = [DType::F64; 3];
-    let wide = ConvProblem { x, w, y, quant: None, epilogue: None, ..p.clone() };
+    let wide = ConvProblem { x, w, y, w_as: w, quant: None, epilogue: None, ..p.clone() };
     reference(&Problem::Conv(wide), inputs, &[Type::new(DType::F64, p.out_shape())])[0].to_f64()
 }
 
 #[test]
 fn float_convolutions() {
     let mut r = Xorshift::new(77);
-    for round in 0..80 {
+    for round in 0..32 {
         let mut p = geometry(&mut r, round % 4 == 3);
         let mut inputs = operands(&mut r, &p);
         let [values, magnitudes] = exact(&inputs).map(|i| convolved(&p, &i));
@@ -234,6 +239,39 @@ fn float_convolutions() {
         let out = Type::new(DType::F32, p.out_shape());
         each_kernel(&Problem::Conv(p), &inputs, &[1, 2], out, &allowed);
     }
+}
+
+#[test]
+fn convolutions_of_other_types_and_of_f16_weights() {
+    let mut r = Xorshift::new(78);
+    let mut runs = 0;
+    for round in 0..16 {
+        let mut p = geometry_of(&mut r, 1 + round % 3, round % 8 == 7);
+        let dtype = [DType::F16, DType::BF16, DType::F32, DType::F64][round % 4];
+        let lowered = dtype == DType::F32;
+        (p.x, p.w, p.w_as, p.y) = (dtype, dtype, if lowered { DType::F16 } else { dtype }, dtype);
+        if round % 5 == 4 {
+            // Many output channels of few pixels.
+            p.m = p.groups * (60 + r.below(100));
+            p.n = p.n.min(1);
+        }
+        let mut inputs = operands(&mut r, &p);
+        inputs[2] = Some(random(&mut r, dtype, &[p.m]));
+        let mut known = inputs.clone();
+        if lowered {
+            // An image that f16 holds, since a kernel may round it as well.
+            let half = |t: &Option<Tensor>| t.as_ref().map(|t| tensor(DType::F16, t.shape(), &t.to_f64()));
+            inputs[0] = half(&inputs[0]).map(|t| tensor(DType::F32, t.shape(), &t.to_f64()));
+            known = vec![inputs[0].clone(), half(&inputs[1]), inputs[2].clone()];
+        }
+        let [values, magnitudes] = exact(&known).map(|i| convolved(&p, &i));
+        let terms = p.c / p.groups * p.window.taps() + 1;
+        let sums = around(&values, |i| gamma(terms + 1) * magnitudes[i]);
+        let out = Type::new(dtype, p.out_shape());
+        runs += each_kernel(&Problem::Conv(p), &inputs, &[1, 2], out, &rounded(&sums, dtype));
+    }
+    println!("{runs} runs");
+    assert!(runs >= 16 * 4);
 }
 
 /// `sum (x - x_zero) (w - w_zero)`, and a bias.
@@ -265,7 +303,7 @@ fn requantized(p: &ConvProblem, sums: &[i32], inputs: &[Option<Tensor>]) -> Vec<
 #[test]
 fn integer_convolutions_are_exact() {
     let mut r = Xorshift::new(5);
-    for round in 0..60 {
+    for round in 0..24 {
         let mut p = geometry(&mut r, false);
         (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);
         (p.b_at, p.own_inputs) = ((round % 5 > 1).then_some(4), 9);

@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 
 use super::call::CudaKernel;
 use super::device::failed;
-use super::{gemm, scalar};
+use super::{conv, gemm, scalar};
 use crate::error::Result;
 
-static TABLES: &[&[CudaKernel]] = &[gemm::KERNELS, scalar::KERNELS];
+static TABLES: &[&[CudaKernel]] =
+    &[gemm::KERNELS, scalar::KERNELS, conv::depthwise::KERNELS, conv::direct::KERNELS, conv::fma::KERNELS, conv::tensor::KERNELS];
 
 /// Every one.
 pub fn kernels() -> impl Iterator<Item = &'static CudaKernel> {

@@ -3,6 +3,7 @@
 
 mod call;
 mod check;
+mod conv;
 mod device;
 mod divide;
 mod driver;

@@ -76,6 +76,7 @@ fn lower(site: &Site, at: &Inputs, out: &[Type], quant: Option<ConvQuant>) -> Re
         transposed: at.transposed,
         x: x.dtype,
         w: w.dtype,
+        w_as: lowered(site, w.dtype)?,
         y: out[0].dtype,
         x_at: at.x,
         w_at: at.w,
@@ -84,6 +85,15 @@ fn lower(site: &Site, at: &Inputs, out: &[Type], quant: Option<ConvQuant>) -> Re
         quant,
         epilogue: None,
     }))
+}
+
+/// What weights of `dtype` are rounded to: the attribute `weight_precision` says.
+fn lowered(site: &Site, dtype: DType) -> Result<DType> {
+    match site.str("weight_precision", "") {
+        "" => Ok(dtype),
+        "f16" if dtype == DType::F32 => Ok(DType::F16),
+        other => Err(site.error(format!("weight_precision {other:?} of {dtype} is unknown"))),
+    }
 }
 
 fn conv_integer(site: &Site, out: &[Type]) -> Result<Problem> {

@@ -44,6 +44,9 @@ pub struct ConvProblem {
     pub x: DType,
     /// Type of the weights.
     pub w: DType,
+    /// The type that weights are rounded to before the sums; their own unless their precision is lowered. To f16, a kernel may
+    /// round the image as well.
+    pub w_as: DType,
     /// Type of the result before the epilogue.
     pub y: DType,
     /// Which input is the image.

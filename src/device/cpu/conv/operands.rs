@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use half::f16;
+
 use super::finish::{Epilogue, error, input};
-use crate::base::Tensor;
+use crate::base::{DType, Tensor};
 use crate::device::cpu::call::{Call, Packed, Packing};
 use crate::device::cpu::gemm::core::Isa;
 use crate::error::Result;
@@ -13,11 +15,19 @@ use crate::graph::problem::ConvProblem;
 /// Weights as a kernel's tiles read them.
 pub(super) type Panels = fn(&Isa, &ConvProblem, &[f32]) -> Vec<f32>;
 
+/// Weights rounded as the problem says.
+fn lowered<'a>(p: &ConvProblem, w: &'a [f32]) -> Cow<'a, [f32]> {
+    match p.w_as {
+        DType::F16 => w.iter().map(|&v| f16::from_f32(v).to_f32()).collect(),
+        _ => Cow::Borrowed(w),
+    }
+}
+
 /// Constant weights as panels.
 pub(super) fn pack(isa: &Isa, panels: Panels, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
     let Problem::Conv(p) = problem else { return Ok(None) };
     let Some(Some(w)) = constants.get(p.w_at) else { return Ok(None) };
-    let packed = panels(isa, p, &w.values::<f32>()?);
+    let packed = panels(isa, p, &lowered(p, &w.values::<f32>()?));
     Ok(Some((Packed { parts: vec![Tensor::vector(&packed)] }, vec![p.w_at])))
 }
 
@@ -41,7 +51,7 @@ impl<'a> Operands<'a> {
         let floats = |i: usize| input(call.inputs, i).map(|v| v.slice::<f32>());
         let weights = match call.packed {
             Some(packed) => Cow::Borrowed(bytemuck::cast_slice(packed.parts[0].bytes())),
-            None => Cow::Owned(panels(isa, p, floats(p.w_at)?)),
+            None => Cow::Owned(panels(isa, p, &lowered(p, floats(p.w_at)?))),
         };
         let epilogue = Epilogue::new(p, call.inputs)?;
         Ok(Operands { isa, p, x: floats(p.x_at)?, weights, bias: p.b_at.map(floats).transpose()?, epilogue })

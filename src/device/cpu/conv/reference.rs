@@ -1,7 +1,7 @@
 //! The plain definition, in f64: integers up to 2^53 are exact in it.
 
 use super::finish::{Quant, error};
-use crate::base::DType;
+use crate::base::{DType, round};
 use crate::device::cpu::Call;
 use crate::error::Result;
 use crate::graph::Problem;
@@ -36,6 +36,9 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
         let each = w.len() / p.m.max(1);
         x.iter_mut().for_each(|v| *v -= f64::from(q.x_zero));
         w.iter_mut().enumerate().for_each(|(i, v)| *v -= f64::from(q.w_zero_of(i / each.max(1))));
+    }
+    if p.w_as == DType::F16 {
+        w.iter_mut().for_each(|v| *v = round::to_f16(*v).to_f64());
     }
     let bias = match p.b_at {
         Some(i) => values(i)?,

@@ -1,0 +1,44 @@
+//! Implicit matrix products of output channels by pixels, with f32 arithmetic: kernels/conv_fma.ptx.j2. Weights are read as they are.
+
+use super::geometry::{Window3, bias_or_quant, finish, own_channels, own_outputs, problem, w_half};
+use crate::device::cpu::call::{no_scratch, pack_nothing};
+use crate::device::cuda::call::{Call, CudaKernel};
+use crate::device::cuda::divide::magic;
+use crate::device::cuda::launch::{Arg, Launch, Pointer};
+use crate::device::cuda::variant::Variant;
+use crate::error::Result;
+
+const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) -> CudaKernel {
+    CudaKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
+}
+
+pub(in crate::device::cuda) static KERNELS: &[CudaKernel] = &[
+    kernel("cuda-sm61-conv-f32-128x128", |c| launches(c, "conv_fma_f32_128x128")),
+    kernel("cuda-sm61-conv-f32-64x64", |c| launches(c, "conv_fma_f32_64x64")),
+    kernel("cuda-sm61-conv-f32-32x128", |c| launches(c, "conv_fma_f32_32x128")),
+];
+
+fn launches(call: &Call, variant: &str) -> Result<Vec<Launch>> {
+    let p = problem(call)?;
+    if p.out_shape().numel() == 0 {
+        return Ok(Vec::new());
+    }
+    let (w, variant) = (Window3::new(&p.window), Variant::named(variant));
+    let (pixels, own) = (p.window.pixels(), own_outputs(p));
+    let mut args = vec![Arg::Pointer(Pointer::Input(p.x_at, 0)), Arg::Pointer(Pointer::Input(p.w_at, 0))];
+    args.extend(bias_or_quant(call, p)?);
+    args.extend([p.c, own_channels(p), p.m, own].map(|v| Arg::U32(v as u32)));
+    args.extend([w_half(p), (p.n * pixels) as u32, w.input[1], w.input[2]].map(Arg::U32));
+    for axis in 1..3 {
+        args.extend([w.kernel[axis], w.strides[axis], w.dilations[axis], w.pads[axis] as u32].map(Arg::U32));
+    }
+    let taps = w.kernel[1] * w.kernel[2];
+    args.extend([8 / taps, 8 % taps / w.kernel[2], 8 % w.kernel[2]].map(Arg::U32));
+    for divisor in [pixels as u32, w.output[2]] {
+        let (magic, shift) = magic(divisor);
+        args.extend([divisor, magic, shift].map(Arg::U32));
+    }
+    let tiles = |n: usize, side: &str| n.div_ceil(variant.number(side) as usize) as u32;
+    let grid = [tiles(p.n * pixels, "bn"), tiles(own, "bm"), p.groups as u32];
+    Ok(vec![finish(call, p, Launch::new(variant, grid, args))?])
+}
