@@ -20,6 +20,9 @@ pub struct Row {
     pub template: String,
     /// `.target`: sm_61, sm_75, sm_80 or sm_90a.
     pub target: String,
+    /// `.version`, where the kernel needs a newer one than its target's: see [`version`].
+    #[serde(default)]
+    pub version: Option<String>,
     /// Threads of a block.
     pub threads: u32,
     /// Dynamic shared memory in bytes; static memory is not counted.
@@ -70,16 +73,22 @@ pub fn rows(folder: &Path) -> Result<Vec<Row>, String> {
 
 /// Renders every row, or those that `wanted` takes.
 pub fn render(folder: &Path, wanted: impl Fn(&Row) -> bool) -> Result<Vec<Rendered>, String> {
+    render_rows(folder, rows(folder)?.into_iter().filter(wanted))
+}
+
+/// Renders these rows.
+pub fn render_rows(folder: &Path, rows: impl Iterator<Item = Row>) -> Result<Vec<Rendered>, String> {
     let environment = environment(folder)?;
     let one = |row: Row| {
         let text = text(&environment, &row).map_err(|e| format!("{} from {}: {e}", row.name, row.template))?;
         Ok(Rendered { row, text })
     };
-    rows(folder)?.into_iter().filter(wanted).map(one).collect()
+    rows.map(one).collect()
 }
 
 fn text(environment: &Environment, row: &Row) -> Result<String, String> {
-    let version = version(&row.target).ok_or_else(|| format!("{} is no target of ours", row.target))?;
+    let version = row.version.as_deref().or(version(&row.target));
+    let version = version.ok_or_else(|| format!("{} is no target of ours", row.target))?;
     let say = |e: minijinja::Error| format!("{e:#}");
     let values = context! {
         name => row.name, target => row.target, threads => row.threads, shared_bytes => row.shared_bytes,

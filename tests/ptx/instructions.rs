@@ -1,6 +1,6 @@
 //! What each instruction computes, against values worked out by hand or by an independent formula.
 
-use crate::ptx_interpreter::{Argument, Gpu, Kind, Launch, Module};
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module};
 
 pub const HEAD: &str = ".version 8.0\n.target sm_90a\n.address_size 64\n";
 
@@ -18,14 +18,18 @@ pub fn kernel(register: &str, body: &str) -> String {
 
 /// Each lane's output bits of [`kernel`].
 pub fn lanes(register: &str, body: &str, x: [&dyn Fn(usize) -> u64; 3]) -> Vec<u64> {
-    let module = Module::read(&kernel(register, body)).unwrap_or_else(|f| panic!("{f}"));
+    run_lanes(&kernel(register, body), x).unwrap_or_else(|f| panic!("{f}"))
+}
+
+/// The same of a kernel's text.
+pub fn run_lanes(text: &str, x: [&dyn Fn(usize) -> u64; 3]) -> Result<Vec<u64>, Fault> {
+    let module = Module::read(text)?;
     let mut gpu = Gpu::default();
     let inputs: Vec<u64> = x.iter().flat_map(|f| (0..32).map(f)).collect();
     let (from, to) = (gpu.global.allocate("x", &inputs), gpu.global.allocate("y", &[0u64; 32]));
     let arguments = vec![Argument::u64(from), Argument::u64(to)];
-    let launch = Launch { grid: [1; 3], block: [32, 1, 1], arguments, ..Launch::default() };
-    gpu.launch(module.entry("k").unwrap(), &launch).unwrap_or_else(|f| panic!("{f}"));
-    gpu.global.values(to).unwrap()
+    gpu.launch(module.entry("k")?, &Launch { grid: [1; 3], block: [32, 1, 1], arguments, ..Launch::default() })?;
+    gpu.global.values(to)
 }
 
 fn one(register: &str, body: &str, x: [u64; 3]) -> u64 {

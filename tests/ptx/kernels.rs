@@ -105,7 +105,7 @@ fn tiled_products_and_their_planted_errors() {
         ("bar.sync 0; ", "", races),
         ("barrier.sync.aligned 0; ", "", races),
         ("setp.lt.u32 %p0, %r18, %r6;", "setp.le.u32 %p0, %r18, %r6;", &[Kind::Bounds]),
-        ("setp.lt.and.u32 %p1, %r9, %r5, %p0;", "setp.le.and.u32 %p1, %r9, %r5, %p0;", &[Kind::Bounds]),
+        ("setp.lt.and.u32 %p1, %r9, %r5, %p0;", "setp.le.and.u32 %p1, %r9, %r5, %p0;", &[Kind::Bounds, Kind::Race]),
         ("mov.f32 %f0, 0f00000000;", "", &[Kind::Uninitialised]),
         ("setp.lt.u32 %p3, %r20, 64;", "setp.lt.u32 %p3, %r20, 60;", &[]),
         ("st.shared.f32 [%r14], %f2;", "@%p2 st.shared.f32 [%r14], %f2;", &[Kind::Uninitialised]),

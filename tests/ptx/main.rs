@@ -4,18 +4,26 @@
 
 #[cfg(feature = "cuda")]
 mod assemble;
+mod boxes;
+mod conflicts;
+mod counts;
 #[cfg(feature = "cuda")]
 #[path = "../cuda/mod.rs"]
 mod cuda;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod hopper;
+#[cfg(feature = "cuda")]
+mod hopper_gemm;
+#[cfg(feature = "cuda")]
+mod hopper_skinny;
 mod instructions;
 mod kernels;
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
 mod speed;
 mod table;
+mod tensors;
 
 use formulas::{Case, Values, decode, encode, run};
 use halfbyte::DType;

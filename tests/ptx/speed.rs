@@ -1,5 +1,6 @@
 //! How fast the interpreter is: `cargo test --test ptx -- --ignored --nocapture speed`.
 
+use crate::instructions::HEAD;
 use crate::kernels::{TILED, mma_kernel};
 use crate::ptx_interpreter::{Argument, Gpu, Launch, Module, TensorMap};
 
@@ -33,7 +34,7 @@ fn speed() {
     let tiles = (n / 16) as u32;
     report("f32 tiles", TILED, &mut gpu, &Launch { grid: [tiles, tiles, 1], block: [16, 16, 1], arguments, ..Launch::default() });
 
-    let (m, n, bytes) = (128usize, 128usize, 512usize);
+    let (m, n, bytes) = (256usize, 256usize, 1024usize);
     let mut gpu = Gpu::default();
     let a = gpu.global.allocate("a", &vec![0x3c00u16; m * bytes / 2]);
     let c = gpu.global.reserve("c", m * n * 4);
@@ -42,7 +43,7 @@ fn speed() {
     let grid = [n as u32 / 16, m as u32 / 16, 1];
     report("mma.sync", &mma_kernel("f16", 80), &mut gpu, &Launch { grid, block: [64, 1, 1], arguments, ..Launch::default() });
 
-    let (m, n, k) = (256usize, 64usize, 512usize);
+    let (m, n, k) = (512usize, 128usize, 1024usize);
     let mut gpu = Gpu::default();
     let a = gpu.global.allocate("a", &vec![0x3c00u16; m * k]);
     let c = gpu.global.reserve("c", m * n * 2);
@@ -55,4 +56,22 @@ fn speed() {
     let grid = [n as u32 / 16, m as u32 / 64, 1];
     let launch = Launch { grid, block: [256, 1, 1], shared_bytes: 22560, arguments, ..Launch::default() };
     report("wgmma", &crate::hopper::kernel("f16"), &mut gpu, &launch);
+
+    let n = 1 << 18;
+    let mut gpu = Gpu::default();
+    let a = gpu.global.allocate("a", &vec![1f32; n]);
+    let c = gpu.global.reserve("c", n * 4);
+    let arguments = [a, c].map(Argument::u64).to_vec();
+    let text = format!(
+        "{HEAD}.visible .entry add(.param .u64 pA, .param .u64 pC)\n{{\n.reg .b32 %r<4>; .reg .b64 %l<4>; .reg .f32 %f<2>; .reg .pred %p;\n\
+         mov.u32 %r0, %tid.x; mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ntid.x; mad.lo.u32 %r0, %r1, %r2, %r0; setp.lt.u32 %p, %r0, {n};\n\
+         ld.param.u64 %l0, [pA]; ld.param.u64 %l1, [pC]; mad.wide.u32 %l2, %r0, 4, %l0; mad.wide.u32 %l3, %r0, 4, %l1;\n\
+         @%p ld.global.nc.f32 %f0, [%l2]; add.f32 %f1, %f0, 0f3F800000; @%p st.global.f32 [%l3], %f1; ret;\n}}\n"
+    );
+    report(
+        "elementwise",
+        &text,
+        &mut gpu,
+        &Launch { grid: [n as u32 / 256, 1, 1], block: [256, 1, 1], arguments, ..Launch::default() },
+    );
 }

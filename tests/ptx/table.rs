@@ -2,6 +2,7 @@
 //! takes, NVIDIA's assembler takes too, where there is one.
 
 use crate::instructions::{HEAD, kernel, lanes};
+use crate::ptx_interpreter::Kind;
 
 /// A row: what the instruction does to `%x0`, `%x1`, `%x2`, and the wanted `%y`.
 type Row = (&'static str, [u64; 3], u64);
@@ -310,6 +311,35 @@ fn vectors_and_hints() {
     }
     let bytes = "ld.param.u64 %l2, [pX]; add.u64 %l2, %l2, 7; prefetch.global.L2 [%l2]; ld.global.s8 %y, [%l2];";
     assert_eq!(lanes("b32", bytes, [&|_| 0x80ff_ffff_ffff_ffff, own, own])[0], 0xffff_ff80);
+}
+
+/// Constant memory, by its name, a register and a generic address.
+#[test]
+fn constants() {
+    let own: &dyn Fn(usize) -> u64 = &|lane| lane as u64;
+    let all = |body: &str| {
+        let declared = ".const .b8 c0 = 7;\n.const .align 16 .f32 table[4] = { 1.0, 0f40000000, -3.0 };\n.const .u16 whole[] = { 1, 0xffff };\n";
+        kernel("b32", body).replace(".visible", &format!("{declared}.visible"))
+    };
+    for (body, want) in [
+        ("ld.const.f32 %y, [table+8];", [0xc040_0000; 3]),
+        ("ld.const.u16 %y, [whole+2];", [0xffff; 3]),
+        (
+            "and.b32 %r1, %r0, 3; mov.u64 %l2, table; mad.wide.u32 %l2, %r1, 4, %l2; ld.const.b32 %y, [%l2];",
+            [ONE, 0x4000_0000, 0xc040_0000],
+        ),
+        (
+            "and.b32 %r1, %r0, 3; mov.u64 %l2, table; cvta.const.u64 %l2, %l2; mad.wide.u32 %l2, %r1, 4, %l2; ld.b32 %y, [%l2];",
+            [ONE, 0x4000_0000, 0xc040_0000],
+        ),
+    ] {
+        assert_eq!(crate::instructions::run_lanes(&all(body), [own; 3]).unwrap()[..3], want, "{body}");
+        if let Some(ptxas) = crate::ptxas() {
+            crate::assemble(&ptxas, "sm_90a", &all(body));
+        }
+    }
+    let past = crate::instructions::run_lanes(&all("ld.const.b32 %y, [whole+4];"), [own; 3]).unwrap_err();
+    assert_eq!(past.kind, Kind::Bounds);
 }
 
 #[test]

@@ -8,13 +8,14 @@ use super::number::Ty;
 use super::op::{Arith, Atomic, Flags, Op, Space};
 use super::operand::Operand;
 use super::shadow::{Access, What};
-use super::warp::{GENERIC_PARAM, GENERIC_SHARED, Place, Warp, lanes};
+use super::warp::{GENERIC_CONST, GENERIC_PARAM, GENERIC_SHARED, Place, Row, Warp, lanes};
 use super::{Kind, Result, fault};
 
 /// Where an address lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spot {
     Param(u64),
+    Const(u64),
     Global(u64),
     /// In the block of this rank of the cluster.
     Shared(usize, u64),
@@ -31,6 +32,7 @@ pub(super) fn spot(space: Space, address: u64, place: &Place) -> Result<Spot> {
     };
     match space {
         Space::Param => Ok(Spot::Param(address)),
+        Space::Const => Ok(Spot::Const(address)),
         Space::Global => Ok(Spot::Global(address)),
         Space::Shared if address >> 24 != 0 => {
             fault(Kind::Bounds, format!("{address:#x} is no address of this block's shared memory"))
@@ -38,6 +40,7 @@ pub(super) fn spot(space: Space, address: u64, place: &Place) -> Result<Spot> {
         Space::Shared | Space::Cluster => shared(address),
         Space::Generic if address & GENERIC_SHARED != 0 => shared(address & !GENERIC_SHARED),
         Space::Generic if address & GENERIC_PARAM != 0 => Ok(Spot::Param(address & !GENERIC_PARAM)),
+        Space::Generic if address & GENERIC_CONST != 0 => Ok(Spot::Const(address & !GENERIC_CONST)),
         Space::Generic => Ok(Spot::Global(address)),
     }
 }
@@ -90,6 +93,10 @@ impl Run<'_> {
                 Some(bytes) => Ok(bytes),
                 None => fault(Kind::Bounds, format!("{len} bytes at {at} of the parameters")),
             },
+            Spot::Const(at) => match self.entry.constants.get(at as usize..at as usize + len) {
+                Some(bytes) => Ok(bytes),
+                None => fault(Kind::Bounds, format!("{len} bytes at {at} of the constants")),
+            },
             Spot::Global(at) => self.global.load(at, len),
             Spot::Shared(rank, at) => {
                 self.touch(place, mask, rank, (at, len), Manner::of(What::Read))?;
@@ -101,7 +108,7 @@ impl Run<'_> {
     #[inline]
     pub(super) fn store(&mut self, place: &Place, lane: usize, spot: Spot, bytes: &[u8]) -> Result<()> {
         match spot {
-            Spot::Param(_) => fault(Kind::Misuse, "parameters are not written"),
+            Spot::Param(_) | Spot::Const(_) => fault(Kind::Misuse, "parameters and constants are not written"),
             Spot::Global(at) => self.global.store(at, bytes),
             Spot::Shared(rank, at) => {
                 self.touch(place, 1 << lane, rank, (at, bytes.len()), Manner::of(What::Write))?;
@@ -112,25 +119,63 @@ impl Run<'_> {
 
     pub(super) fn access(&mut self, warp: &mut Warp, i: &Instruction, active: u32) -> Result<()> {
         match i.op {
-            Op::Load { space, ty, count } => self.loads(warp, i, active, (space, ty, count)),
-            Op::Store { space, ty, count } => self.stores(warp, i, active, (space, ty, count)),
-            _ => lanes(active).try_for_each(|lane| self.atomic(warp, i, lane)),
+            Op::Load { space, ty, count, strong } => self.loads(warp, i, active, (space, ty, count), strong),
+            Op::Store { space, ty, count, strong, releases } => {
+                self.stores(warp, i, active, (space, ty, count), (strong, releases))
+            }
+            Op::Atomic { space, ty, returns, releases, .. } => {
+                let addresses = warp.addresses(&i.operands[usize::from(returns)], active)?;
+                self.order(&warp.place, active, (space, &addresses), ty.bytes(), (What::Atomic, Some(releases), returns))?;
+                lanes(active).try_for_each(|lane| self.atomic(warp, i, lane))
+            }
+            _ => fault(Kind::Syntax, "no access"),
         }
     }
 
-    fn loads(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+    /// Notes accesses of global memory, and how they order threads: whether they pass on what stands before them, all of it or
+    /// what stands before a fence, and whether they take in what others have passed on.
+    fn order(
+        &mut self,
+        place: &Place,
+        active: u32,
+        (space, addresses): (Space, &Row),
+        bytes: usize,
+        (what, releases, acquires): (What, Option<bool>, bool),
+    ) -> Result<()> {
+        let first = addresses[active.trailing_zeros() as usize];
+        let shared = matches!(space, Space::Shared | Space::Cluster | Space::Param | Space::Const);
+        if shared || (space == Space::Generic && first & (GENERIC_SHARED | GENERIC_PARAM | GENERIC_CONST) != 0) {
+            return Ok(());
+        }
+        self.synchronise(place, active, addresses, (acquires, releases));
+        self.note_row(place, active, addresses, bytes, what)
+    }
+
+    fn loads(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        active: u32,
+        (space, ty, count): (Space, Ty, usize),
+        strong: bool,
+    ) -> Result<()> {
         let (place, size) = (warp.place, ty.bytes());
         let to = parts(&i.operands[0], count)?;
         let addresses = warp.addresses(&i.operands[1], active)?;
         let mut values = [[0; 32]; 4];
-        let mut left = active;
+        self.count(space, active, &addresses, size * count, false);
+        let what = if strong { What::Atomic } else { What::Read };
+        self.order(&place, active, (space, &addresses), size * count, (what, None, strong))?;
+        // Lanes that read the same in runs, or with a period, read once.
+        let period = [4, 8, 16].into_iter().find(|p| active == u32::MAX && addresses[*p..] == addresses[..32 - p]);
+        let repeats = period.map_or(1, |p| (0..32).step_by(p).fold(0u32, |all, at| all | 1 << at));
+        let mut left = period.map_or(active, |p| (1 << p) - 1);
         while left != 0 {
-            // Neighbouring lanes that read the same read once.
             let lane = left.trailing_zeros() as usize;
-            let mut mask = 1 << lane;
+            let mut mask = repeats << lane;
             left &= left - 1;
             while left != 0 && addresses[left.trailing_zeros() as usize] == addresses[lane] {
-                mask |= left & left.wrapping_neg();
+                mask |= repeats << left.trailing_zeros();
                 left &= left - 1;
             }
             let spot = aligned_at(space, addresses[lane], &place, size * count)?;
@@ -143,10 +188,20 @@ impl Run<'_> {
         to.iter().zip(&values).try_for_each(|(to, row)| warp.fill(to, active, ty, row))
     }
 
-    fn stores(&mut self, warp: &mut Warp, i: &Instruction, active: u32, (space, ty, count): (Space, Ty, usize)) -> Result<()> {
+    fn stores(
+        &mut self,
+        warp: &mut Warp,
+        i: &Instruction,
+        active: u32,
+        (space, ty, count): (Space, Ty, usize),
+        (strong, releases): (bool, bool),
+    ) -> Result<()> {
         self.polls = 0;
         let (place, size) = (warp.place, ty.bytes());
         let addresses = warp.addresses(&i.operands[0], active)?;
+        self.count(space, active, &addresses, size * count, true);
+        let what = if strong { What::Atomic } else { What::Write };
+        self.order(&place, active, (space, &addresses), size * count, (what, strong.then_some(releases), false))?;
         let mut values = [[0; 32]; 4];
         for (row, from) in values.iter_mut().zip(parts(&i.operands[1], count)?) {
             *row = warp.values(from, active, ty)?;
@@ -163,7 +218,7 @@ impl Run<'_> {
     }
 
     fn atomic(&mut self, warp: &mut Warp, i: &Instruction, lane: usize) -> Result<()> {
-        let Op::Atomic { space, what, ty, returns } = i.op else { return fault(Kind::Syntax, "no atomic") };
+        let Op::Atomic { space, what, ty, returns, .. } = i.op else { return fault(Kind::Syntax, "no atomic") };
         self.polls = 0;
         let place = warp.place;
         let operands = &i.operands[usize::from(returns)..];
@@ -172,7 +227,7 @@ impl Run<'_> {
         let (given, other) = (value(1)?, if what == Atomic::CompareSwap { value(2)? } else { 0 });
         let n = ty.bytes();
         let old = match spot {
-            Spot::Param(_) => return fault(Kind::Misuse, "parameters are not written"),
+            Spot::Param(_) | Spot::Const(_) => return fault(Kind::Misuse, "parameters and constants are not written"),
             Spot::Global(at) => bits(self.global.load(at, n)?),
             Spot::Shared(rank, at) => {
                 self.touch(&place, 1 << lane, rank, (at, n), Manner::of(What::Atomic))?;
@@ -183,7 +238,7 @@ impl Run<'_> {
         match spot {
             Spot::Global(at) => self.global.store(at, &new[..n])?,
             Spot::Shared(rank, at) => self.clusters[place.cluster].blocks[rank].shared.store(at, &new[..n])?,
-            Spot::Param(_) => {}
+            Spot::Param(_) | Spot::Const(_) => {}
         }
         if returns { warp.set(&i.operands[0], lane, ty, old) } else { Ok(()) }
     }

@@ -31,8 +31,10 @@ impl Run<'_> {
             }
             Op::Fence(kind) => {
                 let clocks = &mut self.clusters[warp.place.cluster].clocks;
-                if kind != Fence::Memory {
-                    clocks.fence_proxy(warp.place.index, active);
+                match kind {
+                    Fence::Memory => {}
+                    Fence::Device => clocks.fence_device(warp.place.index, active),
+                    Fence::Proxy | Fence::BarrierInit => clocks.fence_proxy(warp.place.index, active),
                 }
                 Ok(Next::On)
             }

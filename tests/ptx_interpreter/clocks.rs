@@ -101,12 +101,40 @@ pub struct Stamp {
     seen: Rc<Clock>,
     /// The part that a proxy fence has made visible to asynchronous accesses.
     proxied: Rc<Clock>,
+    /// The part that stands before a fence of the device, which relaxed accesses pass on to other blocks.
+    fenced: Rc<Clock>,
+    /// What is known of other clusters, by their numbers.
+    others: Rc<Others>,
+}
+
+type Others = Vec<(usize, Rc<Clock>)>;
+
+/// Adds what is known of a cluster.
+fn learn(others: &mut Rc<Others>, cluster: usize, clock: &Rc<Clock>) {
+    match others.iter().position(|(c, _)| *c == cluster) {
+        Some(at) if others[at].1.covers(clock) => {}
+        Some(at) => join(&mut Rc::make_mut(others)[at].1, clock),
+        None => Rc::make_mut(others).push((cluster, clock.clone())),
+    }
 }
 
 impl Stamp {
     pub fn join(&mut self, other: &Stamp) {
+        if !Rc::ptr_eq(&self.others, &other.others) {
+            if self.others.is_empty() {
+                self.others = other.others.clone();
+            }
+            other.others.iter().for_each(|(cluster, clock)| learn(&mut self.others, *cluster, clock));
+        }
         join(&mut self.seen, &other.seen);
         join(&mut self.proxied, &other.proxied);
+        join(&mut self.fenced, &other.fenced);
+    }
+
+    /// What a relaxed access passes on of it.
+    pub fn only_fenced(mut self) -> Stamp {
+        self.seen = self.fenced.clone();
+        self
     }
 
     /// The actor's moment is seen.
@@ -117,7 +145,9 @@ impl Stamp {
     }
 
     fn same(&self, other: &Stamp) -> bool {
-        Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied)
+        let same = Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied);
+        let same = same && Rc::ptr_eq(&self.fenced, &other.fenced);
+        same && (Rc::ptr_eq(&self.others, &other.others) || self.others.is_empty() && other.others.is_empty())
     }
 }
 
@@ -129,8 +159,9 @@ struct Knowledge {
     exists: u32,
     /// One for all, or one for each lane.
     stamps: Vec<Stamp>,
-    /// Up to which moment each lane's own writes are visible to asynchronous accesses.
+    /// Up to which moment each lane's own writes are visible to asynchronous accesses, and stand before a fence.
     proxied: [u32; 32],
+    fenced: [u32; 32],
 }
 
 impl Knowledge {
@@ -174,6 +205,7 @@ pub struct View<'a> {
     pub moment: u32,
     seen: &'a Clock,
     proxied: &'a Clock,
+    others: &'a Others,
     own_proxied: u32,
 }
 
@@ -190,10 +222,28 @@ impl View<'_> {
         others == 0 || self.seen.has(actor, others, moment)
     }
 
+    /// The same of a moment of lanes of a cluster's warp, by one of the cluster `own`.
+    pub fn knows_of(&self, cluster: u32, own: u32, (warp, mask, moment): (usize, u32, u32)) -> bool {
+        if cluster == own {
+            return self.knows(warp, mask, moment);
+        }
+        self.others.iter().any(|(c, clock)| *c == cluster as usize && clock.has(warp, mask, moment))
+    }
+
     /// Whether asynchronous accesses see it.
     pub fn proxied(&self, actor: usize, mask: u32, moment: u32) -> bool {
         let others = self.others(actor, mask);
         (others == mask || self.own_proxied >= moment) && (others == 0 || self.proxied.has(actor, others, moment))
+    }
+}
+
+/// Raises the moments of a warp's lanes, most often the same of all.
+fn raise_lanes(clock: &mut Rc<Clock>, warp: usize, (mask, all): (u32, bool), own: &[u32; 32]) {
+    let first = own[mask.trailing_zeros() as usize];
+    if !lanes(mask).all(|l| own[l] == first) {
+        lanes(mask).for_each(|l| Rc::make_mut(clock).raise(warp, 1 << l, own[l]));
+    } else if !clock.has(warp, mask, first) {
+        Rc::make_mut(clock).raise(warp, if all { u32::MAX } else { mask }, first);
     }
 }
 
@@ -207,7 +257,8 @@ pub struct Clocks {
 impl Clocks {
     /// Of warps that have these lanes.
     pub fn new(exists: &[u32]) -> Clocks {
-        let one = |&exists: &u32| Knowledge { moment: 1, exists, stamps: vec![Stamp::default()], proxied: [0; 32] };
+        let one =
+            |&exists: &u32| Knowledge { moment: 1, exists, stamps: vec![Stamp::default()], proxied: [0; 32], fenced: [0; 32] };
         Clocks { warps: exists.iter().map(one).collect(), actors: exists.len() }
     }
 
@@ -235,7 +286,7 @@ impl Clocks {
         let first = mask.trailing_zeros() as usize;
         let stamp = of.stamp(first);
         let (seen, proxied, own_proxied) = (&stamp.seen, &stamp.proxied, of.proxied[first]);
-        View { warp, lanes: mask, moment: of.moment, seen, proxied, own_proxied }
+        View { warp, lanes: mask, moment: of.moment, seen, proxied, others: &stamp.others, own_proxied }
     }
 
     /// The warp's moment.
@@ -256,20 +307,23 @@ impl Clocks {
             last = Some(stamp);
         }
         Rc::make_mut(&mut into.seen).raise(warp, if all { u32::MAX } else { mask }, moment);
-        let first = of.proxied[mask.trailing_zeros() as usize];
-        if all && lanes(mask).all(|l| of.proxied[l] == first) {
-            if !into.proxied.has(warp, u32::MAX, first) {
-                Rc::make_mut(&mut into.proxied).raise(warp, u32::MAX, first);
-            }
-        } else {
-            let proxied = Rc::make_mut(&mut into.proxied);
-            lanes(mask).for_each(|l| proxied.raise(warp, 1 << l, of.proxied[l]));
+        for (clock, own) in [(&mut into.proxied, &of.proxied), (&mut into.fenced, &of.fenced)] {
+            raise_lanes(clock, warp, (mask, all), own);
         }
         of.moment += 1;
     }
 
     pub fn acquire(&mut self, warp: usize, mask: u32, from: &Stamp) {
         self.warps[warp].change(mask, |stamp| stamp.join(from));
+    }
+
+    /// As [`Clocks::acquire`], of what lanes of another cluster have released.
+    pub fn acquire_of(&mut self, warp: usize, mask: u32, cluster: Option<usize>, from: &Stamp) {
+        let Some(cluster) = cluster else { return self.acquire(warp, mask, from) };
+        self.warps[warp].change(mask, |stamp| {
+            from.others.iter().for_each(|(c, clock)| learn(&mut stamp.others, *c, clock));
+            learn(&mut stamp.others, cluster, &from.seen);
+        });
     }
 
     pub fn sees(&mut self, warp: usize, mask: u32, actor: usize, moment: u32) {
@@ -282,5 +336,13 @@ impl Clocks {
         lanes(mask).for_each(|l| of.proxied[l] = of.moment);
         of.moment += 1;
         of.change(mask, |stamp| stamp.proxied = stamp.seen.clone());
+    }
+
+    /// All that the lanes know stands before a fence of the device.
+    pub fn fence_device(&mut self, warp: usize, mask: u32) {
+        let of = &mut self.warps[warp];
+        lanes(mask).for_each(|l| of.fenced[l] = of.moment);
+        of.moment += 1;
+        of.change(mask, |stamp| stamp.fenced = stamp.seen.clone());
     }
 }

@@ -171,6 +171,9 @@ impl Run<'_> {
         };
         let from = aligned(warp, &i.operands[1], lane, Space::Global, size)?;
         let mut bytes = [0; 16];
+        if let (Spot::Global(at), true) = (from, given > 0) {
+            self.note_range(&place, lane, at, given, What::Read)?;
+        }
         if given > 0 {
             bytes[..given].copy_from_slice(self.load(&place, 1 << lane, from, given)?);
         }

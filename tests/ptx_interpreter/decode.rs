@@ -100,7 +100,8 @@ fn general(m: &mut Modifiers) -> Decoded {
         }
         "cvta" => {
             let to_generic = !m.take("to");
-            let space = m.one(&[("global", Space::Global), ("shared", Space::Shared), ("param", Space::Param)])?;
+            let space =
+                m.one(&[("global", Space::Global), ("shared", Space::Shared), ("param", Space::Param), ("const", Space::Const)])?;
             m.ty()?;
             (Op::Address { space, to_generic }, 2..=2)
         }
@@ -169,6 +170,7 @@ fn space(m: &mut Modifiers) -> Space {
     let names = [
         ("param", Space::Param),
         ("param::entry", Space::Param),
+        ("const", Space::Const),
         ("global", Space::Global),
         ("shared::cluster", Space::Cluster),
         ("shared::cta", Space::Shared),
@@ -184,6 +186,9 @@ fn memory(m: &mut Modifiers) -> Decoded {
     m.skip(&hints);
     m.skip(&["L2::64B", "L2::128B", "L2::256B", "L1::evict_normal", "L1::evict_unchanged"]);
     m.skip(&["L1::evict_normal", "L2::evict_last", "L2::evict_normal", "L2::evict_first"]);
+    let order =
+        m.choose(&["relaxed", "acquire", "release", "acq_rel", "volatile"].map(|n| (n, n.contains("rel") && n != "relaxed")));
+    let (strong, releases) = (order.is_some(), order == Some(true));
     m.skip(&ORDERING);
     m.skip(&["mmio"]);
     let hint = usize::from(m.take("L2::cache_hint"));
@@ -194,7 +199,8 @@ fn memory(m: &mut Modifiers) -> Decoded {
         if ty.bytes() * count > 16 || ty == Ty::Pred {
             return fault(Kind::Syntax, "an access has at most 16 bytes");
         }
-        let op = if m.name == "st" { Op::Store { space, ty, count } } else { Op::Load { space, ty, count } };
+        let op =
+            if m.name == "st" { Op::Store { space, ty, count, strong, releases } } else { Op::Load { space, ty, count, strong } };
         return Ok((op, 2 + hint..=2 + hint));
     }
     use Atomic::*;
@@ -227,7 +233,7 @@ fn memory(m: &mut Modifiers) -> Decoded {
         return fault(Kind::Syntax, format!("{}.{what:?} of {ty:?} does not exist", m.name));
     }
     let operands = 2 + usize::from(returns) + usize::from(what == CompareSwap) + hint;
-    Ok((Op::Atomic { space, what, ty, returns }, operands..=operands))
+    Ok((Op::Atomic { space, what, ty, returns, releases }, operands..=operands))
 }
 
 /// `redux.sync` and `match.sync`.
@@ -291,10 +297,7 @@ fn together(m: &mut Modifiers) -> Decoded {
             m.ty()?;
             (Op::MapShared, 3..=3)
         }
-        "membar" => {
-            m.one(&[("cta", ()), ("gl", ()), ("sys", ())])?;
-            (Op::Fence(Fence::Memory), 0..=0)
-        }
+        "membar" => (Op::Fence(m.one(&[("cta", Fence::Memory), ("gl", Fence::Device), ("sys", Fence::Device)])?), 0..=0),
         "fence" => fence(m)?,
         _ => mbarrier(m)?,
     })
@@ -310,9 +313,10 @@ fn fence(m: &mut Modifiers) -> Decoded {
         m.skip(&["global", "shared::cta", "shared::cluster"]);
         Fence::Proxy
     } else {
-        m.skip(&ORDERING);
-        m.skip(&["sc"]);
-        Fence::Memory
+        let scope =
+            m.choose(&[("cta", Fence::Memory), ("cluster", Fence::Memory), ("gpu", Fence::Device), ("sys", Fence::Device)]);
+        m.skip(&["sc", "acq_rel", "acquire", "release"]);
+        scope.unwrap_or(Fence::Device)
     };
     Ok((Op::Fence(what), 0..=0))
 }

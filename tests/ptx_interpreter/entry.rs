@@ -44,6 +44,8 @@ pub struct Entry {
     pub register_names: Vec<String>,
     /// The last registers, which nothing writes.
     pub presets: Vec<Preset>,
+    /// The module's constant memory.
+    pub constants: Vec<u8>,
     pub code: Vec<Instruction>,
     /// Whether there are asynchronous products.
     pub asynchronous: bool,

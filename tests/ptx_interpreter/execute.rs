@@ -9,7 +9,7 @@ use super::machine::{Run, Step};
 use super::number::{Ty, low};
 use super::op::*;
 use super::operand::Operand;
-use super::warp::{Copies, GENERIC_PARAM, GENERIC_SHARED, Warp, groups, lanes};
+use super::warp::{Copies, GENERIC_CONST, GENERIC_PARAM, GENERIC_SHARED, Warp, groups, lanes};
 use super::{Kind, Result, fault};
 
 /// How lanes go on after an instruction.
@@ -78,6 +78,7 @@ impl Run<'_> {
                 leave(warp, pc);
                 return Ok(Step::Ran);
             }
+            self.at = pc;
             self.statistics.warp_instructions += 1;
             if self.statistics.warp_instructions > self.most {
                 leave(warp, pc);
@@ -85,6 +86,7 @@ impl Run<'_> {
             }
             let active = guarded(warp, i, group).map_err(blame)?;
             self.statistics.lane_instructions += u64::from(active.count_ones());
+            self.statistics.lines[pc].executions += 1;
             *left = left.saturating_sub(1);
             pc += 1;
             match &i.fast {
@@ -188,9 +190,7 @@ impl Run<'_> {
                 }
             }
             _ => {
-                for lane in lanes(active) {
-                    scalar(warp, i, lane, active)?;
-                }
+                scalar(warp, i, active)?;
             }
         }
         Ok(Next::On)
@@ -277,52 +277,76 @@ fn operand_type(what: Arith, ty: Ty, n: usize) -> Ty {
     }
 }
 
-/// An instruction of one lane on registers alone.
-fn scalar(warp: &mut Warp, i: &Instruction, lane: usize, active: u32) -> Result<()> {
+/// An instruction on registers alone, lane by lane.
+fn scalar(warp: &mut Warp, i: &Instruction, active: u32) -> Result<()> {
     let o = &i.operands;
-    let (ty, bits) = match i.op {
+    let row = |n: usize, ty: Ty| warp.values(&o[n], active, ty);
+    let mut out = [0; 32];
+    let ty = match i.op {
         Op::Arith(what, ty, flags) => {
-            let mut x = [0; 4];
-            for (n, operand) in o[1..].iter().enumerate() {
-                x[n] = warp.value(operand, lane, operand_type(what, ty, n))?;
+            let mut rows = [[0; 32]; 4];
+            for (n, to) in rows[..o.len() - 1].iter_mut().enumerate() {
+                *to = row(n + 1, operand_type(what, ty, n))?;
             }
-            let to = match what {
+            for lane in lanes(active) {
+                out[lane] = compute(what, ty, flags, rows.each_ref().map(|row| row[lane]))?;
+            }
+            match what {
                 Arith::MulWide | Arith::MadWide => operand_type(Arith::MadWide, ty, 2),
                 Arith::Population | Arith::LeadingZeros | Arith::HighestBit { .. } => Ty::Bits(32),
                 Arith::Test(_) => Ty::Pred,
                 _ => ty,
-            };
-            (to, compute(what, ty, flags, x)?)
+            }
         }
-        Op::Move(ty) => (ty, warp.value(&o[1], lane, ty)?),
-        Op::Convert { to, from, flags } => (to, convert(to, from, flags, warp.value(&o[1], lane, from)?)),
-        Op::ConvertTf32 { flags } => (Ty::Bits(32), super::convert::to_tf32(warp.value(&o[1], lane, Ty::F32)?, flags)),
+        Op::Move(ty) => {
+            out = row(1, ty)?;
+            ty
+        }
+        Op::Convert { to, from, flags } => {
+            let x = row(1, from)?;
+            lanes(active).for_each(|lane| out[lane] = convert(to, from, flags, x[lane]));
+            to
+        }
+        Op::ConvertTf32 { flags } => {
+            let x = row(1, Ty::F32)?;
+            lanes(active).for_each(|lane| out[lane] = super::convert::to_tf32(x[lane], flags));
+            Ty::Bits(32)
+        }
         Op::ConvertPair { to, flags } => {
-            let (high, low) = (warp.value(&o[1], lane, Ty::F32)?, warp.value(&o[2], lane, Ty::F32)?);
-            (to, pair(to, flags, high, low))
+            let (high, low) = (row(1, Ty::F32)?, row(2, Ty::F32)?);
+            lanes(active).for_each(|lane| out[lane] = pair(to, flags, high[lane], low[lane]));
+            to
         }
-        Op::PackSaturated { to } => (Ty::Bits(32), packed(warp, o, lane, to)?),
-        Op::Compare { .. } => return compare(warp, i, lane),
+        Op::PackSaturated { to } => {
+            lanes(active).try_for_each(|lane| packed(warp, o, lane, to).map(|v| out[lane] = v))?;
+            Ty::Bits(32)
+        }
+        Op::Compare { .. } => return lanes(active).try_for_each(|lane| compare(warp, i, lane)),
         Op::Address { space, to_generic } => {
             let window = match space {
                 Space::Shared => GENERIC_SHARED,
                 Space::Param => GENERIC_PARAM,
+                Space::Const => GENERIC_CONST,
                 _ => 0,
             };
-            let address = warp.value(&o[1], lane, Ty::Bits(64))?;
-            (Ty::Bits(64), if to_generic { address | window } else { address & !window })
+            out = row(1, Ty::Bits(64))?.map(|address| if to_generic { address | window } else { address & !window });
+            Ty::Bits(64)
         }
         Op::MapShared => {
-            let (address, rank) = (warp.value(&o[1], lane, Ty::Bits(32))?, warp.value(&o[2], lane, Ty::Bits(32))?);
-            if rank >= warp.place.blocks_of_cluster as u64 {
-                return fault(Kind::Bounds, format!("the cluster has no block {rank}"));
+            let (address, rank) = (row(1, Ty::Bits(32))?, row(2, Ty::Bits(32))?);
+            if let Some(lane) = lanes(active).find(|l| rank[*l] >= warp.place.blocks_of_cluster as u64) {
+                return fault(Kind::Bounds, format!("the cluster has no block {}", rank[lane]));
             }
-            (Ty::Bits(32), address & 0xff_ffff | (rank + 1) << 24)
+            lanes(active).for_each(|lane| out[lane] = address[lane] & 0xff_ffff | (rank[lane] + 1) << 24);
+            Ty::Bits(32)
         }
-        Op::ActiveMask => (Ty::Bits(32), active.into()),
+        Op::ActiveMask => {
+            out = [active.into(); 32];
+            Ty::Bits(32)
+        }
         other => return fault(Kind::Syntax, format!("{other:?} is not executed")),
     };
-    warp.set(&o[0], lane, ty, bits)
+    warp.fill(&o[0], active, ty, &out)
 }
 
 /// `d = c << 2w | sat(a) << w | sat(b)`; without c the rest is 0.

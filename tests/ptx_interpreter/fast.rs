@@ -31,6 +31,8 @@ enum Simple {
     ShiftRight(bool),
     ShiftLeft64,
     Lop3(u8),
+    /// Signs of the factors.
+    Dot4(bool, bool),
     AddF,
     SubF,
     MulF,
@@ -45,6 +47,7 @@ enum Simple {
 enum Compared {
     Unsigned,
     Signed32,
+    Signed64,
     F32,
 }
 
@@ -76,7 +79,7 @@ pub fn compile(op: &Op, o: &[Operand], entry: &mut Entry) -> Option<Fast> {
                 *r
             }
             Operand::Literal(literal) if *ty != Ty::Pred => entry.preset(Preset::Constant(literal_bits(*literal, *ty).ok()?)),
-            Operand::Symbol(Base::Shared(at) | Base::Param(at), offset) => {
+            Operand::Symbol(Base::Shared(at) | Base::Param(at) | Base::Const(at), offset) => {
                 entry.preset(Preset::Constant(at.wrapping_add_signed(*offset)))
             }
             _ => return None,
@@ -102,6 +105,7 @@ fn simple(op: &Op, o: &[Operand]) -> Option<(Simple, Ty, Vec<Ty>)> {
             let compared = match ty {
                 Ty::F32 => Compared::F32,
                 Ty::Signed(32) => Compared::Signed32,
+                Ty::Signed(64) => Compared::Signed64,
                 Ty::Unsigned(32 | 64) | Ty::Bits(32 | 64) => Compared::Unsigned,
                 _ => return None,
             };
@@ -143,6 +147,7 @@ fn arithmetic(what: Arith, ty: Ty, flags: Flags, o: &[Operand]) -> Option<(Simpl
         Add if double => (Simple::Add64, ty, vec![ty; 2]),
         Sub if double => (Simple::Sub64, ty, vec![ty; 2]),
         Lop3 => (Simple::Lop3(super::operand::constant(o.get(4)?).ok()? as u8), ty, vec![ty; 3]),
+        Dp4a(a, b) => (Simple::Dot4(a, b), ty, vec![Ty::Bits(32); 3]),
         Add if ty == Ty::F32 => (Simple::AddF, ty, vec![ty; 2]),
         Sub if ty == Ty::F32 => (Simple::SubF, ty, vec![ty; 2]),
         Mul if ty == Ty::F32 => (Simple::MulF, ty, vec![ty; 2]),
@@ -232,6 +237,7 @@ pub fn run(warp: &mut Warp, fast: &Fast, active: u32) -> Result<()> {
         ShiftRight(false) => two(warp, fast, active, |x, n| if n > 31 { 0 } else { x >> n }),
         ShiftRight(true) => two(warp, fast, active, |x, n| low((x as i32 >> n.min(31)) as u32)),
         Lop3(table) => three(warp, fast, active, |x, y, z| lop3(table, x as u32, y as u32, z as u32)),
+        Dot4(a, b) => three(warp, fast, active, |x, y, z| dot4((a, b), x as u32, y as u32, z as u32)),
         AddF => two(warp, fast, active, |x, y| bits(float(x) + float(y))),
         SubF => two(warp, fast, active, |x, y| bits(float(x) - float(y))),
         MulF => two(warp, fast, active, |x, y| bits(float(x) * float(y))),
@@ -256,6 +262,12 @@ pub fn run(warp: &mut Warp, fast: &Fast, active: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The sum of four products of bytes and a third operand.
+fn dot4((a, b): (bool, bool), x: u32, y: u32, z: u32) -> u64 {
+    let byte = |v: u32, i: u32, signed: bool| if signed { (v >> (8 * i)) as i8 as i32 } else { (v >> (8 * i)) as u8 as i32 };
+    low((0..4).fold(z, |sum, i| sum.wrapping_add((byte(x, i, a) * byte(y, i, b)) as u32)))
 }
 
 fn lop3(table: u8, x: u32, y: u32, z: u32) -> u64 {
@@ -305,9 +317,12 @@ fn compare(warp: &Warp, fast: &Fast, (how, compared, unordered): (Comparison, Co
         };
         return if unordered { holds | none } else { holds };
     }
-    let signed = compared == Compared::Signed32;
     // The order of signed numbers is that of unsigned ones with the sign bit turned.
-    let turn = if signed { 1 << 31 } else { 0 };
+    let turn = match compared {
+        Compared::Signed32 => 1 << 31,
+        Compared::Signed64 => 1 << 63,
+        _ => 0,
+    };
     match how {
         Equal => ballot(x, y, |x, y| x == y),
         NotEqual => ballot(x, y, |x, y| x != y),

@@ -6,17 +6,21 @@ use halfbyte::base::xorshift::Xorshift;
 
 use super::barriers::Named;
 use super::clocks::{Clocks, Stamp};
-use super::entry::Entry;
+use super::entry::{Entry, Instruction};
 use super::global::Global;
 use super::mbarrier::Mbarrier;
+use super::op::Op;
+use super::races::Races;
 use super::shadow::Shared;
 use super::statistics::Statistics;
 use super::tensor::{Delivery, TensorMap};
 use super::warp::{Extents, Place, Warp, lanes};
 use super::{Fault, Kind, Result, fault};
 
-/// Clusters that run at the same time.
+/// Clusters that run at the same time, and as many where blocks may wait for each other: as many as a large device has
+/// multiprocessors.
 const RESIDENT: usize = 8;
+const RESIDENT_WAITING: usize = 132;
 /// Polls in vain, for each warp, after which nothing is thought to come.
 const PATIENCE: usize = 1000;
 
@@ -90,6 +94,7 @@ impl Cluster<'_> {
 pub(super) struct Run<'a> {
     pub entry: &'a Entry,
     pub global: &'a mut Global,
+    pub races: Races,
     pub params: Vec<u8>,
     pub maps: Vec<TensorMap>,
     pub launch: &'a Launch,
@@ -101,6 +106,8 @@ pub(super) struct Run<'a> {
     /// Polls in vain since something happened.
     pub polls: usize,
     pub statistics: Statistics,
+    /// The instruction that runs.
+    pub at: usize,
     /// Instructions after which the launch is given up.
     pub most: u64,
     /// Lanes to wake: cluster, block, warp, lanes.
@@ -130,6 +137,7 @@ impl Gpu {
         let mut run = Run {
             entry,
             global: &mut self.global,
+            races: Races::default(),
             params,
             maps,
             launch,
@@ -138,7 +146,8 @@ impl Gpu {
             deliveries: Vec::new(),
             turn: 0,
             polls: 0,
-            statistics: Statistics::default(),
+            statistics: Statistics::new(entry),
+            at: 0,
             most: 100_000_000 + 1_000_000 * blocks as u64,
             woken: Vec::new(),
         };
@@ -170,7 +179,9 @@ fn arguments(entry: &Entry, given: &[Argument]) -> Result<(Vec<u8>, Vec<TensorMa
 
 impl<'a> Run<'a> {
     fn all(&mut self, clusters: usize) -> Result<()> {
-        let mut next = RESIDENT.min(clusters);
+        let waits = |i: &Instruction| matches!(i.op, Op::Load { strong: true, .. } | Op::Atomic { returns: true, .. });
+        let resident = if self.entry.code.iter().any(waits) { RESIDENT_WAITING } else { RESIDENT };
+        let mut next = resident.min(clusters);
         for number in 0..next {
             let cluster = self.cluster(number, number);
             self.clusters.push(cluster);

@@ -2,7 +2,7 @@
 
 use smallvec::SmallVec;
 
-use super::access::{Spot, aligned};
+use super::access::aligned_at;
 use super::entry::Instruction;
 use super::machine::Run;
 use super::number::Ty;
@@ -16,7 +16,10 @@ impl Run<'_> {
         match i.op {
             Op::LoadMatrix { count, transposed } => self.load_matrices(warp, i, count, transposed),
             Op::StoreMatrix { count, transposed } => self.store_matrices(warp, i, count, transposed),
-            Op::Mma(shape) => product(warp, &i.operands, shape),
+            Op::Mma(shape) => {
+                self.statistics.multiply_adds += (shape.m * shape.n * shape.k) as u64;
+                product(warp, &i.operands, shape)
+            }
             other => fault(Kind::Syntax, format!("{other:?}")),
         }
     }
@@ -26,25 +29,32 @@ impl Run<'_> {
     fn load_matrices(&mut self, warp: &mut Warp, i: &Instruction, count: usize, transposed: bool) -> Result<()> {
         let place = warp.place;
         let to = expect(&i.operands[0], count)?;
-        let mut rows = vec![[0u8; 16]; count * 8];
-        for (lane, row) in rows.iter_mut().enumerate() {
-            let spot = shared(warp, &i.operands[1], lane)?;
+        let addresses = warp.addresses(&i.operands[1], u32::MAX >> (32 - 8 * count))?;
+        self.count(Space::Shared, u32::MAX >> (32 - 8 * count), &addresses, 16, false);
+        let mut rows = [[0u8; 16]; 32];
+        for (lane, row) in rows[..count * 8].iter_mut().enumerate() {
+            let spot = aligned_at(Space::Shared, addresses[lane], &place, 16)?;
             row.copy_from_slice(self.load(&place, 1 << lane, spot, 16)?);
         }
         for (m, register) in to.into_iter().enumerate() {
-            let element = |row: usize, column: usize| &rows[m * 8 + row][column * 2..][..2];
-            for lane in 0..32 {
+            let element = |row: usize, column: usize| {
+                let row = &rows[m * 8 + row];
+                u64::from(u16::from_le_bytes([row[column * 2], row[column * 2 + 1]]))
+            };
+            warp.written(register, u32::MAX)?;
+            warp.registers[register] = std::array::from_fn(|lane| {
                 let (major, minor) = (lane / 4, lane % 4 * 2);
                 let pick = |n: usize| if transposed { element(minor + n, major) } else { element(major, minor + n) };
-                let bits = super::access::bits(&[pick(0), pick(1)].concat());
-                warp.set_register(register, lane, Ty::Bits(32), bits)?;
-            }
+                pick(1) << 16 | pick(0)
+            });
         }
         Ok(())
     }
 
     fn store_matrices(&mut self, warp: &mut Warp, i: &Instruction, count: usize, transposed: bool) -> Result<()> {
         let place = warp.place;
+        let addresses = warp.addresses(&i.operands[0], u32::MAX >> (32 - 8 * count))?;
+        self.count(Space::Shared, u32::MAX >> (32 - 8 * count), &addresses, 16, true);
         for (m, register) in expect(&i.operands[1], count)?.into_iter().enumerate() {
             let mut rows = [[0u8; 16]; 8];
             for lane in 0..32 {
@@ -57,16 +67,12 @@ impl Run<'_> {
             }
             for (r, row) in rows.iter().enumerate() {
                 let lane = m * 8 + r;
-                let spot = shared(warp, &i.operands[0], lane)?;
+                let spot = aligned_at(Space::Shared, addresses[lane], &place, 16)?;
                 self.store(&place, lane, spot, row)?;
             }
         }
         Ok(())
     }
-}
-
-fn shared(warp: &Warp, operand: &Operand, lane: usize) -> Result<Spot> {
-    aligned(warp, operand, lane, Space::Shared, 16)
 }
 
 /// The registers of a vector of `count`.

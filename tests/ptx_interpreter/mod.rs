@@ -13,6 +13,7 @@ mod access;
 mod arithmetic;
 mod barriers;
 mod clocks;
+mod constants;
 mod convert;
 mod copies;
 mod decode;
@@ -30,6 +31,7 @@ mod number;
 mod op;
 mod operand;
 mod packed;
+mod races;
 mod read;
 mod shadow;
 mod statistics;
@@ -39,7 +41,7 @@ mod wgmma;
 
 pub use machine::{Argument, Gpu, Launch};
 pub use read::Module;
-pub use statistics::Statistics;
+pub use statistics::{Class, Line, Requests, Statistics};
 pub use tensor::TensorMap;
 
 /// What kind of error a text or its execution shows.

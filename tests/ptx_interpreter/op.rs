@@ -148,6 +148,7 @@ pub enum Logic {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Space {
     Param,
+    Const,
     Global,
     Shared,
     /// Shared memory of any block of the cluster.
@@ -187,8 +188,10 @@ pub enum Vote {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// Of memory accesses; the scheduler is sequentially consistent, so that it does nothing.
+    /// Of memory accesses within a cluster; the scheduler is sequentially consistent, so that it does nothing.
     Memory,
+    /// Of the device: relaxed accesses that follow pass on what stands before.
+    Device,
     /// Makes what the thread has seen visible to asynchronous accesses, of shared memory, global memory or both.
     Proxy,
     /// Makes the initialisation of barriers visible to the cluster and to asynchronous accesses.
@@ -287,17 +290,22 @@ pub enum Op {
         space: Space,
         ty: Ty,
         count: usize,
+        /// Orders threads, as atomics do.
+        strong: bool,
     },
     Store {
         space: Space,
         ty: Ty,
         count: usize,
+        strong: bool,
+        releases: bool,
     },
     Atomic {
         space: Space,
         what: Atomic,
         ty: Ty,
         returns: bool,
+        releases: bool,
     },
     Shuffle(Shuffle),
     Vote(Vote),

@@ -44,6 +44,7 @@ pub enum Base {
     Register(usize),
     Shared(u64),
     Param(u64),
+    Const(u64),
     Absolute,
 }
 

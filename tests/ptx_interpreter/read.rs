@@ -144,6 +144,10 @@ impl<'a> Reader<'a> {
             } else if self.text[self.at..].starts_with(".extern") || self.text[self.at..].starts_with(".shared") {
                 let statement = self.until(";")?;
                 self.shared(statement)?;
+            } else if self.text[self.at..].starts_with(".const") {
+                let statement = self.until(";")?;
+                let (name, at) = super::constants::declare(statement, &mut self.entry.constants)?;
+                self.variables.insert(name, Base::Const(at));
             } else {
                 let word = self.text[self.at..].split_whitespace().next().unwrap_or("");
                 return bad(format!("the unknown directive {word}"));

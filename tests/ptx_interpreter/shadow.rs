@@ -34,18 +34,55 @@ impl Access {
     pub fn own(view: &View, what: What) -> Access {
         Access { moment: view.moment, lanes: view.lanes, actor: view.warp as u16, what, pending: false, proxy: false }
     }
-
-    #[inline]
-    fn alike(&self, other: &Access) -> bool {
-        Access { lanes: 0, ..*self } == Access { lanes: 0, ..*other }
-    }
 }
 
-/// An access of some bytes of a word.
+/// An access of some bytes of a word, packed: the actor above, then flags, and the mask of bytes.
 #[derive(Clone, Copy, Debug)]
 struct Mark {
-    access: Access,
-    mask: u8,
+    moment: u32,
+    lanes: u32,
+    tag: u32,
+}
+
+const BYTES: u32 = 15;
+const READ: u32 = 1 << 4;
+const ATOMIC: u32 = 1 << 5;
+const PENDING: u32 = 1 << 6;
+const PROXY: u32 = 1 << 7;
+
+impl Mark {
+    #[inline]
+    fn new(access: Access, mask: u8) -> Mark {
+        let what = match access.what {
+            What::Read => READ,
+            What::Write => 0,
+            What::Atomic => ATOMIC,
+        };
+        let flags = if access.pending { PENDING } else { 0 } | if access.proxy { PROXY } else { 0 };
+        Mark { moment: access.moment, lanes: access.lanes, tag: u32::from(access.actor) << 8 | flags | what | u32::from(mask) }
+    }
+
+    #[inline]
+    fn is(&self, flags: u32) -> bool {
+        self.tag & flags != 0
+    }
+
+    #[inline]
+    fn known(&self, view: &View) -> bool {
+        view.knows((self.tag >> 8) as usize, self.lanes, self.moment)
+    }
+
+    fn what(&self) -> What {
+        match self.tag & (READ | ATOMIC) {
+            READ => What::Read,
+            ATOMIC => What::Atomic,
+            _ => What::Write,
+        }
+    }
+
+    fn who(&self) -> String {
+        format!("{:?} by warp {} (lanes {:#x})", self.what(), self.tag >> 8, self.lanes)
+    }
 }
 
 /// The accesses of a word that later ones may race with.
@@ -57,13 +94,20 @@ pub struct Shared {
     /// Of each word, its bytes that were written.
     written: Vec<u8>,
     words: Vec<Marks>,
+    /// Whether all accesses of 16 aligned bytes were of them all: then the first word's marks are those of all four.
+    whole: Vec<bool>,
 }
 
 impl Shared {
     /// Memory whose addresses start at [`SHARED_BASE`] and end at `end`.
     pub fn new(end: u64) -> Shared {
         let n = (end - SHARED_BASE) as usize;
-        Shared { bytes: vec![0xEE; n], written: vec![0; n.div_ceil(4)], words: vec![Marks::new(); n.div_ceil(4)] }
+        Shared {
+            bytes: vec![0xEE; n],
+            written: vec![0; n.div_ceil(4)],
+            words: vec![Marks::new(); n.div_ceil(4)],
+            whole: vec![true; n / 16],
+        }
     }
 
     #[inline]
@@ -80,23 +124,52 @@ impl Shared {
     #[inline]
     pub fn touch(&mut self, address: u64, len: usize, access: Access, view: &View) -> Result<()> {
         let range = self.range(address, len)?;
-        for word in range.start / 4..range.end.div_ceil(4) {
-            let mask = bytes_of(word, &range);
-            if access.what != What::Write && self.written[word] & mask != mask {
-                return fault(Kind::Uninitialised, format!("shared memory at {address:#x} is read before it is written"));
+        if range.start % 16 == 0 && range.len() % 16 == 0 {
+            return (range.start / 16..range.end / 16).try_for_each(|granule| self.touch_granule(granule, access, view));
+        }
+        for granule in range.start / 16..(range.end.div_ceil(16)).min(self.whole.len()) {
+            if std::mem::take(&mut self.whole[granule]) {
+                let marks = self.words[granule * 4].clone();
+                (1..4).for_each(|i| self.words[granule * 4 + i].clone_from(&marks));
             }
-            note(&mut self.words[word], Mark { access, mask }, view).map_err(|clash| clash.fault(word, access))?;
+        }
+        for word in range.start / 4..range.end.div_ceil(4) {
+            self.touch_word(word, bytes_of(word, &range), access, view)?;
         }
         Ok(())
+    }
+
+    /// 16 bytes that are accessed together.
+    fn touch_granule(&mut self, granule: usize, access: Access, view: &View) -> Result<()> {
+        let first = granule * 4;
+        if self.whole[granule] {
+            if access.what != What::Write && self.written[first..first + 4] != [15; 4] {
+                return unwritten(first);
+            }
+            return self.touch_word(first, 15, access, view);
+        }
+        (first..first + 4).try_for_each(|word| self.touch_word(word, 15, access, view))?;
+        if access.what == What::Write && self.words[first..first + 4].iter().all(|marks| marks.len() == 1) {
+            self.words[first + 1..first + 4].iter_mut().for_each(Marks::clear);
+            self.whole[granule] = true;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn touch_word(&mut self, word: usize, mask: u8, access: Access, view: &View) -> Result<()> {
+        if access.what != What::Write && self.written[word] & mask != mask {
+            return unwritten(word);
+        }
+        note(&mut self.words[word], Mark::new(access, mask), view).map_err(|clash| clash.fault(word))
     }
 
     /// The pending accesses of `actor` there are done: they count as made by `by` at `moment`.
     pub fn finish(&mut self, address: u64, len: usize, (actor, lane): (usize, u32), by: usize, moment: u32) -> Result<()> {
         let range = self.range(address, len)?;
         for marks in &mut self.words[range.start / 4..range.end.div_ceil(4)] {
-            let mine = |m: &&mut Mark| m.access.pending && m.access.actor == actor as u16 && m.access.lanes == lane;
-            for mark in marks.iter_mut().filter(mine) {
-                mark.access = Access { actor: by as u16, moment, pending: false, ..mark.access };
+            for mark in marks.iter_mut().filter(|m| m.is(PENDING) && m.tag >> 8 == actor as u32 && m.lanes == lane) {
+                (mark.tag, mark.moment) = (mark.tag & (0xff & !PENDING) | (by as u32) << 8, moment);
             }
         }
         Ok(())
@@ -118,6 +191,12 @@ impl Shared {
     }
 }
 
+#[cold]
+fn unwritten(word: usize) -> Result<()> {
+    let address = SHARED_BASE + word as u64 * 4;
+    fault(Kind::Uninitialised, format!("shared memory at {address:#x} is read before it is written"))
+}
+
 /// The bytes of a word that lie in the range.
 #[inline]
 fn bytes_of(word: usize, range: &std::ops::Range<usize>) -> u8 {
@@ -127,20 +206,18 @@ fn bytes_of(word: usize, range: &std::ops::Range<usize>) -> u8 {
 
 /// Two accesses that may not follow each other so.
 struct Clash {
-    prior: Access,
+    prior: Mark,
+    next: Mark,
     kind: Kind,
 }
 
 impl Clash {
-    fn fault(&self, word: usize, next: Access) -> super::Fault {
-        let prior = self.prior;
+    #[cold]
+    fn fault(&self, word: usize) -> super::Fault {
         let why = match self.kind {
             Kind::Unfinished => "is used while an asynchronous copy of it was not waited for".into(),
             Kind::Proxy => "was written with no proxy fence since".into(),
-            _ => {
-                let who = |a: Access| format!("{:?} by warp {} (lanes {:#x})", a.what, a.actor, a.lanes);
-                format!("{} races with {}", who(next), who(prior))
-            }
+            _ => format!("{} races with {}", self.next.who(), self.prior.who()),
         };
         super::Fault::new(self.kind, format!("shared memory at {:#x}: {why}", SHARED_BASE + word as u64 * 4))
     }
@@ -149,32 +226,52 @@ impl Clash {
 /// Adds an access to those of a word.
 #[inline]
 fn note(marks: &mut Marks, new: Mark, view: &View) -> std::result::Result<(), Clash> {
+    // Most often: a read of what was written before, and read again.
+    if let [write, read] = marks.as_mut_slice()
+        && new.is(READ)
+        && (write.tag ^ new.tag) & BYTES == 0
+        && !write.is(READ | ATOMIC | PENDING)
+        && !new.is(PROXY | PENDING)
+        && read.is(READ)
+        && write.known(view)
+    {
+        if read.tag == new.tag && read.moment == new.moment {
+            read.lanes |= new.lanes;
+            return Ok(());
+        }
+        if (read.tag ^ new.tag) & BYTES == 0 && !read.is(PENDING) && read.known(view) {
+            *read = new;
+            return Ok(());
+        }
+    }
+    note_any(marks, new, view)
+}
+
+fn note_any(marks: &mut Marks, new: Mark, view: &View) -> std::result::Result<(), Clash> {
     let (mut joined, mut i) = (false, 0);
     while i < marks.len() {
         let mark = &mut marks[i];
         i += 1;
-        if mark.mask & new.mask == 0 {
+        if mark.tag & new.tag & BYTES == 0 {
             continue;
         }
-        let ordered = view.knows(mark.access.actor.into(), mark.access.lanes, mark.access.moment);
-        check(mark.access, new.access, ordered, view)?;
-        let covers = match new.access.what {
+        let ordered = mark.known(view);
+        check(*mark, new, ordered, view)?;
+        let covers = match new.what() {
             What::Write => true,
-            What::Atomic => mark.access.what != What::Write,
-            What::Read => mark.access.what == What::Read && !mark.access.pending,
+            What::Atomic => mark.is(READ | ATOMIC),
+            What::Read => mark.is(READ) && !mark.is(PENDING),
         };
         if covers && ordered {
-            mark.mask &= !new.mask;
-        } else if mark.mask == new.mask && mark.access.actor == new.access.actor && mark.access.what == new.access.what {
-            if !new.access.pending && mark.access.alike(&new.access) {
-                mark.access.lanes |= new.access.lanes;
-                joined = true;
-            } else if covers && !mark.access.pending {
-                // What a lane did before is ordered before what it does now.
-                mark.access.lanes &= !new.access.lanes;
-            }
+            mark.tag &= !(new.tag & BYTES);
+        } else if mark.tag == new.tag && mark.moment == new.moment && !new.is(PENDING) {
+            mark.lanes |= new.lanes;
+            joined = true;
+        } else if covers && !mark.is(PENDING) && mark.tag | PROXY == new.tag | PROXY {
+            // What a lane did before is ordered before what it does now.
+            mark.lanes &= !new.lanes;
         }
-        if mark.mask == 0 || mark.access.lanes == 0 {
+        if mark.tag & BYTES == 0 || mark.lanes == 0 {
             i -= 1;
             marks.swap_remove(i);
         }
@@ -187,22 +284,21 @@ fn note(marks: &mut Marks, new: Mark, view: &View) -> std::result::Result<(), Cl
 
 /// Whether `next` may follow `prior`.
 #[inline]
-fn check(prior: Access, next: Access, ordered: bool, view: &View) -> std::result::Result<(), Clash> {
-    use What::*;
-    let writes = next.what != Read;
-    if prior.pending && (prior.what != Read || writes) {
-        return Err(Clash { prior, kind: Kind::Unfinished });
+fn check(prior: Mark, next: Mark, ordered: bool, view: &View) -> std::result::Result<(), Clash> {
+    let writes = !next.is(READ);
+    if prior.is(PENDING) && (!prior.is(READ) || writes) {
+        return Err(Clash { prior, next, kind: Kind::Unfinished });
     }
-    let conflict = (prior.what != Read || writes) && !(prior.what == Atomic && next.what == Atomic);
+    let conflict = (!prior.is(READ) || writes) && !(prior.is(ATOMIC) && next.is(ATOMIC));
     if !conflict {
         return Ok(());
     }
     if !ordered {
-        return Err(Clash { prior, kind: Kind::Race });
+        return Err(Clash { prior, next, kind: Kind::Race });
     }
-    let hidden = next.proxy && !prior.proxy && prior.what != Read;
-    if hidden && !view.proxied(prior.actor.into(), prior.lanes, prior.moment) {
-        return Err(Clash { prior, kind: Kind::Proxy });
+    let hidden = next.is(PROXY) && !prior.is(PROXY) && !prior.is(READ);
+    if hidden && !view.proxied((prior.tag >> 8) as usize, prior.lanes, prior.moment) {
+        return Err(Clash { prior, next, kind: Kind::Proxy });
     }
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! Bulk copies: boxes of tensors between global and shared memory, swizzled, and plain ones. What a load brings comes later,
 //! at a moment that the seed decides; a store is done at once, but its source may not change before it was waited for.
 
+use std::rc::Rc;
+
 use super::access::{Manner, Spot, aligned, spot};
 use super::entry::Instruction;
 use super::machine::Run;
@@ -31,9 +33,8 @@ pub(super) struct Delivery {
     pub cluster: usize,
     rank: usize,
     to: u64,
-    /// Bytes and where they go.
-    chunks: Vec<(u64, Vec<u8>)>,
-    len: usize,
+    bytes: Rc<Vec<u8>>,
+    swizzle_bytes: usize,
     barrier: u64,
     actor: usize,
 }
@@ -45,33 +46,49 @@ pub(super) fn swizzled(address: u64, swizzle_bytes: usize) -> u64 {
 }
 
 impl TensorMap {
+    /// What the driver asks of a map. Source: CUDA driver API, cuTensorMapEncodeTiled.
     fn check(&self, dims: usize) -> Result<()> {
         let inner = self.extents.first().map_or(0, |n| n * self.element_bytes);
-        let shaped = self.dims.len() == dims && self.extents.len() == dims && self.strides.len() + 1 == dims;
-        let whole =
-            inner.is_multiple_of(16) && self.address.is_multiple_of(16) && self.strides.iter().all(|s| s.is_multiple_of(16));
-        let fits = self.extents.iter().all(|n| (1..=256).contains(n)) && (self.swizzle_bytes == 0 || inner <= self.swizzle_bytes);
-        if shaped && whole && fits { Ok(()) } else { fault(Kind::Misuse, format!("no tensor map: {self:?}")) }
+        let rules = [
+            (self.dims.len() == dims && self.extents.len() == dims && self.strides.len() + 1 == dims, "number of dimensions"),
+            (self.address.is_multiple_of(16), "address, a multiple of 16"),
+            (self.dims.iter().all(|n| (1..=1 << 32).contains(n)), "dimension, 1 to 2^32"),
+            (self.strides.iter().all(|s| s.is_multiple_of(16) && *s < 1 << 40), "stride, a multiple of 16 below 2^40"),
+            (self.extents.iter().all(|n| (1..=256).contains(n)), "extent of the box, 1 to 256"),
+            (inner.is_multiple_of(16), "inner extent, a multiple of 16 bytes"),
+            (matches!(self.swizzle_bytes, 0 | 32 | 64 | 128), "swizzle, 0, 32, 64 or 128"),
+            (self.swizzle_bytes == 0 || inner <= self.swizzle_bytes, "inner extent, at most the swizzle"),
+        ];
+        match rules.iter().find(|(holds, _)| !holds) {
+            Some((_, what)) => fault(Kind::Misuse, format!("no tensor map ({what}): {self:?}")),
+            None => Ok(()),
+        }
     }
 
     fn bytes(&self) -> usize {
         self.extents.iter().product::<usize>() * self.element_bytes
     }
 
-    /// Of each element of the box, in the order of shared memory: its global address, or `None` outside the tensor.
-    fn addresses(&self, origin: &[i64]) -> Vec<Option<u64>> {
-        let count: usize = self.extents.iter().product();
-        let mut found = Vec::with_capacity(count);
-        for n in 0..count {
-            let (mut rest, mut address) = (n, Some(self.address));
-            for (d, extent) in self.extents.iter().enumerate() {
+    /// The box's rows at an origin, in the order of shared memory: where in the box those bytes of a row begin that are of the
+    /// tensor, their address, and how many there are.
+    fn rows(&self, origin: &[i64]) -> Vec<(usize, u64, usize)> {
+        let (element, across) = (self.element_bytes, self.extents[0]);
+        let first = origin[0].clamp(0, self.dims[0] as i64);
+        let last = (origin[0] + across as i64).clamp(first, self.dims[0] as i64);
+        let rows: usize = self.extents[1..].iter().product();
+        let mut found = Vec::with_capacity(rows);
+        for row in 0..rows {
+            let (mut rest, mut address, mut inside) = (row, self.address + first as u64 * element as u64, last > first);
+            for (d, extent) in self.extents.iter().enumerate().skip(1) {
                 let at = origin[d] + (rest % extent) as i64;
                 rest /= extent;
-                let stride = if d == 0 { self.element_bytes as u64 } else { self.strides[d - 1] };
-                let inside = at >= 0 && (at as u64) < self.dims[d];
-                address = address.filter(|_| inside).map(|a| a + at as u64 * stride);
+                inside &= at >= 0 && (at as u64) < self.dims[d];
+                address = address.wrapping_add((at as u64).wrapping_mul(self.strides[d - 1]));
             }
-            found.push(address);
+            if inside {
+                let skipped = (first - origin[0]) as usize;
+                found.push(((row * across + skipped) * element, address, (last - first) as usize * element));
+            }
         }
         found
     }
@@ -87,9 +104,12 @@ impl Run<'_> {
         for d in now {
             let phase = self.barrier_at(d.cluster, d.rank, d.barrier)?.phase;
             let shared = &mut self.clusters[d.cluster].blocks[d.rank].shared;
-            d.chunks.iter().try_for_each(|(at, bytes)| shared.store(*at, bytes))?;
-            shared.finish(d.to, d.len, (d.actor, 1), d.actor, phase as u32 + 1)?;
-            self.complete_bytes(d.cluster, d.rank, d.barrier, d.len as i64)?;
+            for (n, chunk) in d.bytes.chunks(16).enumerate() {
+                shared.store(swizzled(d.to + n as u64 * 16, d.swizzle_bytes), chunk)?;
+            }
+            let len = d.bytes.len();
+            shared.finish(d.to, len, (d.actor, 1), d.actor, phase as u32 + 1)?;
+            self.complete_bytes(d.cluster, d.rank, d.barrier, len as i64)?;
         }
         Ok(())
     }
@@ -119,9 +139,10 @@ impl Run<'_> {
                     let Spot::Global(from) = aligned(warp, &i.operands[1], lane, Space::Global, 16)? else {
                         return fault(Kind::Misuse, "the copy comes from global memory");
                     };
+                    self.note_range(&warp.place, lane, from, len, What::Read)?;
                     let bytes = self.global.load(from, len)?.to_vec();
                     let ranks = if multicast { Some(warp.value(&i.operands[4], lane, Ty::Bits(16))?) } else { None };
-                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0))?;
+                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], ranks, (bytes, 0, 16))?;
                 }
                 Op::BulkForward => {
                     let len = whole(warp.value(&i.operands[2], lane, Ty::Bits(32))?)?;
@@ -129,14 +150,16 @@ impl Run<'_> {
                     // Its source is free once the bytes have come, which is not modelled: it is free at once.
                     let ranges = std::mem::take(&mut warp.copies(true, lane).open);
                     self.finish(&warp.place, lane, &ranges)?;
-                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], None, (bytes, 0))?;
+                    self.send(warp, lane, [&i.operands[0], &i.operands[3]], None, (bytes, 0, 16))?;
                 }
                 Op::BulkStore => {
                     let (to, bytes) = self.bulk(warp, i, lane)?;
+                    self.note_range(&warp.place, lane, to, bytes.len(), What::Write)?;
                     self.global.store(to, &bytes)?;
                 }
                 Op::BulkReduce(what, ty) => {
                     let (to, bytes) = self.bulk(warp, i, lane)?;
+                    self.note_range(&warp.place, lane, to, bytes.len(), What::Atomic)?;
                     for (n, given) in bytes.chunks_exact(ty.bytes()).enumerate() {
                         let at = to + (n * ty.bytes()) as u64;
                         let old = super::access::bits(self.global.load(at, ty.bytes())?);
@@ -166,15 +189,13 @@ impl Run<'_> {
 
     fn tensor_load(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, (dims, multicast): (usize, bool)) -> Result<()> {
         let (map, origin) = self.map(warp, &i.operands[1], lane, dims)?;
-        let mut bytes = Vec::with_capacity(map.bytes());
-        for address in map.addresses(&origin) {
-            match address {
-                Some(address) => bytes.extend_from_slice(self.global.load(address, map.element_bytes)?),
-                None => bytes.extend(std::iter::repeat_n(0, map.element_bytes)),
-            }
+        let mut bytes = vec![0; map.bytes()];
+        for (to, from, len) in map.rows(&origin) {
+            self.note_range(&warp.place, lane, from, len, What::Read)?;
+            bytes[to..to + len].copy_from_slice(self.global.load(from, len)?);
         }
         let ranks = if multicast { Some(warp.value(&i.operands[3], lane, Ty::Bits(16))?) } else { None };
-        self.send(warp, lane, [&i.operands[0], &i.operands[2]], ranks, (bytes, map.swizzle_bytes))
+        self.send(warp, lane, [&i.operands[0], &i.operands[2]], ranks, (bytes, map.swizzle_bytes, 128))
     }
 
     /// Sends bytes to the blocks of the mask, or the one that the address is of.
@@ -184,10 +205,9 @@ impl Run<'_> {
         lane: usize,
         to: [&Operand; 2],
         ranks: Option<u64>,
-        (bytes, swizzle): (Vec<u8>, usize),
+        (bytes, swizzle, alignment): (Vec<u8>, usize, usize),
     ) -> Result<()> {
         let place = &warp.place;
-        let alignment = if ranks.is_some() || swizzle > 0 { 128 } else { 16 };
         let Spot::Shared(own, at) = aligned(warp, to[0], lane, Space::Cluster, alignment)? else {
             return fault(Kind::Misuse, "the copy goes to shared memory");
         };
@@ -199,8 +219,7 @@ impl Run<'_> {
         if mask >> place.blocks_of_cluster != 0 {
             return fault(Kind::Misuse, format!("the mask {mask:#x} names blocks that are not"));
         }
-        let chunk = |(n, bytes): (usize, &[u8])| (swizzled(at + n as u64 * 16, swizzle), bytes.to_vec());
-        let chunks: Vec<_> = bytes.chunks(16).enumerate().map(chunk).collect();
+        let bytes = Rc::new(bytes);
         for rank in (0..place.blocks_of_cluster).filter(|r| mask >> r & 1 == 1) {
             let actor = self.barrier_at(place.cluster, rank, barrier)?.actor;
             let manner = Manner { proxy: true, ..Manner::of(What::Atomic) };
@@ -209,7 +228,8 @@ impl Run<'_> {
             self.touch(place, 1 << lane, rank, (at, len), manner)?;
             let delay = if self.launch.seed == 0 { 1 } else { 1 + self.random.below(300) as u64 };
             let (due, cluster) = (self.turn + delay, place.cluster);
-            self.deliveries.push(Delivery { due, cluster, rank, to: at, chunks: chunks.clone(), len, barrier, actor });
+            let (bytes, swizzle_bytes) = (bytes.clone(), swizzle);
+            self.deliveries.push(Delivery { due, cluster, rank, to: at, bytes, swizzle_bytes, barrier, actor });
         }
         Ok(())
     }
@@ -228,17 +248,18 @@ impl Run<'_> {
     fn tensor_store(&mut self, warp: &mut Warp, i: &Instruction, lane: usize, dims: usize) -> Result<()> {
         let (map, origin) = self.map(warp, &i.operands[0], lane, dims)?;
         let (at, bytes) = self.take(warp, lane, &i.operands[1], map.bytes())?;
-        if map.swizzle_bytes > 0 && !at.is_multiple_of(128) {
-            return fault(Kind::Misaligned, format!("a swizzled box at {at:#x}"));
+        if !at.is_multiple_of(128) {
+            return fault(Kind::Misaligned, format!("a box at {at:#x}"));
         }
-        for (n, address) in map.addresses(&origin).into_iter().enumerate() {
-            let offset = n * map.element_bytes;
-            let from = swizzled((at + offset as u64) & !15, map.swizzle_bytes) - at + offset as u64 % 16;
-            if let Some(address) = address {
-                self.global.store(address, &bytes[from as usize..][..map.element_bytes])?;
-            }
+        let mut plain = vec![0; bytes.len()];
+        for (n, chunk) in plain.chunks_exact_mut(16).enumerate() {
+            let from = (swizzled(at + n as u64 * 16, map.swizzle_bytes) - at) as usize;
+            chunk.copy_from_slice(&bytes[from..from + 16]);
         }
-        Ok(())
+        map.rows(&origin).into_iter().try_for_each(|(from, to, len)| {
+            self.note_range(&warp.place, lane, to, len, What::Write)?;
+            self.global.store(to, &plain[from..from + len])
+        })
     }
 }
 

@@ -9,6 +9,7 @@ use super::{Kind, Result, fault};
 /// Addresses of spaces seen as generic ones.
 pub const GENERIC_SHARED: u64 = 1 << 62;
 pub const GENERIC_PARAM: u64 = 1 << 61;
+pub const GENERIC_CONST: u64 = 1 << 60;
 
 /// A value for each lane.
 pub type Row = [u64; 32];
@@ -265,7 +266,7 @@ impl<'a> Warp<'a> {
             Operand::Negated(r) => Ok(self.register(*r, lane)? ^ 1),
             Operand::Literal(literal) => literal_bits(*literal, ty),
             Operand::Symbol(base, offset) => match base {
-                Base::Shared(at) | Base::Param(at) => Ok(at.wrapping_add_signed(*offset)),
+                Base::Shared(at) | Base::Param(at) | Base::Const(at) => Ok(at.wrapping_add_signed(*offset)),
                 _ => fault(Kind::Syntax, "no variable"),
             },
             Operand::Vector(parts) => {
@@ -310,7 +311,7 @@ impl<'a> Warp<'a> {
                 let row = &self.registers[r];
                 Ok(if *offset == 0 { *row } else { row.map(|base| base.wrapping_add_signed(*offset)) })
             }
-            Base::Shared(at) | Base::Param(at) => Ok([at.wrapping_add_signed(*offset); 32]),
+            Base::Shared(at) | Base::Param(at) | Base::Const(at) => Ok([at.wrapping_add_signed(*offset); 32]),
             Base::Absolute => Ok([*offset as u64; 32]),
         }
     }

@@ -123,6 +123,7 @@ impl Run<'_> {
         if group.iter().any(|w| w.parked != u32::MAX || w.pc[0] != pc) {
             return Ok(());
         }
+        self.statistics.multiply_adds += (shape.m * shape.n * shape.k) as u64;
         self.product(c, b, first, i, shape).map_err(|f| f.at(i.line, &i.text))?;
         self.woken.extend((first..first + 4).map(|w| (c, b, w, u32::MAX)));
         Ok(())

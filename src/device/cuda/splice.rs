@@ -3,7 +3,9 @@
 //! - `//@store VALUE INDEX [PREDICATE]` stores the formula of register VALUE (f32, or s32 where the kernel's value is one; `-`
 //!   where it gives none) as element INDEX (`.u32`, row-major) of the output, where the predicate holds;
 //! - `//@store2 VALUE0 VALUE1 INDEX PREDICATE0 PREDICATE1` stores elements INDEX, an even number, and INDEX + 1;
-//! - `//@apply VALUE INDEX RESULT` leaves the formula in RESULT, of the output's register type, and stores nothing.
+//! - `//@apply VALUE INDEX RESULT` leaves the formula in RESULT, of the output's register type, and stores nothing;
+//! - `//@apply2 VALUE0 VALUE1 INDEX RESULT` leaves elements INDEX and INDEX + 1, of 2 bytes each, in the low and high half of
+//!   RESULT, a register of 32 bits.
 //!
 //! Registers and labels of what a slot becomes are its own. The entry has a last parameter `finish`.
 
@@ -36,6 +38,7 @@ fn fill(slot: &str, finish: Option<&Finish>, sm: u32) -> Result<String> {
         ["store", value, index, predicate] => store(finish, value, index, Some(predicate), sm),
         ["store2", v0, v1, index, p0, p1] => store2(finish, [v0, v1], index, [p0, p1], sm),
         ["apply", value, index, result] => Ok(format!("{{\n{}}}", apply(finish, value, index, result, sm)?)),
+        ["apply2", v0, v1, index, result] if finish.steps.out.size_bytes() == 2 => apply2(finish, [v0, v1], index, result, sm),
         _ => Err(broken()),
     }
 }
@@ -56,6 +59,16 @@ fn apply(finish: &Finish, value: &str, index: &str, result: &str, sm: u32) -> Re
     // Registers of the block itself are declared by whoever opens it; the result may be one of them.
     text += &body(&finish.steps, &inputs, result, sm)?;
     Ok(text)
+}
+
+fn apply2(finish: &Finish, values: [&str; 2], index: &str, result: &str, sm: u32) -> Result<String> {
+    let register = register_type(finish.steps.out);
+    let first = apply(finish, values[0], index, "%hf_y", sm)?;
+    let second = apply(finish, values[1], "%hf_j", "%hf_z", sm)?;
+    Ok(format!(
+        "{{\n.reg .{register} %hf_y, %hf_z;\n.reg .b32 %hf_j;\nadd.u32 %hf_j, {index}, 1;\n{{\n{first}}}\n{{\n{second}}}\n\
+         mov.b32 {result}, {{%hf_y, %hf_z}};\n}}"
+    ))
 }
 
 /// `%hf_c0 ..`: the coordinates of element `index`, outermost first.
