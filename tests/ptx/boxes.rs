@@ -270,3 +270,43 @@ fn copies_of_threads_that_arrive() {
         Kind::Unfinished | Kind::Race | Kind::Uninitialised
     ));
 }
+
+#[test]
+fn clusters_of_two_dimensions() {
+    let text = format!(
+        "{HEAD}.visible .entry k(.param .u64 pY)\n.reqnctapercluster 2, 3, 1\n{{\n.reg .b64 %l; .reg .b32 %r<8>;\n\
+         mov.u32 %r0, %ctaid.x; mov.u32 %r1, %ctaid.y; mov.u32 %r2, %nctaid.x; mad.lo.u32 %r2, %r1, %r2, %r0; ld.param.u64 %l, [pY];\n\
+         mad.wide.u32 %l, %r2, 32, %l; mov.u32 %r3, %clusterid.x; mov.u32 %r4, %clusterid.y; st.global.v4.u32 [%l], {{%r0, %r1, %r3, %r4}};\n\
+         mov.u32 %r3, %cluster_ctaid.x; mov.u32 %r4, %cluster_ctaid.y; mov.u32 %r5, %cluster_ctarank; mov.u32 %r6, %cluster_nctaid.y;\n\
+         st.global.v4.u32 [%l+16], {{%r3, %r4, %r5, %r6}}; ret;\n}}\n"
+    );
+    let module = Module::read(&text).unwrap_or_else(|f| panic!("{f}"));
+    let mut gpu = Gpu::default();
+    let to = gpu.global.reserve("y", 24 * 32);
+    let launch = |grid| Launch { grid, block: [1, 1, 1], arguments: vec![Argument::u64(to)], ..Launch::default() };
+    gpu.launch(&module.entries[0], &launch([4, 6, 1])).unwrap_or_else(|f| panic!("{f}"));
+    for (i, got) in gpu.global.values::<u32>(to).unwrap().chunks(8).enumerate() {
+        let (x, y) = (i as u32 % 4, i as u32 / 4);
+        assert_eq!(got, [x, y, x / 2, y / 3, x % 2, y % 3, y % 3 * 2 + x % 2, 3]);
+    }
+    assert_eq!(gpu.launch(&module.entries[0], &launch([6, 4, 1])).unwrap_err().kind, Kind::Misuse);
+}
+
+/// Half of the threads leave the barrier in its first phase; the second one wants only the others.
+#[test]
+fn arrivals_that_are_dropped() {
+    let x = numbers(16384);
+    let any = map(2, &[64, 16], &[64, 8], 128);
+    let body = "@%p0 mbarrier.inval.shared::cta.b64 [%r2]; @%p0 mbarrier.init.shared::cta.b64 [%r2], 256; bar.sync 0;
+        st.shared.v4.b32 [%r4], {%r0, %r0, %r0, %r0}; setp.lt.u32 %p2, %r0, 128; @%p2 bra STAYS;
+        mbarrier.arrive_drop.shared::cta.b64 _, [%r2]; bra END;
+        STAYS: mbarrier.arrive.shared::cta.b64 _, [%r2]; FIRST: mbarrier.test_wait.parity.shared::cta.b64 %p1, [%r2], 0; @!%p1 bra FIRST;
+        ld.shared.b32 %r6, [%r4+2048]; st.shared.b32 [%r4], %r6; mbarrier.arrive.shared::cta.b64 _, [%r2];
+        SECOND: mbarrier.try_wait.parity.shared::cta.b64 %p1, [%r2], 1; @!%p1 bra SECOND; END:";
+    for seed in 0..3 {
+        let got = run(&kernel(1, body), 1, &any, &x, seed).unwrap_or_else(|f| panic!("{f}")).0;
+        assert_eq!((got[16], got[20]), (129, 1));
+    }
+    let keeps = body.replace("arrive_drop", "arrive");
+    assert_eq!(run(&kernel(1, &keeps), 1, &any, &x, 0).unwrap_err().kind, Kind::Deadlock);
+}

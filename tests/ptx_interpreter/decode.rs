@@ -323,7 +323,8 @@ fn fence(m: &mut Modifiers) -> Decoded {
 
 fn mbarrier(m: &mut Modifiers) -> Decoded {
     let names = [("init", 0), ("inval", 1), ("arrive", 2), ("expect_tx", 3), ("try_wait", 4), ("test_wait", 5)];
-    let what = if m.take("arrive") { 2 } else { m.one(&names)? };
+    let drops = m.take("arrive_drop");
+    let what = if drops || m.take("arrive") { 2 } else { m.one(&names)? };
     let expects = m.take("expect_tx");
     let parity = m.take("parity");
     m.skip(&ORDERING);
@@ -332,7 +333,7 @@ fn mbarrier(m: &mut Modifiers) -> Decoded {
     Ok(match what {
         0 => (Op::MbarrierInit, 2..=2),
         1 => (Op::MbarrierInvalidate, 1..=1),
-        2 => (Op::MbarrierArrive { expects, space }, if expects { 3..=3 } else { 2..=3 }),
+        2 => (Op::MbarrierArrive { expects, drops, space }, if expects { 3..=3 } else { 2..=3 }),
         3 => (Op::MbarrierExpect { space }, 2..=2),
         _ => (Op::MbarrierWait { parity }, 3..=4),
     })

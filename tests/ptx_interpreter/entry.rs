@@ -55,6 +55,7 @@ pub struct Entry {
     /// Most threads of a block, and whether exactly so many; blocks of a cluster.
     pub threads: Option<(u32, bool)>,
     pub cluster: u32,
+    pub cluster_extents: [u32; 3],
 }
 
 impl Entry {

@@ -86,6 +86,11 @@ pub(super) struct Cluster<'a> {
 }
 
 impl Cluster<'_> {
+    fn none() -> Self {
+        let (blocks, phases, stamps) = Default::default();
+        Cluster { blocks, clocks: Clocks::new(&[]), arrived: 0, phase: 0, phases, stamps, number: 0 }
+    }
+
     fn is_done(&self) -> bool {
         self.blocks.iter().all(|b| b.live == 0)
     }
@@ -130,7 +135,8 @@ impl Gpu {
         let threads: u32 = launch.block.iter().product();
         let fits = entry.threads.is_none_or(|(most, exact)| if exact { threads == most } else { threads <= most });
         let blocks = launch.grid.iter().product::<u32>() as usize;
-        if threads == 0 || threads > 1024 || !fits || !blocks.is_multiple_of(entry.cluster as usize) {
+        let whole = launch.grid.iter().zip(entry.cluster_extents).all(|(n, c)| c > 0 && n.is_multiple_of(c));
+        if threads == 0 || threads > 1024 || !fits || !whole {
             return fault(Kind::Misuse, format!("{threads} threads and {blocks} blocks do not fit the kernel"));
         }
         let (params, maps) = arguments(entry, &launch.arguments)?;
@@ -183,7 +189,7 @@ impl<'a> Run<'a> {
         let resident = if self.entry.code.iter().any(waits) { RESIDENT_WAITING } else { RESIDENT };
         let mut next = resident.min(clusters);
         for number in 0..next {
-            let cluster = self.cluster(number, number);
+            let cluster = self.cluster(number, number, None);
             self.clusters.push(cluster);
         }
         let (mut ready, mut last) = (Vec::new(), 0);
@@ -209,7 +215,8 @@ impl<'a> Run<'a> {
                     return fault(Kind::Unfinished, "blocks end while a bulk copy to their shared memory is under way");
                 }
                 if next < clusters {
-                    self.clusters[c] = self.cluster(c, next);
+                    let old = std::mem::replace(&mut self.clusters[c], Cluster::none());
+                    self.clusters[c] = self.cluster(c, next, Some(old));
                     next += 1;
                 }
             }
@@ -226,7 +233,8 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn cluster(&self, slot: usize, number: usize) -> Cluster<'a> {
+    /// The cluster of a number, in the memory of one that is over.
+    fn cluster(&self, slot: usize, number: usize, old: Option<Cluster<'a>>) -> Cluster<'a> {
         let size = self.entry.cluster as usize;
         let threads: u32 = self.launch.block.iter().product();
         let count = threads.div_ceil(32) as usize;
@@ -234,20 +242,31 @@ impl<'a> Run<'a> {
         let exists: Vec<u32> = (0..count * size).map(|w| live(w % count)).collect();
         let mut clocks = Clocks::new(&exists);
         let dynamic = if self.entry.dynamic_at.is_some() { self.launch.shared_bytes as u64 } else { 0 };
+        let mut old_blocks = old.map_or(Vec::new(), |c| c.blocks).into_iter();
         let blocks = (0..size).map(|rank| {
-            let linear = (number * size + rank) as u32;
-            let [x, y, _] = self.launch.grid;
+            let at = |n: usize, extents: [u32; 3]| {
+                let (n, [x, y, _]) = (n as u32, extents);
+                [n % x, n / x % y, n / x / y]
+            };
+            let (grid, cluster) = (self.launch.grid, self.entry.cluster_extents);
+            let cluster_at = at(number, [0, 1, 2].map(|a| grid[a] / cluster[a]));
+            let rank_at = at(rank, cluster);
             let extents = Extents {
-                cluster_number: number,
+                cluster_at,
+                rank_at,
+                cluster,
                 threads: self.launch.block,
-                block_at: [linear % x, linear / x % y, linear / x / y],
+                block_at: [0, 1, 2].map(|a| cluster_at[a] * cluster[a] + rank_at[a]),
                 grid: self.launch.grid,
                 shared_bytes: dynamic,
             };
             let place = |warp| Place { cluster: slot, block: rank, warp, index: rank * count + warp, blocks_of_cluster: size };
+            let old = old_blocks.next();
+            let (shared, warps) = old.map_or((None, Vec::new()), |b| (Some(b.shared), b.warps));
+            let mut warps = warps.into_iter();
             Block {
-                shared: Shared::new(self.entry.shared_end + dynamic),
-                warps: (0..count).map(|warp| Warp::new(self.entry, place(warp), &extents, live(warp))).collect(),
+                shared: shared.map_or_else(|| Shared::new(self.entry.shared_end + dynamic), Shared::renewed),
+                warps: (0..count).map(|w| Warp::new(self.entry, place(w), &extents, live(w), warps.next())).collect(),
                 named: BTreeMap::new(),
                 mbarriers: BTreeMap::new(),
                 products: (0..count.div_ceil(4)).map(|_| clocks.actor()).collect(),

@@ -98,6 +98,10 @@ impl Run<'_> {
         for (lane, mask) in groups(active, |l| (at[l], given[l])) {
             let (rank, address) = at[lane];
             let n = given[lane] as i64;
+            if let Op::MbarrierArrive { drops: true, expects, .. } = i.op {
+                self.barrier_at(place.cluster, rank, address)?.count -=
+                    if expects { 1 } else { n } * i64::from(mask.count_ones());
+            }
             let value = match i.op {
                 Op::MbarrierInit => {
                     lanes(mask).try_for_each(|lane| self.initialise(&place, lane, at[lane], n))?;

@@ -325,6 +325,8 @@ pub enum Op {
     MbarrierInvalidate,
     MbarrierArrive {
         expects: bool,
+        /// Later phases want an arrival less.
+        drops: bool,
         space: Space,
     },
     MbarrierExpect {

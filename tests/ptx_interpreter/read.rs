@@ -201,18 +201,23 @@ impl<'a> Reader<'a> {
             self.param(param)?;
         }
         let head = self.until("{")?.replace(',', " ");
-        self.entry.cluster = 1;
+        (self.entry.cluster, self.entry.cluster_extents) = (1, [1; 3]);
         let mut words = head.split_whitespace().peekable();
         while let Some(word) = words.next() {
-            let mut product = 1;
+            let mut extents = Vec::new();
             while let Some(n) = words.peek().and_then(|w| w.parse::<u32>().ok()) {
-                product *= n;
+                extents.push(n);
                 words.next();
             }
+            let product = extents.iter().product();
             match word {
                 ".maxntid" => self.entry.threads = Some((product, false)),
                 ".reqntid" => self.entry.threads = Some((product, true)),
-                ".reqnctapercluster" => self.entry.cluster = product,
+                ".reqnctapercluster" => {
+                    extents.resize(3, 1);
+                    self.entry.cluster = product;
+                    self.entry.cluster_extents = [extents[0], extents[1], extents[2]];
+                }
                 ".minnctapersm" | ".maxnreg" | ".explicitcluster" | ".maxclusterrank" => {}
                 _ => return bad(format!("the unknown directive {word}")),
             }

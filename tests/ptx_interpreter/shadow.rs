@@ -110,6 +110,14 @@ impl Shared {
         }
     }
 
+    /// The same memory, as new.
+    pub fn renewed(mut self) -> Shared {
+        self.written.fill(0);
+        self.words.iter_mut().filter(|w| !w.is_empty()).for_each(Marks::clear);
+        self.whole.fill(true);
+        self
+    }
+
     #[inline]
     fn range(&self, address: u64, len: usize) -> Result<std::ops::Range<usize>> {
         let start = address.wrapping_sub(SHARED_BASE) as usize;

@@ -52,7 +52,10 @@ pub struct Place {
 /// What a block's special registers say.
 #[derive(Clone, Debug, Default)]
 pub struct Extents {
-    pub cluster_number: usize,
+    /// In clusters, and in blocks of the cluster.
+    pub cluster_at: [u32; 3],
+    pub rank_at: [u32; 3],
+    pub cluster: [u32; 3],
     pub threads: [u32; 3],
     pub block_at: [u32; 3],
     pub grid: [u32; 3],
@@ -62,7 +65,6 @@ pub struct Extents {
 fn special(place: &Place, e: &Extents, special: Special, lane: usize) -> u64 {
     let t = (place.warp * 32 + lane) as u32;
     let tid = [t % e.threads[0], t / e.threads[0] % e.threads[1], t / e.threads[0] / e.threads[1]];
-    let clusters = e.grid.iter().product::<u32>() as usize / place.blocks_of_cluster;
     match special {
         Special::Tid(a) => tid[a].into(),
         Special::Ntid(a) => e.threads[a].into(),
@@ -79,8 +81,10 @@ fn special(place: &Place, e: &Extents, special: Special, lane: usize) -> u64 {
         },
         Special::ClusterRank => place.block as u64,
         Special::ClusterSize => place.blocks_of_cluster as u64,
-        Special::ClusterId => e.cluster_number as u64,
-        Special::ClusterCount => clusters as u64,
+        Special::ClusterId(a) => e.cluster_at[a].into(),
+        Special::ClusterCount(a) => (e.grid[a] / e.cluster[a]).into(),
+        Special::ClusterBlock(a) => e.rank_at[a].into(),
+        Special::ClusterBlocks(a) => e.cluster[a].into(),
         Special::Clock => 0,
         Special::SharedSize => e.shared_bytes,
     }
@@ -159,11 +163,15 @@ impl<'a> Warp<'a> {
         Warp { entry, place, registers, predicates, defined, flights, pc: [0; 32], live: 0, parked: 0, copies, bulk }
     }
 
-    pub fn new(entry: &'a Entry, place: Place, extents: &Extents, live: u32) -> Warp<'a> {
+    /// A warp at its start, in the memory of one that is over.
+    pub fn new(entry: &'a Entry, place: Place, extents: &Extents, live: u32, old: Option<Warp<'a>>) -> Warp<'a> {
         let n = entry.registers.len();
         let own = n - entry.presets.len();
-        let mut warp =
-            Warp { place, registers: vec![[0; 32]; n], predicates: vec![0; n], defined: vec![0; n], live, ..Warp::hollow(entry) };
+        let fresh = || Warp { registers: vec![[0; 32]; n], predicates: vec![0; n], defined: vec![0; n], ..Warp::hollow(entry) };
+        let old = old.unwrap_or_else(fresh);
+        let (registers, predicates, defined) = (old.registers, old.predicates, old.defined);
+        let mut warp = Warp { place, registers, predicates, defined, live, ..Warp::hollow(entry) };
+        warp.defined[..own].fill(0);
         warp.defined[own..].fill(u32::MAX);
         for (row, preset) in warp.registers[own..].iter_mut().zip(&entry.presets) {
             *row = match *preset {
