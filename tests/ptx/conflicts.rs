@@ -11,6 +11,9 @@ fn run(blocks: u32, threads: u32, body: &str) -> Result<Vec<u32>, Kind> {
          mad.wide.u32 %l1, %r0, 4, %l0; mad.wide.u32 %l2, %r1, 4, %l0; setp.eq.u32 %p0, %r0, 0; setp.eq.u32 %p1, %r1, 0;\n{body}\nret;\n}}\n"
     );
     let module = Module::read(&text).unwrap_or_else(|f| panic!("{f}"));
+    if let Some(ptxas) = crate::ptxas() {
+        crate::assemble(&ptxas, "sm_90a", &text);
+    }
     let mut found = Ok(Vec::new());
     for seed in 0..4 {
         let mut gpu = Gpu::default();

@@ -9,7 +9,7 @@ use super::clocks::{Clocks, Stamp};
 use super::entry::{Entry, Instruction};
 use super::global::Global;
 use super::mbarrier::Mbarrier;
-use super::op::Op;
+use super::op::{Op, Space};
 use super::races::Races;
 use super::shadow::Shared;
 use super::statistics::Statistics;
@@ -185,7 +185,12 @@ fn arguments(entry: &Entry, given: &[Argument]) -> Result<(Vec<u8>, Vec<TensorMa
 
 impl<'a> Run<'a> {
     fn all(&mut self, clusters: usize) -> Result<()> {
-        let waits = |i: &Instruction| matches!(i.op, Op::Load { strong: true, .. } | Op::Atomic { returns: true, .. });
+        let waits = |i: &Instruction| match i.op {
+            Op::Load { strong: true, space, .. } | Op::Atomic { returns: true, space, .. } => {
+                matches!(space, Space::Global | Space::Generic)
+            }
+            _ => false,
+        };
         let resident = if self.entry.code.iter().any(waits) { RESIDENT_WAITING } else { RESIDENT };
         let mut next = resident.min(clusters);
         for number in 0..next {
