@@ -22,6 +22,15 @@ impl Layout {
         Layout { shape, strides, offset: 0 }
     }
 
+    /// Whether every element lies among `len`.
+    pub fn is_inside(&self, len: usize) -> bool {
+        let reach = |sign: isize| -> Option<isize> {
+            let axes = self.shape.iter().zip(&self.strides).filter(|(_, s)| s.signum() == sign);
+            axes.clone().try_fold(self.offset as isize, |at, (&d, &s)| at.checked_add(s.checked_mul(d as isize - 1)?))
+        };
+        self.shape.numel() == 0 || matches!((reach(-1), reach(1)), (Some(lo), Some(hi)) if lo >= 0 && (hi as usize) < len)
+    }
+
     /// Whether the elements lie row-major without gaps.
     pub fn is_contiguous(&self) -> bool {
         let dense = self.shape.strides();

@@ -34,6 +34,12 @@ static TABLES: &[&[KernelDef]] = &[
     cuda::scalar::KERNELS,
     #[cfg(feature = "cuda")]
     cuda::conv::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::movement::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::pool::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::select::KERNELS,
 ];
 
 /// Every kernel of every device.

@@ -39,8 +39,20 @@ pub fn launch(
     constant: &[usize],
     outputs: &[Type],
 ) -> Vec<Tensor> {
+    attempt(device, kernel, problem, inputs, constant, outputs).unwrap_or_else(|e| panic!("{}: {e} for {problem:?}", kernel.name))
+}
+
+/// The same, or why there is no result.
+pub fn attempt(
+    device: &dyn Device,
+    kernel: &'static KernelDef,
+    problem: &Problem,
+    inputs: &[Option<Tensor>],
+    constant: &[usize],
+    outputs: &[Type],
+) -> halfbyte::Result<Vec<Tensor>> {
     let constants: Vec<_> = (0..inputs.len()).map(|i| inputs[i].clone().filter(|_| constant.contains(&i))).collect();
-    let prepared = device.prepare(kernel, problem, &constants).unwrap();
+    let prepared = device.prepare(kernel, problem, &constants)?;
     let scratch = device.scratch_bytes(kernel, problem).unwrap();
     let ty = |t: &Tensor| Type::new(t.dtype(), t.shape().clone());
     let input = |(i, t): (usize, &Option<Tensor>)| {
@@ -57,7 +69,7 @@ pub fn launch(
         scratch: (0, scratch),
         cost_us: 0.0,
     };
-    let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch }).unwrap();
+    let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch })?;
     let mut arena = device.reserve(recorded.list.arena_bytes).unwrap();
     let none = Tensor::zeros(DType::U8, Shape::from([0])).unwrap();
     let aligned: Vec<Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none).aligned()).collect();
@@ -66,11 +78,11 @@ pub fn launch(
     {
         let mut written: Vec<_> = results.iter_mut().map(Tensor::view_mut).collect();
         let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile: false };
-        let ticket = device.submit(&recorded, bindings).unwrap_or_else(|e| panic!("{}: {e} for {problem:?}", kernel.name));
-        device.wait(ticket).unwrap();
+        device.submit(&recorded, bindings).and_then(|ticket| device.wait(ticket))?;
     }
     device.release(arena);
-    results
+    device.forget(&recorded);
+    Ok(results)
 }
 
 /// The plain reference's outputs: exact up to f64's own rounding when the problem's types are f64.

@@ -9,6 +9,7 @@ mod cuda;
 mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
+mod moves;
 mod products;
 #[cfg(feature = "cuda")]
 #[path = "../ptx_interpreter/mod.rs"]

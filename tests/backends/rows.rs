@@ -4,7 +4,7 @@ use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::problem::pool::Pooling;
 use halfbyte::graph::problem::reduce::{Affine, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
-use halfbyte::graph::problem::{MoveProblem, PoolProblem, ReduceProblem, ScalarProblem, Window};
+use halfbyte::graph::problem::{PoolProblem, ReduceProblem, ScalarProblem, Window};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::scalar::bounds::{Range, enclose};
 use halfbyte::scalar::{Formula, Steps, arg};
@@ -250,25 +250,6 @@ fn pools() {
         let out = Type::new(dtype, [planes, window.output[0], window.output[1]]);
         let p = PoolProblem { pooling, planes, window, dtype };
         each_kernel(&Problem::Pool(p), &[Some(x)], &[], out, &rounded(&allowed, dtype));
-    }
-}
-
-#[test]
-fn movements_are_exact() {
-    let mut r = Xorshift::new(23);
-    for dtype in DType::ALL {
-        let [a, b, n] = std::array::from_fn(|_| 1 + r.below(30));
-        let x = random(&mut r, dtype, &[a, b]);
-        let values = x.to_f64();
-        let [rows, columns] = [a, b].map(|d| (0..n).map(|_| r.below(d)).collect::<Vec<_>>());
-        let points = |places: Vec<usize>| places.into_iter().map(|i| Range::point(values[i])).collect::<Vec<_>>();
-        let both: Vec<usize> = rows.iter().flat_map(|i| columns.iter().map(move |j| i * b + j)).collect();
-        let problem = Problem::Move(MoveProblem::Axes(vec![Some(rows.clone()), Some(columns)]));
-        each_kernel(&problem, &[Some(x.clone())], &[], Type::new(dtype, [n, n]), &points(both));
-        let indices = Tensor::vector(&rows.iter().map(|&i| i as i64).collect::<Vec<_>>());
-        let whole: Vec<usize> = rows.iter().flat_map(|i| (0..b).map(move |j| i * b + j)).collect();
-        let problem = Problem::Move(MoveProblem::Gather { axis: 0 });
-        each_kernel(&problem, &[Some(x), Some(indices)], &[], Type::new(dtype, [n, b]), &points(whole));
     }
 }
 

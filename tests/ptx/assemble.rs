@@ -39,6 +39,7 @@ fn filled(variant: &'static Variant, row: &Row, formula: &dyn Fn(Formula) -> For
         Some(_) => (formula(arg(0)), Vec::new()),
     };
     let finish = Finish::new(value, &formula, &operands, &Type::new(out, shape)).unwrap();
+    let finish = if variant.text.contains("//@load") { finish.reading(DType::BF16) } else { finish };
     let finish = variant.text.contains("//@").then(|| Arc::new(finish));
     let module = Module { variant, finish };
     match crate::cuda::text_of(variant.name) {

@@ -72,7 +72,7 @@ fn parameters(variant: &Variant) -> Vec<u64> {
 fn bytes(arg: &Arg) -> u64 {
     match arg {
         Arg::U32(_) | Arg::F32(_) => 4,
-        Arg::U64(_) | Arg::Pointer(_) => 8,
+        Arg::U64(_) | Arg::Pointer(_) | Arg::Table(_) => 8,
         Arg::Map(_) => 128,
         Arg::Block(parts) => parts.iter().map(bytes).sum(),
     }
@@ -80,7 +80,7 @@ fn bytes(arg: &Arg) -> u64 {
 
 fn argument(arg: &Arg, command: &Command) -> Result<(), String> {
     match arg {
-        Arg::U32(_) | Arg::F32(_) | Arg::U64(_) => Ok(()),
+        Arg::U32(_) | Arg::F32(_) | Arg::U64(_) | Arg::Table(_) => Ok(()),
         Arg::Pointer(p) => rest(*p, command).map(drop),
         Arg::Map(m) => map(m, rest(m.base, command)?),
         Arg::Block(parts) => parts.iter().try_for_each(|a| argument(a, command)),
@@ -94,7 +94,7 @@ fn rest(pointer: Pointer, command: &Command) -> Result<u64, String> {
         size_bytes(ty.dtype, &ty.shape).map_err(|e| e.to_string())
     };
     let (size, at) = match pointer {
-        Pointer::Null => return Ok(0),
+        Pointer::Null | Pointer::Status => return Ok(0),
         Pointer::Input(i, at) => (slot(&command.inputs, i)?, at),
         Pointer::Output(i, at) => (slot(&command.outputs, i)?, at),
         Pointer::Scratch(at) => (command.scratch.1, at),
@@ -117,7 +117,7 @@ fn map(m: &TensorMap, rest: u64) -> Result<(), String> {
     let sizes = m.dims.iter().all(|d| (1..=1 << 32).contains(d)) && m.extents.iter().all(|e| (1..=256).contains(e));
     let base = match m.base {
         Pointer::Input(_, at) | Pointer::Output(_, at) | Pointer::Packed(_, at) | Pointer::Scratch(at) => at,
-        Pointer::Null => return Err("a tensor map of the null address".into()),
+        Pointer::Null | Pointer::Status => return Err("a tensor map of no operand".into()),
     };
     let aligned = [row, base].iter().chain(&m.strides).all(|n| n.is_multiple_of(16)) && m.strides.iter().all(|s| *s < 1 << 40);
     if !span_fits || !sizes || !aligned {

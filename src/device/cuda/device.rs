@@ -88,6 +88,7 @@ impl<D: Driver> CudaDevice<D> {
             true => self.profiled(recording, arena)?,
             false => recording.replays.run(&self.driver, recording, arena, |step| self.step(step, arena)).map(|()| Vec::new())?,
         };
+        recording.check(&self.driver, arena)?;
         recording.download(&self.driver, arena, bindings.outputs)?;
         Ok(timings)
     }
@@ -185,7 +186,10 @@ impl<D: Driver> Device for CudaDevice<D> {
     }
 
     fn forget(&self, recorded: &Recorded) {
-        lock(&self.recordings).remove(&recorded.handle);
+        let removed = lock(&self.recordings).remove(&recorded.handle);
+        // Not while a run reads them.
+        let _running = lock(&self.running);
+        removed.iter().flat_map(|r| &r.tables).for_each(|&t| self.driver.free(t));
     }
 }
 

@@ -2,6 +2,7 @@
 
 use super::divide::magic;
 use super::launch::{Arg, Pointer};
+use super::vector::width;
 use crate::base::DType;
 use crate::base::Shape;
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub const STEPS_AT: usize = AXES_AT + AXES * 12;
 /// Size of the parameter: what kernels/render.rs declares.
 const BYTES: usize = STEPS_AT + OPERANDS * AXES * 4;
 const _: () = assert!(BYTES == 336);
+/// Bytes that a thread loads or stores at once.
+pub(super) const RUN: usize = 16;
 
 /// How an operand is indexed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +48,12 @@ pub struct Finish {
     pub operands: Vec<Indexing>,
     /// Whether elements 2 i and 2 i + 1 of the output are both there or both not, so that `//@store2` may store them at once.
     pub pairs: bool,
+    /// Elements that `//@vector` stores at once; 1 where the operands do not allow more.
+    pub vector: usize,
+    /// Type of the elements that `//@load` reads, as values of the kernel.
+    pub reads: Option<DType>,
+    /// Type of the kernel's value.
+    pub value_type: DType,
     sizes: Vec<u32>,
     strides: Vec<Vec<u32>>,
     signature: String,
@@ -58,7 +67,7 @@ impl Finish {
         if operands.len() > OPERANDS || out.shape.numel() > i32::MAX as usize {
             return Err(refuse("a formula of more than 8 operands, or of 2^31 elements"));
         }
-        let types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
+        let mut types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
         let steps = Steps::compile(formula, &types, out.dtype)?;
         let broadcast = |t: &Type| t.shape.broadcast_strides(&out.shape).map(|s| s.to_vec());
         let all = operands.iter().map(broadcast).collect::<Option<Vec<_>>>();
@@ -75,11 +84,25 @@ impl Finish {
             _ if s.iter().all(|&s| s == 0) => Indexing::One,
             _ => Indexing::Axes(s.iter().map(|&s| s > 0).collect()),
         };
-        let operands = operands.iter().zip(&strides).map(indexing).collect();
+        let operands: Vec<Indexing> = operands.iter().zip(&strides).map(indexing).collect();
+        types.push(out.dtype);
+        let vector = if value.is_some() { 1 } else { width(&sizes, &strides, &operands, &types, steps.steps.len()) };
         let pairs = out.shape.last().is_some_and(|n| n % 2 == 0);
-        let mut finish = Finish { steps, value: value.is_some(), operands, pairs, sizes, strides, signature: String::new() };
-        finish.signature = format!("{:?} {:?} {} {}", finish.steps, finish.operands, finish.value, finish.pairs);
-        Ok(finish)
+        let (value, value_type) = (value.is_some(), value.unwrap_or(DType::F32));
+        let (signature, reads) = (String::new(), None);
+        let finish = Finish { steps, value, operands, pairs, vector, reads, value_type, sizes, strides, signature };
+        Ok(finish.signed())
+    }
+
+    fn signed(mut self) -> Finish {
+        let Finish { steps, operands, value, pairs, vector, reads, value_type, .. } = &self;
+        self.signature = format!("{steps:?} {operands:?} {value} {pairs} {vector} {reads:?} {value_type:?}");
+        self
+    }
+
+    /// With `//@load` reading elements of this type.
+    pub fn reading(self, dtype: DType) -> Finish {
+        Finish { reads: Some(dtype), ..self }.signed()
     }
 
     /// The epilogue of a family's kernel whose value is of type `value`; without one the value is converted and stored.

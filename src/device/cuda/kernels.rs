@@ -5,11 +5,20 @@ use std::sync::OnceLock;
 
 use super::call::CudaKernel;
 use super::device::failed;
-use super::{conv, gemm, scalar};
+use super::{conv, gemm, movement, pool, scalar, select};
 use crate::error::Result;
 
-static TABLES: &[&[CudaKernel]] =
-    &[gemm::KERNELS, scalar::KERNELS, conv::depthwise::KERNELS, conv::direct::KERNELS, conv::fma::KERNELS, conv::tensor::KERNELS];
+static TABLES: &[&[CudaKernel]] = &[
+    gemm::KERNELS,
+    scalar::KERNELS,
+    conv::depthwise::KERNELS,
+    conv::direct::KERNELS,
+    conv::fma::KERNELS,
+    conv::tensor::KERNELS,
+    movement::KERNELS,
+    pool::KERNELS,
+    select::KERNELS,
+];
 
 /// Every one.
 pub fn kernels() -> impl Iterator<Item = &'static CudaKernel> {

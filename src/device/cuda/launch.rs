@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::finish::Finish;
 use super::splice::splice;
 use super::variant::Variant;
+use crate::base::Tensor;
 
 /// Where bytes lie, before addresses are known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub enum Pointer {
     Packed(usize, u64),
     /// A byte of the command's scratch.
     Scratch(u64),
+    /// The command's status (u32): 0 before a run. A kernel that meets input for which the CPU gives an error stores 1 there,
+    /// and the run ends with an error.
+    Status,
     /// The null address.
     Null,
 }
@@ -61,13 +65,15 @@ pub struct TensorMap {
 }
 
 /// A kernel's argument.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 #[allow(missing_docs)]
 pub enum Arg {
     U32(u32),
     F32(f32),
     U64(u64),
     Pointer(Pointer),
+    /// The address of these bytes on the device, where they are kept as long as the recording.
+    Table(Tensor),
     Map(TensorMap),
     /// One parameter made of these, one after the other.
     Block(Vec<Arg>),

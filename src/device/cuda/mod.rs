@@ -12,12 +12,16 @@ mod finish;
 mod gemm;
 mod kernels;
 mod launch;
+mod movement;
 mod nvidia;
+mod pool;
 mod recording;
 mod replay;
 mod scalar;
+mod select;
 mod splice;
 mod variant;
+mod vector;
 
 pub use call::{Call, CudaKernel};
 pub use device::CudaDevice;

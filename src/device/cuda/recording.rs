@@ -96,6 +96,7 @@ impl Bound {
                     bytes.extend(0u64.to_le_bytes());
                 }
             },
+            Arg::Table(_) => return Err(failed("a table that was not placed")),
             Arg::Block(parts) => parts.iter().try_for_each(|p| Bound::push(bytes, addresses, p, bind))?,
             Arg::Map(_) => return Err(failed("a tensor map inside of another argument")),
         }
@@ -175,12 +176,16 @@ impl HostCommand {
 struct Layout {
     inputs: Vec<(usize, usize)>,
     outputs: Vec<(usize, usize)>,
+    /// Of the commands' statuses, 4 bytes each.
+    statuses: usize,
     bytes: usize,
 }
 
 impl Layout {
     fn new(list: &CommandList) -> Result<Layout> {
-        let mut layout = Layout { bytes: list.arena_bytes, ..Layout::default() };
+        let statuses = list.arena_bytes.next_multiple_of(GAP);
+        let bytes = statuses + list.commands.len() * 4 + GAP;
+        let mut layout = Layout { statuses, bytes, ..Layout::default() };
         for slot in list.commands.iter().flat_map(|c| c.inputs.iter().chain(&c.outputs).flatten()) {
             let bytes = size_bytes(slot.ty.dtype, &slot.ty.shape)?;
             let (places, i) = match slot.place {
@@ -198,6 +203,11 @@ impl Layout {
         Ok(layout)
     }
 
+    /// Where the status of command `i` is in the arena.
+    fn status(&self, i: usize) -> u64 {
+        (self.statuses + i * 4) as u64
+    }
+
     fn address(&self, place: &Place) -> Result<Address> {
         let at = match place {
             Place::Arena(at) => *at,
@@ -211,6 +221,10 @@ impl Layout {
 
 /// A command list in the device's form.
 pub(super) struct Recording<F> {
+    /// Addresses of tables on the device.
+    pub tables: Vec<u64>,
+    /// Commands that may say that something was wrong with their input, and their kernels.
+    checked: Vec<(usize, &'static str)>,
     /// The steps of each command.
     pub commands: Vec<Vec<Step<F>>>,
     /// Size of the arena with the inputs and outputs of a run.
@@ -223,8 +237,19 @@ pub(super) struct Recording<F> {
 impl<F: Clone + Send + Sync> Recording<F> {
     pub fn new<D: Driver<Function = F>>(device: &CudaDevice<D>, list: &CommandList) -> Result<Recording<F>> {
         let layout = Layout::new(list)?;
-        let commands = list.commands.iter().map(|c| steps(device, c, &layout)).collect::<Result<_>>()?;
-        Ok(Recording { commands, arena_bytes: layout.bytes, layout, replays: Replays::default() })
+        let mut recording = Recording {
+            tables: vec![],
+            checked: vec![],
+            commands: vec![],
+            arena_bytes: layout.bytes,
+            layout,
+            replays: Replays::default(),
+        };
+        for (i, command) in list.commands.iter().enumerate() {
+            let steps = steps(device, command, i, &mut recording)?;
+            recording.commands.push(steps);
+        }
+        Ok(recording)
     }
 
     /// Copies the run's inputs to their places. Errors when one is missing or not of the planned size.
@@ -233,6 +258,21 @@ impl<F: Clone + Send + Sync> Recording<F> {
             let given = inputs.get(i).filter(|v| v.bytes.len() >= bytes);
             let given = given.ok_or_else(|| failed(format!("input {i} is missing or smaller than planned")))?;
             driver.write(arena + at as u64, &given.bytes[..bytes])?;
+        }
+        for (i, _) in &self.checked {
+            driver.write(arena + self.layout.status(*i), &[0; 4])?;
+        }
+        Ok(())
+    }
+
+    /// Errors when a command has met input for which there is no result.
+    pub fn check<D: Driver>(&self, driver: &D, arena: u64) -> Result<()> {
+        for (i, kernel) in &self.checked {
+            let mut status = [0; 4];
+            driver.read(arena + self.layout.status(*i), &mut status)?;
+            if status != [0; 4] {
+                return Err(failed(format!("command {i} ({kernel}): an index is outside its axis")));
+            }
         }
         Ok(())
     }
@@ -248,7 +288,14 @@ impl<F: Clone + Send + Sync> Recording<F> {
     }
 }
 
-fn steps<D: Driver>(device: &CudaDevice<D>, command: &Command, layout: &Layout) -> Result<Vec<Step<D::Function>>> {
+/// The steps of command `i`; what they need besides goes into the recording.
+fn steps<D: Driver>(
+    device: &CudaDevice<D>,
+    command: &Command,
+    i: usize,
+    recording: &mut Recording<D::Function>,
+) -> Result<Vec<Step<D::Function>>> {
+    let layout = &recording.layout;
     if command.kernel.device == DeviceKind::Cpu {
         return Ok(vec![Step::Host(Box::new(HostCommand::new(command, layout)?))]);
     }
@@ -258,14 +305,37 @@ fn steps<D: Driver>(device: &CudaDevice<D>, command: &Command, layout: &Layout) 
     let outputs: Vec<Option<Type>> = command.outputs.iter().map(|s| s.as_ref().map(|s| s.ty.clone())).collect();
     let packed = command.prepared.as_ref().and_then(|p| p.packed.as_ref());
     let call = Call { problem: &command.problem, info: device.info(), packed, inputs: &inputs, outputs: &outputs };
-    let launches = (find(command.kernel.name)?.launches)(&call)?;
-    let bind = |p: Pointer| bind(device, command, layout, p);
+    let mut launches = (find(command.kernel.name)?.launches)(&call)?;
+    for arg in launches.iter_mut().flat_map(|l| &mut l.args) {
+        place_tables(device, arg, &mut recording.tables)?;
+    }
+    let checked = launches.iter().flat_map(|l| &l.args).any(|a| matches!(a, Arg::Pointer(Pointer::Status)));
+    recording.checked.extend(checked.then_some((i, command.kernel.name)));
+    let bind = |p: Pointer| match p {
+        Pointer::Status => Ok(Address::Arena(layout.status(i))),
+        p => bind(device, command, layout, p),
+    };
     let step = |launch: Launch| {
         check(&launch, command, device.info())?;
         let args = launch.args.iter().map(|a| Bound::new(a, &bind)).collect::<Result<_>>()?;
         Ok(Step::Launch { function: device.function(&launch.module)?, module: launch.module, grid: launch.grid, args })
     };
     launches.into_iter().map(step).collect()
+}
+
+/// Puts a table's address in its place.
+fn place_tables<D: Driver>(device: &CudaDevice<D>, arg: &mut Arg, tables: &mut Vec<u64>) -> Result<()> {
+    match arg {
+        Arg::Block(parts) => parts.iter_mut().try_for_each(|a| place_tables(device, a, tables)),
+        Arg::Table(table) => {
+            let address = device.driver().allocate(table.bytes().len().max(1))?;
+            tables.push(address);
+            device.driver().write(address, table.bytes())?;
+            *arg = Arg::U64(address);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
 }
 
 fn bind<D: Driver>(device: &CudaDevice<D>, command: &Command, layout: &Layout, pointer: Pointer) -> Result<Address> {
@@ -278,7 +348,7 @@ fn bind<D: Driver>(device: &CudaDevice<D>, command: &Command, layout: &Layout, p
         Pointer::Input(i, at) => slot(&command.inputs, i)?.plus(at),
         Pointer::Output(i, at) => slot(&command.outputs, i)?.plus(at),
         Pointer::Scratch(at) => Address::Arena(command.scratch.0 as u64 + at),
-        Pointer::Null => Address::Fixed(0),
+        Pointer::Null | Pointer::Status => Address::Fixed(0),
         Pointer::Packed(i, at) => {
             let prepared: Option<&Arc<_>> = command.prepared.as_ref();
             let part = prepared.and_then(|p| p.packed.as_ref()?.parts.get(i));

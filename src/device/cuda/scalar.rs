@@ -1,4 +1,4 @@
-//! Formulas over broadcast operands: one thread an element.
+//! Formulas over broadcast operands: vectors of elements where they can be, else one after the other.
 
 use std::sync::Arc;
 
@@ -22,8 +22,16 @@ fn launches(call: &Call) -> Result<Vec<Launch>> {
     }
     let finish = Arc::new(Finish::new(None, &p.formula, &p.operands, &p.out)?);
     let operands: Vec<Pointer> = (0..p.operands.len()).map(|i| Pointer::Input(i, 0)).collect();
-    let variant = Variant::named("scalar");
-    let blocks = elements.div_ceil((variant.threads * variant.number("each")) as usize);
-    let launch = Launch::new(variant, [blocks as u32, 1, 1], vec![Arg::U32(elements as u32)]);
-    Ok(vec![launch.finished(&finish, Pointer::Output(0, 0), &operands)])
+    Ok(vec![stored(&finish, elements, Pointer::Output(0, 0), &operands)])
+}
+
+/// Stores `elements` results of a formula, which has no value of a kernel, of the operands. All addresses are multiples of 16 bytes.
+pub(super) fn stored(finish: &Arc<Finish>, elements: usize, to: Pointer, operands: &[Pointer]) -> Launch {
+    let (name, vector) = if finish.vector > 1 { ("scalar_vector", finish.vector) } else { ("scalar", 1) };
+    let variant = Variant::named(name);
+    let mut args = vec![Arg::U32(elements as u32)];
+    let each = if vector > 1 { vector } else { variant.number("each") as usize };
+    args.extend((vector > 1).then_some(Arg::U32(vector as u32)));
+    let blocks = elements.div_ceil(variant.threads as usize * each);
+    Launch::new(variant, [blocks as u32, 1, 1], args).finished(finish, to, operands)
 }

@@ -3,6 +3,9 @@
 //! - `//@store VALUE INDEX [PREDICATE]` stores the formula of register VALUE (f32, or s32 where the kernel's value is one; `-`
 //!   where it gives none) as element INDEX (`.u32`, row-major) of the output, where the predicate holds;
 //! - `//@store2 VALUE0 VALUE1 INDEX PREDICATE0 PREDICATE1` stores elements INDEX, an even number, and INDEX + 1;
+//! - `//@vector INDEX` stores as many elements from INDEX on as [`Finish::vector`] says, of kernels that give no value;
+//! - `//@load RESULT BASE INDEX` reads element INDEX (`.u32`) of the tensor at BASE (`.u64`), of the type of [`Finish::reads`], into
+//!   RESULT, a register of the type of the kernel's value (f32 or f64);
 //! - `//@apply VALUE INDEX RESULT` leaves the formula in RESULT, of the output's register type, and stores nothing;
 //! - `//@apply2 VALUE0 VALUE1 INDEX RESULT` leaves elements INDEX and INDEX + 1, of 2 bytes each, in the low and high half of
 //!   RESULT, a register of 32 bits.
@@ -10,9 +13,11 @@
 //! Registers and labels of what a slot becomes are its own. The entry has a last parameter `finish`.
 
 use super::finish::{AXES_AT, Finish, Indexing, OPERANDS_AT, STEPS_AT};
+use super::vector;
 use crate::base::DType;
 use crate::error::{Error, Result};
 use crate::scalar::ptx::{body, memory_type, register_type};
+use crate::scalar::{Steps, arg};
 
 const REGISTERS: [&str; 9] = ["%hf_v", "%hf_x0", "%hf_x1", "%hf_x2", "%hf_x3", "%hf_x4", "%hf_x5", "%hf_x6", "%hf_x7"];
 
@@ -37,6 +42,8 @@ fn fill(slot: &str, finish: Option<&Finish>, sm: u32) -> Result<String> {
         ["store", value, index] => store(finish, value, index, None, sm),
         ["store", value, index, predicate] => store(finish, value, index, Some(predicate), sm),
         ["store2", v0, v1, index, p0, p1] => store2(finish, [v0, v1], index, [p0, p1], sm),
+        ["vector", index] => vector::store(finish, index, sm),
+        ["load", result, base, index] => read(finish, result, base, index, sm),
         ["apply", value, index, result] => Ok(format!("{{\n{}}}", apply(finish, value, index, result, sm)?)),
         ["apply2", v0, v1, index, result] if finish.steps.out.size_bytes() == 2 => apply2(finish, [v0, v1], index, result, sm),
         _ => Err(broken()),
@@ -71,8 +78,21 @@ fn apply2(finish: &Finish, values: [&str; 2], index: &str, result: &str, sm: u32
     ))
 }
 
+/// An element of the kernel's own input as its value's type.
+fn read(finish: &Finish, result: &str, base: &str, index: &str, sm: u32) -> Result<String> {
+    let dtype =
+        finish.reads.ok_or_else(|| Error::Device { device: "cuda".into(), why: "a kernel reads no known type".into() })?;
+    let steps = Steps::compile(&arg(0), &[dtype], finish.value_type)?;
+    let (register, memory, bytes) = (register_type(dtype), memory_type(dtype), dtype.size_bytes());
+    let (value, convert) = (register_type(finish.value_type), body(&steps, &["%hf_x"], "%hf_r", sm)?);
+    Ok(format!(
+        "{{\n.reg .b64 %hf_a;\n.reg .{register} %hf_x;\n.reg .{value} %hf_r;\nmad.wide.u32 %hf_a, {index}, {bytes}, {base};\n\
+         ld.global.nc.{memory} %hf_x, [%hf_a];\n{convert}mov.{value} {result}, %hf_r;\n}}"
+    ))
+}
+
 /// `%hf_c0 ..`: the coordinates of element `index`, outermost first.
-fn coordinates(finish: &Finish, index: &str) -> String {
+pub(super) fn coordinates(finish: &Finish, index: &str) -> String {
     let axes = finish.axes();
     let mut text = format!(".reg .b32 %hf_c<{axes}>, %hf_n, %hf_q, %hf_k;\nmov.b32 %hf_n, {index};\n");
     for axis in (1..axes).rev() {
@@ -88,22 +108,29 @@ fn coordinates(finish: &Finish, index: &str) -> String {
     text + "mov.b32 %hf_c0, %hf_n;\n"
 }
 
-fn load(finish: &Finish, i: usize, indexing: &Indexing, index: &str, to: &str, dtype: DType) -> String {
-    let (register, memory, bytes) = (register_type(dtype), memory_type(dtype), dtype.size_bytes());
-    let mut text = format!(".reg .{register} {to};\nld.param.u64 %hf_a, [finish+{}];\n", OPERANDS_AT + 8 * i);
+/// Operand `i`'s element that belongs to `index`, into a register that this declares.
+pub(super) fn load(finish: &Finish, i: usize, indexing: &Indexing, index: &str, to: &str, dtype: DType) -> String {
+    let (register, memory) = (register_type(dtype), memory_type(dtype));
+    let address = address(i, indexing, index, finish.axes(), dtype.size_bytes());
+    format!(".reg .{register} {to};\n{address}ld.global.nc.{memory} {to}, [%hf_a];\n")
+}
+
+/// `%hf_a`: the address of operand `i`'s element that belongs to `index`.
+pub(super) fn address(i: usize, indexing: &Indexing, index: &str, axes: usize, bytes: usize) -> String {
+    let mut text = format!("ld.param.u64 %hf_a, [finish+{}];\n", OPERANDS_AT + 8 * i);
     match indexing {
         Indexing::Same => text += &format!("mad.wide.u32 %hf_a, {index}, {bytes}, %hf_a;\n"),
         Indexing::One => {}
         Indexing::Axes(along) => {
             text += "{\n.reg .b32 %hf_o, %hf_s;\nmov.b32 %hf_o, 0;\n";
-            for axis in (0..finish.axes()).filter(|&a| along[a]) {
+            for axis in (0..axes).filter(|&a| along[a]) {
                 let at = STEPS_AT + (i * super::finish::AXES + axis) * 4;
                 text += &format!("ld.param.u32 %hf_s, [finish+{at}];\nmad.lo.u32 %hf_o, %hf_c{axis}, %hf_s, %hf_o;\n");
             }
             text += &format!("mad.wide.u32 %hf_a, %hf_o, {bytes}, %hf_a;\n}}\n");
         }
     }
-    text + &format!("ld.global.nc.{memory} {to}, [%hf_a];\n")
+    text
 }
 
 fn store(finish: &Finish, value: &str, index: &str, predicate: Option<&str>, sm: u32) -> Result<String> {

@@ -6,7 +6,7 @@ use crate::base::Shape;
 use crate::base::layout::Layout;
 use crate::error::Result;
 use crate::graph::problem::MoveProblem;
-use crate::graph::problem::movement::{Piece, Reduction};
+use crate::graph::problem::movement::{Movement, Piece, Reduction};
 use crate::graph::{Lower, OpDef, Problem, Refusal, Site, Type};
 
 type Infer = fn(&Site) -> Result<Vec<Type>, Refusal>;
@@ -24,34 +24,37 @@ pub(super) static OPS: &[OpDef] = &[
     row("Tile", tile_type, tile),
     row("DepthToSpace", depth_to_space_type, depth_to_space),
     row("SpaceToDepth", space_to_depth_type, space_to_depth),
-    row("Gather", gather_type, |s, _| Ok(moved(MoveProblem::Gather { axis: s.axis(s.int("axis", 0), s.ty(0)?.shape.rank())? }))),
+    row("Gather", gather_type, |s, out| {
+        Ok(moved(s, out, Movement::Gather { axis: s.axis(s.int("axis", 0), s.ty(0)?.shape.rank())? }))
+    }),
     row(
         "GatherElements",
         |s| Ok(vec![Type::new(s.ty(0)?.dtype, s.ty(1)?.shape.clone())]),
-        |s, _| Ok(moved(MoveProblem::GatherElements { axis: s.axis(s.int("axis", 0), s.ty(0)?.shape.rank())? })),
+        |s, out| Ok(moved(s, out, Movement::GatherElements { axis: s.axis(s.int("axis", 0), s.ty(0)?.shape.rank())? })),
     ),
-    row("GatherND", gather_nd_type, |s, _| {
-        Ok(moved(MoveProblem::GatherNd { batch_dims: s.int("batch_dims", 0).max(0) as usize }))
+    row("GatherND", gather_nd_type, |s, out| {
+        Ok(moved(s, out, Movement::GatherNd { batch_dims: s.int("batch_dims", 0).max(0) as usize }))
     }),
     row("ScatterElements", first, scatter_elements),
     row("Scatter", first, scatter_elements),
-    row("ScatterND", first, |s, _| Ok(moved(MoveProblem::ScatterNd { reduction: reduction(s)? }))),
+    row("ScatterND", first, |s, out| Ok(moved(s, out, Movement::ScatterNd { reduction: reduction(s)? }))),
     row("Trilu", trilu_type, trilu),
     row("OneHot", one_hot_type, one_hot),
-    row("ReverseSequence", first, |s, _| {
+    row("ReverseSequence", first, |s, out| {
         let (batch_axis, time_axis) = (s.int("batch_axis", 1) as usize, s.int("time_axis", 0) as usize);
-        Ok(moved(MoveProblem::ReverseSequence { batch_axis, time_axis }))
+        Ok(moved(s, out, Movement::ReverseSequence { batch_axis, time_axis }))
     }),
 ];
 
-pub(super) fn moved(problem: MoveProblem) -> Problem {
-    Problem::Move(problem)
+pub(super) fn moved(site: &Site, out: &[Type], movement: Movement) -> Problem {
+    let inputs = site.inputs.iter().map(|o| o.as_ref().map(|o| o.ty.clone())).collect();
+    Problem::Move(MoveProblem { movement, inputs, outputs: out.to_vec() })
 }
 
 /// One copy from a layout of input 0 to the whole of output 0.
-pub(super) fn copy(from: Layout) -> Problem {
+fn copy(site: &Site, out: &[Type], from: Layout) -> Problem {
     let to = Layout::contiguous(from.shape.clone());
-    moved(MoveProblem::Copy { pieces: vec![Piece { input: 0, from, output: 0, to }], fill: None })
+    moved(site, out, Movement::Copy { pieces: vec![Piece { input: 0, from, output: 0, to }], fill: None })
 }
 
 pub(super) fn first(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -74,12 +77,12 @@ fn transpose_type(site: &Site) -> Result<Vec<Type>, Refusal> {
     Ok(vec![Type::new(ty.dtype, shape)])
 }
 
-fn transpose(site: &Site, _: &[Type]) -> Result<Problem> {
+fn transpose(site: &Site, out: &[Type]) -> Result<Problem> {
     let whole = Layout::contiguous(site.ty(0)?.shape.clone());
     let perm = permutation(site)?;
     let shape = perm.iter().map(|&p| whole.shape[p]).collect();
     let strides = perm.iter().map(|&p| whole.strides[p]).collect();
-    Ok(copy(Layout { shape, strides, offset: 0 }))
+    Ok(copy(site, out, Layout { shape, strides, offset: 0 }))
 }
 
 /// Start, step and count along each axis.
@@ -121,7 +124,7 @@ fn slice(site: &Site, out: &[Type]) -> Result<Problem> {
     let parts = known(site, slices(site))?;
     let offset = parts.iter().zip(&whole).map(|(p, s)| p.0 * s).sum();
     let strides = parts.iter().zip(&whole).map(|(p, &s)| p.1 * s as isize).collect();
-    Ok(copy(Layout { shape: out[0].shape.clone(), strides, offset }))
+    Ok(copy(site, out, Layout { shape: out[0].shape.clone(), strides, offset }))
 }
 
 /// Lowering follows inference, which has read every value that it needs.
@@ -169,7 +172,7 @@ fn concat(site: &Site, out: &[Type]) -> Result<Problem> {
         pieces.push(Piece { input, from: Layout::contiguous(shape), output: 0, to: part(&out[0].shape, axis, at, size) });
         at += size;
     }
-    Ok(moved(MoveProblem::Copy { pieces, fill: None }))
+    Ok(moved(site, out, Movement::Copy { pieces, fill: None }))
 }
 
 fn split_types(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -206,7 +209,7 @@ fn split(site: &Site, out: &[Type]) -> Result<Problem> {
         pieces.push(Piece { input: 0, from: part(shape, axis, at, size), output, to: Layout::contiguous(ty.shape.clone()) });
         at += size;
     }
-    Ok(moved(MoveProblem::Copy { pieces, fill: None }))
+    Ok(moved(site, out, Movement::Copy { pieces, fill: None }))
 }
 
 fn expand_type(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -219,7 +222,7 @@ fn expand_type(site: &Site) -> Result<Vec<Type>, Refusal> {
 
 fn expand(site: &Site, out: &[Type]) -> Result<Problem> {
     let strides = site.ty(0)?.shape.broadcast_strides(&out[0].shape).ok_or_else(|| site.error("the shape does not expand"))?;
-    Ok(copy(Layout { shape: out[0].shape.clone(), strides: strides.iter().map(|&s| s as isize).collect(), offset: 0 }))
+    Ok(copy(site, out, Layout { shape: out[0].shape.clone(), strides: strides.iter().map(|&s| s as isize).collect(), offset: 0 }))
 }
 
 fn repeats(site: &Site) -> Result<Vec<usize>, Refusal> {
@@ -237,12 +240,12 @@ fn tile_type(site: &Site) -> Result<Vec<Type>, Refusal> {
 }
 
 /// Each axis becomes two: the repeats (stride 0) and its own.
-fn tile(site: &Site, _: &[Type]) -> Result<Problem> {
+fn tile(site: &Site, out: &[Type]) -> Result<Problem> {
     let whole = Layout::contiguous(site.ty(0)?.shape.clone());
     let repeats = known(site, repeats(site))?;
     let shape = whole.shape.iter().zip(&repeats).flat_map(|(&d, &r)| [r, d]).collect();
     let strides = whole.strides.iter().flat_map(|&s| [0, s]).collect();
-    Ok(copy(Layout { shape, strides, offset: 0 }))
+    Ok(copy(site, out, Layout { shape, strides, offset: 0 }))
 }
 
 fn blocks(site: &Site) -> Result<(usize, [usize; 4])> {
@@ -262,12 +265,12 @@ fn depth_to_space_type(site: &Site) -> Result<Vec<Type>, Refusal> {
 }
 
 /// A copy whose axes, in output order, are these (size, stride) pairs.
-fn axes(list: &[(usize, usize)]) -> Problem {
+fn axes(site: &Site, out: &[Type], list: &[(usize, usize)]) -> Problem {
     let strides: SmallVec<[isize; 6]> = list.iter().map(|a| a.1 as isize).collect();
-    copy(Layout { shape: list.iter().map(|a| a.0).collect(), strides, offset: 0 })
+    copy(site, out, Layout { shape: list.iter().map(|a| a.0).collect(), strides, offset: 0 })
 }
 
-fn depth_to_space(site: &Site, _: &[Type]) -> Result<Problem> {
+fn depth_to_space(site: &Site, out: &[Type]) -> Result<Problem> {
     let (b, [n, c, h, w]) = blocks(site)?;
     let (plane, depth) = (h * w, c / (b * b));
     // Column-row-depth takes the block's axes before the channel, depth-column-row after it.
@@ -275,7 +278,7 @@ fn depth_to_space(site: &Site, _: &[Type]) -> Result<Problem> {
         "CRD" => (b * b * plane, b * plane, plane),
         _ => (plane, b * depth * plane, depth * plane),
     };
-    Ok(axes(&[(n, c * plane), (depth, channel), (h, w), (b, y), (w, 1), (b, x)]))
+    Ok(axes(site, out, &[(n, c * plane), (depth, channel), (h, w), (b, y), (w, 1), (b, x)]))
 }
 
 fn space_to_depth_type(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -286,9 +289,9 @@ fn space_to_depth_type(site: &Site) -> Result<Vec<Type>, Refusal> {
     Ok(vec![Type::new(site.ty(0)?.dtype, [n, c * b * b, h / b, w / b])])
 }
 
-fn space_to_depth(site: &Site, _: &[Type]) -> Result<Problem> {
+fn space_to_depth(site: &Site, out: &[Type]) -> Result<Problem> {
     let (b, [n, c, h, w]) = blocks(site)?;
-    Ok(axes(&[(n, c * h * w), (b, w), (b, 1), (c, h * w), (h / b, b * w), (w / b, b)]))
+    Ok(axes(site, out, &[(n, c * h * w), (b, w), (b, 1), (c, h * w), (h / b, b * w), (w / b, b)]))
 }
 
 fn gather_type(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -320,9 +323,9 @@ fn reduction(site: &Site) -> Result<Reduction> {
     })
 }
 
-fn scatter_elements(site: &Site, _: &[Type]) -> Result<Problem> {
+fn scatter_elements(site: &Site, out: &[Type]) -> Result<Problem> {
     let axis = site.axis(site.int("axis", 0), site.ty(0)?.shape.rank())?;
-    Ok(moved(MoveProblem::ScatterElements { axis, reduction: reduction(site)? }))
+    Ok(moved(site, out, Movement::ScatterElements { axis, reduction: reduction(site)? }))
 }
 
 fn trilu_type(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -333,9 +336,9 @@ fn trilu_type(site: &Site) -> Result<Vec<Type>, Refusal> {
     first(site)
 }
 
-fn trilu(site: &Site, _: &[Type]) -> Result<Problem> {
+fn trilu(site: &Site, out: &[Type]) -> Result<Problem> {
     let k = known(site, site.int_values(1))?.and_then(|v| v.first().copied()).unwrap_or(0);
-    Ok(moved(MoveProblem::Trilu { upper: site.int("upper", 1) != 0, k }))
+    Ok(moved(site, out, Movement::Trilu { upper: site.int("upper", 1) != 0, k }))
 }
 
 fn one_hot_type(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -349,5 +352,5 @@ fn one_hot_type(site: &Site) -> Result<Vec<Type>, Refusal> {
 
 fn one_hot(site: &Site, out: &[Type]) -> Result<Problem> {
     let axis = site.axis(site.int("axis", -1), out[0].shape.rank())?;
-    Ok(moved(MoveProblem::OneHot { axis, depth: out[0].shape[axis] }))
+    Ok(moved(site, out, Movement::OneHot { axis, depth: out[0].shape[axis] }))
 }

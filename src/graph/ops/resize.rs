@@ -4,8 +4,7 @@ use super::movement::{known, moved, row};
 use crate::base::layout::Layout;
 use crate::base::{DType, Shape};
 use crate::error::Result;
-use crate::graph::problem::MoveProblem;
-use crate::graph::problem::movement::{Piece, Taps};
+use crate::graph::problem::movement::{Movement, Piece, Taps};
 use crate::graph::{OpDef, Problem, Refusal, Site, Type};
 
 pub(super) static OPS: &[OpDef] =
@@ -66,7 +65,7 @@ fn pad(site: &Site, out: &[Type]) -> Result<Problem> {
     if !matches!(mode, "edge" | "wrap" | "reflect") {
         return Err(site.unsupported(format!("mode {mode:?}")));
     }
-    Ok(moved(MoveProblem::Axes(pads.iter().enumerate().map(map).collect::<Result<_>>()?)))
+    Ok(moved(site, out, Movement::Axes(pads.iter().enumerate().map(map).collect::<Result<_>>()?)))
 }
 
 fn constant_pad(site: &Site, pads: &[(i64, i64)], out: &[Type]) -> Result<Problem> {
@@ -87,7 +86,7 @@ fn constant_pad(site: &Site, pads: &[(i64, i64)], out: &[Type]) -> Result<Proble
         None if site.float("value", 0.0) != 0.0 => return Err(site.unsupported("a pad value given as an attribute")),
         None => None,
     };
-    Ok(moved(MoveProblem::Copy { pieces: vec![Piece { input: 0, from, output: 0, to }], fill: Some(fill) }))
+    Ok(moved(site, out, Movement::Copy { pieces: vec![Piece { input: 0, from, output: 0, to }], fill: Some(fill) }))
 }
 
 /// New size and scale of each axis.
@@ -166,7 +165,7 @@ fn resize_type(site: &Site) -> Result<Vec<Type>, Refusal> {
     Ok(vec![Type::new(site.ty(0)?.dtype, shape)])
 }
 
-fn resize(site: &Site, _: &[Type]) -> Result<Problem> {
+fn resize(site: &Site, out: &[Type]) -> Result<Problem> {
     let shape = &site.ty(0)?.shape;
     let all = known(site, scaling(site))?;
     let mode = site.str("mode", "nearest");
@@ -181,7 +180,7 @@ fn resize(site: &Site, _: &[Type]) -> Result<Problem> {
     let within = |axis: usize| (0..all.sizes[axis]).all(|x| !beyond(axis, coordinate(axis, x)));
     if mode == "nearest" && (0..shape.rank()).all(within) {
         let map = |axis: usize| (!same(axis)).then(|| (0..all.sizes[axis]).map(|x| closest(axis, coordinate(axis, x))).collect());
-        return Ok(moved(MoveProblem::Axes((0..shape.rank()).map(map).collect())));
+        return Ok(moved(site, out, Movement::Axes((0..shape.rank()).map(map).collect())));
     }
     let dtype = site.ty(0)?.dtype;
     if mode == "nearest" && (dtype == DType::F64 || (dtype.is_int() && dtype.size_bytes() > 2)) {
@@ -197,7 +196,11 @@ fn resize(site: &Site, _: &[Type]) -> Result<Problem> {
         (!same(axis)).then(|| (0..all.sizes[axis]).map(taps).collect())
     };
     let axes = (0..shape.rank()).map(filter).collect();
-    Ok(moved(MoveProblem::Interpolate { axes, outside: if crops(site) { site.float("extrapolation_value", 0.0) } else { 0.0 } }))
+    Ok(moved(
+        site,
+        out,
+        Movement::Interpolate { axes, outside: if crops(site) { site.float("extrapolation_value", 0.0) } else { 0.0 } },
+    ))
 }
 
 /// Where output position `x` lies in the input. Source: ONNX, Resize, coordinate_transformation_mode.

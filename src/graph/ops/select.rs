@@ -3,7 +3,7 @@
 use crate::base::{DType, Shape};
 use crate::error::Result;
 use crate::graph::problem::SelectProblem;
-use crate::graph::problem::select::Nms;
+use crate::graph::problem::select::{Nms, Selection};
 use crate::graph::{Lower, OpDef, Problem, Refusal, Site, Type};
 
 const fn row(
@@ -16,12 +16,16 @@ const fn row(
 
 pub(super) static OPS: &[OpDef] = &[
     row("TopK", top_k_types, top_k),
-    row("NonZero", non_zero_type, |_, _| Ok(Problem::Select(SelectProblem::NonZero))),
-    row("Compress", compress_type, |s, _| Ok(Problem::Select(SelectProblem::Compress { axis: compress_axis(s)? }))),
-    row("NonMaxSuppression", nms_type, |s, _| {
-        Ok(Problem::Select(SelectProblem::NonMaxSuppression(nms(s).map_err(|e| refused(s, e))?)))
+    row("NonZero", non_zero_type, |s, out| selected(s, out, Selection::NonZero)),
+    row("Compress", compress_type, |s, out| selected(s, out, Selection::Compress { axis: compress_axis(s)? })),
+    row("NonMaxSuppression", nms_type, |s, out| {
+        selected(s, out, Selection::NonMaxSuppression(nms(s).map_err(|e| refused(s, e))?))
     }),
 ];
+
+fn selected(site: &Site, out: &[Type], selection: Selection) -> Result<Problem> {
+    Ok(Problem::Select(SelectProblem { selection, x: site.ty(0)?.clone(), outputs: out.to_vec() }))
+}
 
 fn refused(site: &Site, refusal: Refusal) -> crate::Error {
     match refusal {
@@ -47,7 +51,7 @@ fn top_k_types(site: &Site) -> Result<Vec<Type>, Refusal> {
 
 fn top_k(site: &Site, out: &[Type]) -> Result<Problem> {
     let axis = site.axis(site.int("axis", -1), out[0].shape.rank())?;
-    Ok(Problem::Select(SelectProblem::TopK { axis, k: out[0].shape[axis], largest: site.int("largest", 1) != 0 }))
+    selected(site, out, Selection::TopK { axis, k: out[0].shape[axis], largest: site.int("largest", 1) != 0 })
 }
 
 /// The output's size depends on the elements: the planner must know them.

@@ -1,6 +1,7 @@
 //! Movements of elements.
 
 use crate::base::layout::Layout;
+use crate::graph::Type;
 
 /// Elements copied from a part of an input to a part of an output.
 #[derive(Debug, Clone, PartialEq)]
@@ -33,9 +34,29 @@ pub struct Taps {
     pub taps: Vec<(usize, f32)>,
 }
 
+/// A movement of elements of tensors of given types.
+#[derive(Debug, Clone, PartialEq)]
+pub struct MoveProblem {
+    /// What goes where.
+    pub movement: Movement,
+    /// Types of the inputs.
+    pub inputs: Vec<Option<Type>>,
+    /// Types of the outputs, wanted or not.
+    pub outputs: Vec<Type>,
+}
+
+impl MoveProblem {
+    /// Bytes of the outputs, which are written, and of as many elements or, where there are fewer, all of the inputs, which are read.
+    pub fn bytes(&self) -> f64 {
+        let of = |t: &Type| (t.shape.numel() * t.dtype.size_bytes()) as f64;
+        let written: f64 = self.outputs.iter().map(of).sum();
+        written + self.inputs.iter().flatten().map(|t| of(t).min(written)).sum::<f64>()
+    }
+}
+
 /// A movement of elements.
 #[derive(Debug, Clone, PartialEq)]
-pub enum MoveProblem {
+pub enum Movement {
     /// Strided copies. `fill` is written first: the elements of this input (one element), or zeros.
     Copy {
         /// The copies.

@@ -1,8 +1,21 @@
 //! Choices of elements.
 
+use crate::graph::Type;
+
+/// A choice of elements of a tensor.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SelectProblem {
+    /// Which.
+    pub selection: Selection,
+    /// Type of input 0.
+    pub x: Type,
+    /// Types of the outputs, wanted or not.
+    pub outputs: Vec<Type>,
+}
+
 /// A choice of elements.
 #[derive(Debug, Clone, PartialEq)]
-pub enum SelectProblem {
+pub enum Selection {
     /// The `k` largest or smallest elements along an axis, and where they are. Equal elements: the first comes first.
     TopK {
         /// Of the input.

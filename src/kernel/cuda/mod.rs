@@ -2,5 +2,8 @@
 
 pub(super) mod conv;
 pub mod gemm;
+pub(super) mod movement;
+pub(super) mod pool;
 mod row;
 pub(super) mod scalar;
+pub(super) mod select;

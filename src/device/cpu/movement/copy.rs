@@ -53,7 +53,7 @@ fn one(piece: &Piece, input: &TensorView, out: &mut TensorViewMut) -> Result<()>
     if piece.from.shape.numel() == 0 {
         return Ok(());
     }
-    if !(inside(&piece.from, input.bytes.len() / size) && inside(&piece.to, out.bytes.len() / size))
+    if !(piece.from.is_inside(input.bytes.len() / size) && piece.to.is_inside(out.bytes.len() / size))
         || size != out.dtype.size_bytes()
     {
         return Err(error("a copy would leave its tensor"));
@@ -72,19 +72,6 @@ fn one(piece: &Piece, input: &TensorView, out: &mut TensorViewMut) -> Result<()>
         walk(&axes, input.bytes, from as isize, out.bytes, to as isize, size);
     }
     Ok(())
-}
-
-/// Whether every element of the layout lies among `len`.
-fn inside(layout: &Layout, len: usize) -> bool {
-    let reach = |sign: isize| -> Option<isize> {
-        layout
-            .shape
-            .iter()
-            .zip(&layout.strides)
-            .filter(|(_, s)| s.signum() == sign)
-            .try_fold(layout.offset as isize, |at, (&d, &s)| at.checked_add(s.checked_mul(d as isize - 1)?))
-    };
-    matches!((reach(-1), reach(1)), (Some(lo), Some(hi)) if lo >= 0 && (hi as usize) < len)
 }
 
 /// The axes, outermost first, those that can be walked as one joined.

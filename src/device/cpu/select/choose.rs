@@ -6,7 +6,7 @@ use crate::base::{DType, TensorView, TensorViewMut};
 use crate::device::cpu::Call;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
-use crate::graph::problem::SelectProblem;
+use crate::graph::problem::select::Selection;
 
 fn error(why: impl Into<String>) -> Error {
     Error::Device { device: "cpu".into(), why: why.into() }
@@ -16,15 +16,15 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     let Problem::Select(problem) = call.problem else { return Err(error("the problem is of another family")) };
     let input = |i: usize| call.inputs.get(i).and_then(|v| v.as_ref()).ok_or_else(|| error(format!("input {i} is missing")));
     let x = input(0)?;
-    if let SelectProblem::TopK { axis, k, largest } = *problem {
+    if let Selection::TopK { axis, k, largest } = problem.selection {
         return top_k(x, axis, k, largest, call.outputs);
     }
     let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-    match problem {
-        SelectProblem::TopK { .. } => Ok(()),
-        SelectProblem::NonZero => non_zero(x, out),
-        SelectProblem::Compress { axis } => compress(x, input(1)?, *axis, out),
-        SelectProblem::NonMaxSuppression(nms) => {
+    match &problem.selection {
+        Selection::TopK { .. } => Ok(()),
+        Selection::NonZero => non_zero(x, out),
+        Selection::Compress { axis } => compress(x, input(1)?, *axis, out),
+        Selection::NonMaxSuppression(nms) => {
             let scores = input(1)?;
             let shape = [scores.shape[0], scores.shape[1], scores.shape[2]];
             let kept = nms.select(x.slice(), scores.slice(), shape);
