@@ -353,7 +353,7 @@ fn planted_errors_of_stores_by_threads_are_caught() {
     let plants: Plants = &[
         ("  bar.warp.sync -1;\n", "", &[Race]),
         ("setp.lt.and.u32 %p1, %next, %n, %in0;", "setp.le.and.u32 %p1, %next, %n, %in0;", &[]),
-        ("setp.lt.and.u32 %p0, %pair, %n, %in1;", "setp.lt.u32 %p0, %pair, %n;", &[]),
+        ("setp.lt.and.u32 %p0, %pair, %n, %in1;", "setp.lt.u32 %p0, %pair, %n;", &[Race]),
         ("sub.u32 %rows, %tiles_m, %first;", "mov.b32 %rows, %group;", &[]),
     ];
     caught(&case.kernel.text, &|text, seed| case.run(text, seed), plants);

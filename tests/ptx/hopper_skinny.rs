@@ -136,7 +136,7 @@ fn planted_errors_are_caught() {
         ("add.u64 %slot_w, %slot_w, 512;", "add.u64 %slot_w, %slot_w, 256;", &[]),
         ("setp.ne.u32 %keep, %unit, %first;", "setp.eq.u32 %keep, %unit, %unit;", &[Uninitialised]),
         ("  mov.u32 %first, %unit;\n  @%more bra", "  @%more bra", &[]),
-        ("add.u32 %at, %block, %tile;", "mov.u32 %at, %tile;", &[Uninitialised]),
+        ("add.u32 %at, %block, %tile;", "mov.u32 %at, %tile;", &[Uninitialised, Race]),
         ("@%is add.u32 %tile, %tile, 1;", "", &[]),
         ("selp.b32 %k, 0, %k, %is;", "", &[]),
     ];
