@@ -7,6 +7,9 @@ use crate::graph::problem::{ConvProblem, Family};
 use crate::hardware::{Capabilities, DeviceInfo};
 use crate::kernel::KernelDef;
 
+/// Microseconds of a step of K at least.
+const STEP_US: f64 = 0.3;
+
 const fn sm80(
     name: &'static str,
     accepts: fn(&Problem) -> Result<(), &'static str>,
@@ -29,12 +32,15 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     sm61("cuda-sm61-conv-f32-128x128", fma, |p, info| tiles_us(p, info, [128, 128, 8], 0.75 * info.peaks.f32_gflops)),
     sm61("cuda-sm61-conv-f32-64x64", fma, |p, info| tiles_us(p, info, [64, 64, 8], 0.6 * info.peaks.f32_gflops)),
     sm61("cuda-sm61-conv-f32-32x128", fma, |p, info| tiles_us(p, info, [32, 128, 8], 0.5 * info.peaks.f32_gflops)),
+    sm61("cuda-sm61-conv-f32-64x64-split", fma, |p, info| split_us(p, info, [64, 64, 8], 0.6 * info.peaks.f32_gflops)),
     sm80("cuda-sm80-conv-f16-128x128", half, |p, info| tensor_us(p, info, [128, 128], 0.5 * info.peaks.f16_gflops)),
     sm80("cuda-sm80-conv-f16-128x64", half, |p, info| tensor_us(p, info, [64, 128], 0.4 * info.peaks.f16_gflops)),
     sm80("cuda-sm80-conv-f16-64x32", half, |p, info| tensor_us(p, info, [32, 64], 0.2 * info.peaks.f16_gflops)),
+    sm80("cuda-sm80-conv-f16-64x32-split", half, |p, info| tensor_split_us(p, info, 0.2 * info.peaks.f16_gflops)),
     sm80("cuda-sm80-conv-int8-128x128", int8, |p, info| tensor_us(p, info, [128, 128], 0.5 * info.peaks.int8_gops)),
     sm80("cuda-sm80-conv-int8-128x64", int8, |p, info| tensor_us(p, info, [64, 128], 0.4 * info.peaks.int8_gops)),
     sm80("cuda-sm80-conv-int8-64x32", int8, |p, info| tensor_us(p, info, [32, 64], 0.2 * info.peaks.int8_gops)),
+    sm80("cuda-sm80-conv-int8-64x32-split", int8, |p, info| tensor_split_us(p, info, 0.2 * info.peaks.int8_gops)),
 ];
 
 /// What all of them take: three axes at most, sizes that 32 bits index, types that there are kernels for.
@@ -142,27 +148,74 @@ fn padded(p: &ConvProblem) -> usize {
     (0..w.rank()).map(reach).product()
 }
 
+/// How many parts K of so many steps is split in, and the steps of each: enough for two blocks a multiprocessor, of eight steps at
+/// least.
+pub(crate) fn parts(cores: usize, tiles: usize, steps: usize) -> [usize; 2] {
+    let wanted = (2 * cores).div_ceil(tiles.max(1)).min(steps.div_ceil(8)).max(1);
+    let each = steps.div_ceil(wanted).max(1);
+    [steps.div_ceil(each).max(1), each]
+}
+
+/// Steps of K as kernels take it, and the terms that each of them computes.
+type Steps = [usize; 2];
+
+fn steps_of_terms(p: &ConvProblem, terms: usize) -> Steps {
+    [(p.c / p.groups.max(1) * p.window.taps()).div_ceil(terms), terms]
+}
+
+/// Of four pieces of 16 bytes.
+fn steps_of_pieces(p: &ConvProblem) -> Steps {
+    let each = if p.quant.is_some() { 64 } else { 32 };
+    [(line(p) / p.groups.max(1) * p.window.taps()).div_ceil(4), each]
+}
+
 /// Tiles of output channels x pixels, and so many terms at once.
 fn tiles_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
-    let k = (p.c / p.groups.max(1) * p.window.taps()).next_multiple_of(terms);
-    launch_us(info, bytes(p), 0.8, tiled_us(p, info, [channels, pixels, k], gflops))
+    launch_us(info, bytes(p), 0.8, tiled_us(p, info, [channels, pixels], steps_of_terms(p, terms), false, gflops))
+}
+
+/// The same by parts of K.
+fn split_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
+    let Problem::Conv(p) = problem else { return f64::INFINITY };
+    let steps = steps_of_terms(p, terms);
+    let product = tiled_us(p, info, [channels, pixels], steps, true, gflops);
+    launch_us(info, bytes(p), 0.8, product) + reduce_us(p, info, [channels, pixels], steps)
 }
 
 /// With the image's copy in pieces: another launch, which writes what the product reads.
-fn tensor_us(problem: &Problem, info: &DeviceInfo, [channels, pixels]: [usize; 2], gflops: f64) -> f64 {
+fn tensor_us(problem: &Problem, info: &DeviceInfo, tile: [usize; 2], gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
-    let groups = p.groups.max(1);
-    let (copied, each) = ((p.n * padded(p) * line(p) * 16) as f64, if p.quant.is_some() { 16 } else { 8 });
-    let k = (line(p) / groups * p.window.taps()).next_multiple_of(4) * each;
-    launch_us(info, bytes(p) + copied, 0.8, 0.0) + launch_us(info, copied, 0.8, tiled_us(p, info, [channels, pixels, k], gflops))
+    let copied = (p.n * padded(p) * line(p) * 16) as f64;
+    let product = tiled_us(p, info, tile, steps_of_pieces(p), false, gflops);
+    launch_us(info, bytes(p) + copied, 0.8, 0.0) + launch_us(info, copied, 0.8, product)
 }
 
-/// Microseconds of tiles of output channels x pixels x terms, whole ones, as many one after the other as the fullest
-/// multiprocessor has, at a rate that all together reach.
-fn tiled_us(p: &ConvProblem, info: &DeviceInfo, [channels, pixels, k]: [usize; 3], gflops: f64) -> f64 {
+fn tensor_split_us(problem: &Problem, info: &DeviceInfo, gflops: f64) -> f64 {
+    let Problem::Conv(p) = problem else { return f64::INFINITY };
+    let (copied, steps) = ((p.n * padded(p) * line(p) * 16) as f64, steps_of_pieces(p));
+    let product = tiled_us(p, info, [32, 64], steps, true, gflops);
+    launch_us(info, bytes(p) + copied, 0.8, 0.0) + launch_us(info, copied, 0.8, product) + reduce_us(p, info, [32, 64], steps)
+}
+
+/// Tiles of output channels x pixels.
+fn tiles(p: &ConvProblem, [channels, pixels]: [usize; 2]) -> usize {
     let groups = p.groups.max(1);
-    let tiles = (p.n * p.window.pixels()).div_ceil(pixels) * (p.m / groups).div_ceil(channels) * groups;
-    let cores = info.cores.max(1);
-    2.0 * (tiles.div_ceil(cores) * cores * channels * pixels * k) as f64 / gflops.max(1.0) / 1e3
+    (p.n * p.window.pixels()).div_ceil(pixels) * (p.m / groups).div_ceil(channels) * groups
+}
+
+/// Adding up the parts' sums.
+fn reduce_us(p: &ConvProblem, info: &DeviceInfo, tile: [usize; 2], [steps, _]: Steps) -> f64 {
+    let [count, _] = parts(info.cores, tiles(p, tile), steps);
+    launch_us(info, (p.out_shape().numel() * 4 * (count + 1)) as f64, 0.8, 0.0)
+}
+
+/// Microseconds of whole tiles, as many one after the other as the fullest multiprocessor has, at a rate that all together reach;
+/// a step of a block that is alone on its multiprocessor takes what its loads and barriers take.
+fn tiled_us(p: &ConvProblem, info: &DeviceInfo, tile: [usize; 2], [steps, terms]: Steps, split: bool, gflops: f64) -> f64 {
+    let (cores, tiles) = (info.cores.max(1), tiles(p, tile));
+    let [count, each] = if split { parts(cores, tiles, steps) } else { [1, steps] };
+    let waves = (tiles * count).div_ceil(cores);
+    let flops = 2.0 * (waves * cores * tile[0] * tile[1] * each * terms) as f64;
+    (flops / gflops.max(1.0) / 1e3).max(each as f64 * STEP_US)
 }

@@ -1,6 +1,6 @@
 //! CUDA's rows of the kernel table, a file for each family.
 
-pub(super) mod conv;
+pub mod conv;
 pub mod gemm;
 pub(super) mod movement;
 pub(super) mod pool;

@@ -1,12 +1,16 @@
 //! Implicit matrix products of output channels by pixels, with f32 arithmetic: kernels/conv_fma.ptx.j2. Weights are read as they are.
 
-use super::geometry::{Window3, bias_or_quant, finish, own_channels, own_outputs, problem, w_half};
+use super::geometry::{Window3, bias_or_quant, finish, grid, own_channels, own_outputs, problem, w_half};
+use super::split;
 use crate::device::cpu::call::{no_scratch, pack_nothing};
 use crate::device::cuda::call::{Call, CudaKernel};
 use crate::device::cuda::divide::magic;
 use crate::device::cuda::launch::{Arg, Launch, Pointer};
 use crate::device::cuda::variant::Variant;
 use crate::error::Result;
+use crate::graph::Problem;
+use crate::graph::problem::ConvProblem;
+use crate::hardware::DeviceInfo;
 
 const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) -> CudaKernel {
     CudaKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
@@ -16,6 +20,10 @@ pub(in crate::device::cuda) static KERNELS: &[CudaKernel] = &[
     kernel("cuda-sm61-conv-f32-128x128", |c| launches(c, "conv_fma_f32_128x128")),
     kernel("cuda-sm61-conv-f32-64x64", |c| launches(c, "conv_fma_f32_64x64")),
     kernel("cuda-sm61-conv-f32-32x128", |c| launches(c, "conv_fma_f32_32x128")),
+    CudaKernel {
+        scratch_bytes: split_scratch_bytes,
+        ..kernel("cuda-sm61-conv-f32-64x64-split", |c| launches(c, "conv_fma_f32_64x64_split"))
+    },
 ];
 
 fn launches(call: &Call, variant: &str) -> Result<Vec<Launch>> {
@@ -38,7 +46,19 @@ fn launches(call: &Call, variant: &str) -> Result<Vec<Launch>> {
         let (magic, shift) = magic(divisor);
         args.extend([divisor, magic, shift].map(Arg::U32));
     }
-    let tiles = |n: usize, side: &str| n.div_ceil(variant.number(side) as usize) as u32;
-    let grid = [tiles(p.n * pixels, "bn"), tiles(own, "bm"), p.groups as u32];
-    Ok(vec![finish(call, p, Launch::new(variant, grid, args))?])
+    let launch = Launch::new(variant, grid(p, variant.number("bn"), variant.number("bm")), args);
+    match variant.number("split") {
+        0 => Ok(vec![finish(call, p, launch)?]),
+        _ => Ok(split::launches(call, p, launch, steps(p), 0)?.to_vec()),
+    }
+}
+
+/// Steps of K, of 8 terms.
+fn steps(p: &ConvProblem) -> usize {
+    (own_channels(p) * p.window.taps()).div_ceil(8)
+}
+
+fn split_scratch_bytes(problem: &Problem, info: &DeviceInfo) -> usize {
+    let Problem::Conv(p) = problem else { return 0 };
+    split::scratch_bytes(p, info.cores, grid(p, 64, 64), steps(p))
 }

@@ -54,6 +54,12 @@ pub(super) fn own_channels(p: &ConvProblem) -> usize {
     p.c / p.groups.max(1)
 }
 
+/// Tiles of pixels (of all images) and of a group's output channels, and groups.
+pub(super) fn grid(p: &ConvProblem, pixels: u32, channels: u32) -> [u32; 3] {
+    let tiles = |n: usize, side: u32| n.div_ceil(side as usize) as u32;
+    [tiles(p.n * p.window.pixels(), pixels), tiles(own_outputs(p), channels), p.groups as u32]
+}
+
 /// The type that sums are in when they reach a slot.
 pub(super) fn value(p: &ConvProblem) -> DType {
     match p.y {

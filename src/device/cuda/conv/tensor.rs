@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use half::f16;
 
 use super::direct;
-use super::geometry::{Window3, bias_or_quant, finish, flip, own_channels, own_outputs, problem};
+use super::geometry::{Window3, bias_or_quant, finish, flip, grid, own_channels, own_outputs, problem};
+use super::split;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::Packed;
 use crate::device::cpu::call::Packing;
@@ -28,13 +29,19 @@ const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) 
     CudaKernel { name, pack, scratch_bytes, launches }
 }
 
+const fn split_kernel(name: &'static str) -> CudaKernel {
+    CudaKernel { scratch_bytes: split_scratch_bytes, ..kernel(name, |c| launches(c, "64x32_split")) }
+}
+
 pub(in crate::device::cuda) static KERNELS: &[CudaKernel] = &[
     kernel("cuda-sm80-conv-f16-128x128", |c| launches(c, "128x128")),
     kernel("cuda-sm80-conv-f16-128x64", |c| launches(c, "128x64")),
     kernel("cuda-sm80-conv-f16-64x32", |c| launches(c, "64x32")),
+    split_kernel("cuda-sm80-conv-f16-64x32-split"),
     kernel("cuda-sm80-conv-int8-128x128", |c| launches(c, "128x128")),
     kernel("cuda-sm80-conv-int8-128x64", |c| launches(c, "128x64")),
     kernel("cuda-sm80-conv-int8-64x32", |c| launches(c, "64x32")),
+    split_kernel("cuda-sm80-conv-int8-64x32-split"),
 ];
 
 /// How channels lie in pieces.
@@ -60,14 +67,22 @@ fn padded(w: &Window3) -> [u32; 3] {
     std::array::from_fn(|i| (w.output[i] - 1) * w.strides[i] + (w.kernel[i] - 1) * w.dilations[i] + 1)
 }
 
-/// Of the image in pieces.
-fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
-    let Problem::Conv(p) = problem else { return 0 };
+/// Of the image in pieces, with its padding.
+fn image_bytes(p: &ConvProblem) -> usize {
     if p.out_shape().numel() == 0 {
         return 0;
     }
     let pixels = padded(&Window3::new(&p.window)).map(|v| v as usize).iter().product::<usize>();
     p.n * pixels * p.groups * Pieces::new(p).own * PIECE
+}
+
+fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
+    if let Problem::Conv(p) = problem { image_bytes(p) } else { 0 }
+}
+
+fn split_scratch_bytes(problem: &Problem, info: &DeviceInfo) -> usize {
+    let Problem::Conv(p) = problem else { return 0 };
+    image_bytes(p) + split::scratch_bytes(p, info.cores, grid(p, 64, 32), Pieces::new(p).steps)
 }
 
 /// Weights `[m][tap][channel]` in whole pieces, rows in whole steps, and of bytes the sums of rows: both signed.
@@ -104,7 +119,12 @@ fn launches(call: &Call, tile: &str) -> Result<Vec<Launch>> {
     if call.packed.is_none() || p.out_shape().numel() == 0 {
         return direct::launches(call);
     }
-    Ok(vec![image(p), finish(call, p, product(call, p, tile)?)?])
+    let (image, product) = (image(p), product(call, p, tile)?);
+    if product.module.variant.number("split") == 0 {
+        return Ok(vec![image, finish(call, p, product)?]);
+    }
+    let [product, sum] = split::launches(call, p, product, Pieces::new(p).steps, image_bytes(p))?;
+    Ok(vec![image, product, sum])
 }
 
 /// The image to scratch.
@@ -160,6 +180,5 @@ fn product(call: &Call, p: &ConvProblem, tile: &str) -> Result<Launch> {
         let moved = [w.strides[axis] * steps[axis], w.dilations[axis] * steps[axis], w.kernel[axis]];
         args.extend([w.output[axis], divisor, shift].into_iter().chain(moved).map(Arg::U32));
     }
-    let tiles = |n: usize, side: &str| n.div_ceil(variant.number(side) as usize) as u32;
-    Ok(Launch::new(variant, [tiles(p.n * pixels, "bm"), tiles(own_outputs(p), "bn"), p.groups as u32], args))
+    Ok(Launch::new(variant, grid(p, variant.number("bm"), variant.number("bn")), args))
 }
