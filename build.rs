@@ -25,8 +25,9 @@ fn write_kernels() -> Result<(), String> {
         let (threads, shared) = (row.threads, row.shared_bytes);
         let target = &row.target;
         let text = &kernel.text;
+        let value = row.params.get("value").and_then(toml::Value::as_str).unwrap_or("f32");
         let fields = format!("name: {:?}, template: {:?}, target: {target:?}, threads: {threads}", row.name, row.template);
-        writeln!(code, "Variant {{ {fields}, shared_bytes: {shared}, numbers: &[{params}], text: {text:?} }},")
+        writeln!(code, "Variant {{ {fields}, shared_bytes: {shared}, numbers: &[{params}], value: {value:?}, text: {text:?} }},")
             .map_err(|e| e.to_string())?;
     }
     code += "]\n";

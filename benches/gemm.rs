@@ -4,6 +4,7 @@ mod measure;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use halfbyte::cli::bench_gemm::product;
+use halfbyte::hardware::DeviceKind;
 use halfbyte::{DType, Options, Session};
 
 fn gemm(c: &mut Criterion) {
@@ -17,7 +18,7 @@ fn gemm(c: &mut Criterion) {
         let mut group = c.benchmark_group(name);
         for [m, n, k] in [[1, 768, 768], [8, 768, 768], [32, 768, 768], [128, 768, 768], [8, 4096, 4096]] {
             let (model, a) = product(types, [m, n, k]).expect("invariant: the shapes are small");
-            let options = Options { threads: Some(1), ..Options::default() };
+            let options = Options { device: Some(DeviceKind::Cpu), threads: Some(1), ..Options::default() };
             let session = Session::new(&model, options).expect("invariant: products are supported");
             group.throughput(Throughput::Elements(2 * (m * n * k) as u64));
             measure::runs(&mut group, &format!("{m}x{n}x{k}"), &session, &[("a", a.view())], &peaks);

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use halfbyte::cli::npz;
+use halfbyte::hardware::DeviceKind;
 use halfbyte::{Model, Options, Precision, Session};
 
 fn models(c: &mut Criterion) {
@@ -17,7 +18,7 @@ fn models(c: &mut Criterion) {
         let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
         let model = Model::open(format!("models/{name}.onnx")).expect("invariant: the models are kept here");
         for precision in [Precision::F32, Precision::F16, Precision::Int8] {
-            let options = Options { precision, threads: Some(threads), ..Options::default() };
+            let options = Options { device: Some(DeviceKind::Cpu), precision, threads: Some(threads), ..Options::default() };
             let session = Session::new(&model, options).expect("invariant: the models are supported");
             measure::runs(&mut group, &format!("{precision:?}").to_lowercase(), &session, &named, &peaks);
         }

@@ -16,7 +16,7 @@ use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, Port};
-use crate::hardware::{Peaks, roofline};
+use crate::hardware::{DeviceKind, Peaks, roofline};
 use crate::session::{Model, Options, Session};
 
 /// Arguments of `bench gemm`.
@@ -131,7 +131,8 @@ pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode
 fn measure(case: &Case, peak: f64, kernel: Option<&str>) -> Result<Rate> {
     let (model, a) = product(case.types, case.shape)?;
     let threads = case.threads;
-    let options = Options { threads: Some(threads), kernel: kernel.map(str::to_string), profile: true, ..Options::default() };
+    let kernel = kernel.map(str::to_string);
+    let options = Options { device: Some(DeviceKind::Cpu), threads: Some(threads), kernel, profile: true, ..Options::default() };
     let session = Session::new(&model, options)?;
     let inputs = [("a", a.view())];
     let (start, mut best) = (Instant::now(), f64::INFINITY);

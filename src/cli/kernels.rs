@@ -35,6 +35,10 @@ pub struct KernelArgs {
     node: Option<String>,
     #[command(flatten)]
     inputs: Inputs,
+    /// Load every PTX text into this machine's NVIDIA driver, and print what its assembler says.
+    #[cfg(feature = "cuda")]
+    #[arg(long, conflicts_with_all = ["gemm", "conv", "model"])]
+    load: bool,
     /// For this device: cpu, or a GPU that need not be here, e.g. h200.
     #[arg(long, value_parser = device)]
     device: Option<DeviceName>,
@@ -70,6 +74,11 @@ struct Row {
 
 /// Runs the subcommand.
 pub fn kernels(args: &KernelArgs) -> Result<ExitCode> {
+    #[cfg(feature = "cuda")]
+    if args.load {
+        let ordinal = if let Some(DeviceName::Here(_, ordinal)) = args.device { ordinal } else { 0 };
+        return super::load::load(ordinal, args.json);
+    }
     let info = match &args.device {
         Some(DeviceName::Planned(info)) => (**info).clone(),
         Some(DeviceName::Here(kind, _)) if *kind != DeviceKind::Cpu => {
@@ -106,7 +115,7 @@ fn wanted(args: &KernelArgs) -> Result<Option<Vec<(String, Problem)>>> {
     let Some(path) = &args.model else { return Ok(None) };
     let model = Model::open(path)?;
     let inputs = inputs(&model, &args.inputs)?;
-    let session = Session::new(&model, Options { threads: args.threads, ..Options::default() })?;
+    let session = Session::new(&model, Options { device: Some(DeviceKind::Cpu), threads: args.threads, ..Options::default() })?;
     let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     session.run(&named)?;
     let nodes = session.report().nodes;

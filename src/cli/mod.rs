@@ -7,6 +7,8 @@ pub mod inputs;
 pub mod inspect;
 pub mod interrupt;
 pub mod kernels;
+#[cfg(feature = "cuda")]
+pub mod load;
 pub mod measurement;
 pub mod npz;
 pub mod output;

@@ -12,13 +12,27 @@ use halfbyte::kernel::{self, KernelDef};
 /// every instruction set that kernels ask for.
 pub fn all() -> &'static [Box<dyn Device>] {
     thread_local! {
-        static ALL: &'static [Box<dyn Device>] = Box::leak(Box::new([
+        static ALL: &'static [Box<dyn Device>] = Box::leak([
             Box::new(CpuDevice::new(Some(2)).unwrap()) as Box<dyn Device>,
             #[cfg(feature = "cuda")]
             Box::new(super::cuda::device("h200", 1)),
-        ]));
+        ].into_iter().chain(gpu()).collect::<Vec<_>>().into_boxed_slice());
     }
     ALL.with(|all| *all)
+}
+
+/// This machine's GPU, if it has a usable one.
+#[cfg(feature = "cuda")]
+pub fn gpu() -> Option<Box<dyn Device>> {
+    use halfbyte::device::cuda::{CudaDevice, Nvidia};
+    let info = halfbyte::hardware::cuda::devices().ok()?.first()?.info();
+    let driver = Nvidia::open(0).expect("the driver opens the device that it names");
+    Some(Box::new(CudaDevice::new(info, driver).unwrap()))
+}
+
+#[cfg(not(feature = "cuda"))]
+pub fn gpu() -> Option<Box<dyn Device>> {
+    None
 }
 
 /// The device's kernels that take the problem, chosen by name: also those that the chooser would not pick.

@@ -2,6 +2,8 @@
 //! up to 8192 terms, extreme values. Integers have no tolerance; floats have the bound computed from their own operands.
 
 mod attend;
+#[cfg(all(feature = "cuda", feature = "cli"))]
+mod calibration;
 mod check;
 #[cfg(feature = "cuda")]
 #[path = "../cuda/mod.rs"]

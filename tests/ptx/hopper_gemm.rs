@@ -74,6 +74,7 @@ impl Text {
             threads: self.row.threads,
             shared_bytes: self.row.shared_bytes,
             numbers: &[],
+            value: "f32",
             text: "",
         };
         Filled { variant: Box::leak(Box::new(variant)), finish: Some(finish) }.fill(text).unwrap()

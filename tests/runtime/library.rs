@@ -33,7 +33,9 @@ fn fake() -> Option<&'static Path> {
 }
 
 fn halfbyte(folder: &Path, arguments: &str, variables: &[(&str, &str)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
+    // As in tests/cli.rs: where cargo built it, or elsewhere.
+    let programs = std::env::var_os("HALFBYTE_PROGRAMS").map(|folder| Path::new(&folder).join("halfbyte"));
+    let mut command = Command::new(programs.unwrap_or_else(|| env!("CARGO_BIN_EXE_halfbyte").into()));
     command.args(arguments.split(' ')).env("LD_LIBRARY_PATH", folder).envs(variables.iter().copied());
     command.output().expect("invariant: the binary was built")
 }
@@ -91,6 +93,17 @@ fn errors_carry_the_assemblers_words_and_the_free_memory() {
     let Some(fake) = fake() else { return };
     answers_on_the_cpu(fake, &[("FAKE_CUDA_FAIL", "cuModuleLoadDataEx:1:218")], "ptxas fatal: the fake says no");
     answers_on_the_cpu(fake, &[("FAKE_CUDA_FAIL", "cuMemAlloc_v2:1:2")], "12345 available");
+}
+
+#[test]
+fn every_text_is_loaded_and_the_assemblers_words_are_shown() {
+    let Some(fake) = fake() else { return };
+    let done = halfbyte(fake, "kernels --load --json", &[]);
+    let loaded: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&done)));
+    assert_eq!(loaded.as_array().unwrap().len(), halfbyte::device::cuda::variants().len(), "an H200 runs all of them");
+    assert!(done.status.success() && loaded.as_array().unwrap().iter().all(|l| l["error"].is_null()), "{loaded}");
+    let refused = halfbyte(fake, "kernels --load", &[("FAKE_CUDA_FAIL", "cuModuleLoadDataEx:2:218")]);
+    assert!(!refused.status.success() || halfbyte::device::cuda::variants().len() < 2, "{}", text(&refused));
 }
 
 #[test]

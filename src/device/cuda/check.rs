@@ -7,7 +7,7 @@ use super::variant::Variant;
 use crate::base::tensor::size_bytes;
 use crate::device::api::{Command, Slot};
 use crate::error::Result;
-use crate::hardware::{Capabilities, DeviceInfo};
+use crate::hardware::DeviceInfo;
 
 /// Blocks along x at most, plus one. Source: CUDA C++ Programming Guide, technical specifications by compute capability.
 const GRID_X: u32 = 1 << 31;
@@ -40,20 +40,10 @@ fn limits(launch: &Launch, info: &DeviceInfo) -> Result<(), String> {
     if variant.shared_bytes as usize > info.shared_bytes {
         return Err(format!("{} bytes of shared memory, the device has {}", variant.shared_bytes, info.shared_bytes));
     }
-    match tier(variant.target) {
+    match variant.needs() {
         Some(needs) if info.capabilities.contains(needs) => Ok(()),
         _ => Err(format!("text for {}, the device runs {}", variant.target, info.capabilities)),
     }
-}
-
-fn tier(target: &str) -> Option<Capabilities> {
-    Some(match target {
-        "sm_61" => Capabilities::SM_61,
-        "sm_75" => Capabilities::SM_75,
-        "sm_80" => Capabilities::SM_80,
-        "sm_90a" => Capabilities::SM_90A,
-        _ => return None,
-    })
 }
 
 /// Bytes of the entry's parameters, in order. Source: PTX ISA, kernel function parameters.

@@ -1,5 +1,7 @@
 //! The kernels' texts, as build.rs rendered them.
 
+use crate::hardware::Capabilities;
+
 /// A kernel's text: one row of kernels/variants.toml.
 pub struct Variant {
     /// Its entry's name.
@@ -14,6 +16,8 @@ pub struct Variant {
     pub shared_bytes: u32,
     /// What the template varies in, as far as it is a number.
     pub numbers: &'static [(&'static str, u32)],
+    /// Type of the values in its slots: f32, s32 or f64.
+    pub value: &'static str,
     /// The module, with slots for formulas: see [`super::Module::text`].
     pub text: &'static str,
 }
@@ -34,6 +38,17 @@ impl Variant {
     /// A number that the template varies in.
     pub fn number(&self, name: &str) -> u32 {
         self.numbers.iter().find(|n| n.0 == name).expect("invariant: launches read numbers of their own rows").1
+    }
+
+    /// What a device must have to run it; `None` for a target that no tier stands for.
+    pub fn needs(&self) -> Option<Capabilities> {
+        Some(match self.target {
+            "sm_61" => Capabilities::SM_61,
+            "sm_75" => Capabilities::SM_75,
+            "sm_80" => Capabilities::SM_80,
+            "sm_90a" => Capabilities::SM_90A,
+            _ => return None,
+        })
     }
 
     /// The architecture's number: 90 of sm_90a.
