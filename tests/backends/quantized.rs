@@ -217,3 +217,25 @@ fn schedules_do_not_change_products() {
         }
     }
 }
+
+/// Which kernel each tier takes for products of a kind.
+#[cfg(feature = "cuda")]
+#[test]
+fn tiers_choose_their_tiles() {
+    let chosen = |model: &str, dtype: DType, [m, n, k]: [usize; 3]| {
+        let given = [[m, k], [k, n]].map(|s| Some(Tensor::zeros(dtype, s).unwrap()));
+        let problem = lower_in("", if dtype == DType::I8 { "MatMulInteger" } else { "MatMul" }, &[], &given);
+        let info = halfbyte::hardware::nvidia::model(model).unwrap();
+        halfbyte::kernel::choose(&info, &problem, None).unwrap().kernel.name
+    };
+    let square = [1024; 3];
+    assert_eq!(chosen("a100", DType::F16, [2048; 3]), "cuda-sm80-half-128x128");
+    assert_eq!(chosen("a100", DType::BF16, [512; 3]), "cuda-sm80-half-64x64");
+    assert_eq!(chosen("a100", DType::I8, [2048; 3]), "cuda-sm80-int8-128x128");
+    assert_eq!(chosen("a100", DType::F16, [1, 4096, 1024]), "cuda-sm61-float-gemv");
+    assert_eq!(chosen("t4", DType::F16, square), "cuda-sm75-f16-128x128");
+    assert_eq!(chosen("t4", DType::I8, square), "cuda-sm75-int8-128x64");
+    assert_eq!(chosen("gtx-1060", DType::F16, square), "cuda-sm61-float-128x64");
+    assert_eq!(chosen("gtx-1060", DType::I8, [8, 1024, 1024]), "cuda-sm61-int8-gemv");
+    assert_eq!(chosen("a100", DType::I64, [64; 3]), "cuda-any-gemm");
+}

@@ -149,9 +149,12 @@ fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 {
     let rounds = blocks.div_ceil(info.cores.max(1)) as f64;
     let block = 2.0 * (tile.m * tile.n) as f64 * p.k as f64 / parts as f64;
     let rate = peak * tile.share / info.cores.max(1) as f64;
-    let compute_us = rounds * block / rate.max(1e-3) / 1e3;
-    let before =
-        if tile.stage == Stage::Elements { 0 } else { prepared(p) } as f64 * (launch_us(info, (p.m * p.k * 6) as f64, 0.8, 0.0));
+    // What all tiles read, most of it from the L2 cache, which gives a few times what memory does.
+    let element = if tile.stage == Stage::Bytes { operand_bytes(p) } else { p.a.dtype.size_bytes() };
+    let read = (tile.tiles(p) * (tile.m + tile.n) * element) as f64 * p.k as f64;
+    let compute_us = (rounds * block / rate.max(1e-3) / 1e3).max(read / (info.peaks.read_gbps.max(1.0) * 2.5e3));
+    let arrangements = if tile.stage == Stage::Elements { 0 } else { prepared(p) };
+    let before = arrangements as f64 * launch_us(info, (p.m * p.k * 6) as f64, 0.8, 0.0);
     let after = if parts > 1 { launch_us(info, (parts * p.m * p.n * p.batch.numel() * 8) as f64, 0.8, 0.0) } else { 0.0 };
     before + launch_us(info, moved_bytes(p), 0.8, compute_us) + after
 }
