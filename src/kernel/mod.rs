@@ -31,6 +31,8 @@ static TABLES: &[&[KernelDef]] = &[
     #[cfg(feature = "cuda")]
     cuda::gemm::KERNELS,
     #[cfg(feature = "cuda")]
+    cuda::hopper::KERNELS,
+    #[cfg(feature = "cuda")]
     cuda::scalar::KERNELS,
     #[cfg(feature = "cuda")]
     cuda::conv::KERNELS,

@@ -13,7 +13,7 @@ use halfbyte::{DType, Shape};
 
 use crate::cuda::render::{Row, render_rows, rows};
 use crate::kernels::{caught, encoded, integers};
-use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, TensorMap};
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, Statistics, TensorMap};
 
 /// A kernel's row and text.
 pub struct Text {
@@ -127,6 +127,11 @@ impl Case {
 
     /// Whether the text gives the exact result.
     fn run(&self, text: &str, seed: u64) -> Result<bool, Fault> {
+        Ok(self.execute(text, seed)?.0)
+    }
+
+    /// The same, and what the launch did.
+    fn execute(&self, text: &str, seed: u64) -> Result<(bool, Statistics), Fault> {
         let Case { batch, m, n, k, .. } = *self;
         let random = &mut Xorshift::new(7);
         let b_count = if self.shared_b { 1 } else { batch };
@@ -160,15 +165,16 @@ impl Case {
         let module = Module::read(&filled)?;
         let shared_bytes = self.kernel.row.shared_bytes as usize;
         let launch = Launch { grid: [self.blocks, 1, 1], block: [self.kernel.row.threads, 1, 1], shared_bytes, arguments, seed };
-        gpu.launch(module.entry(&self.kernel.row.name)?, &launch)?;
+        let statistics = gpu.launch(module.entry(&self.kernel.row.name)?, &launch)?;
         let got: Vec<u8> = gpu.global.values(out)?;
-        Ok((0..batch * m * n).all(|i| {
+        let right = (0..batch * m * n).all(|i| {
             let (z, r, c) = (i / (m * n), i / n % m, i % n);
             let zb = if self.shared_b { 0 } else { z };
             let sum: i32 = (0..k).map(|x| a[(z * m + r) * k + x] * b[(zb * n + c) * k + x]).sum();
             let value = self.value(sum, rows[z * m + r], columns[zb * n + c]);
             self.stored(value, operand[if self.boxes() { i } else { c }]) == got[i * size..][..size]
-        }))
+        });
+        Ok((right, statistics))
     }
 
     fn bytes(&self) -> usize {
@@ -292,6 +298,16 @@ fn integer_products_with_their_records() {
     sound(&Case::new("gemm_sm90_u8s8_scaled_terms_128x128_any", &[], [1, 140, 133, 300], 2).giving(DType::F32), 0..2);
     sound(&Case::new("gemm_sm90_u8s8_terms_128x128_any", &[], [1, 140, 133, 300], 2).giving(DType::I32), 0..2);
     sound(&Case::new("gemm_sm90_s8_scaled_128x256_c2", &[("stages", 3)], [1, 260, 136, 600], 2), 0..2);
+}
+
+/// Staging by `stmatrix` and the columns' records.
+#[test]
+fn shared_memory_serves_at_its_full_rate() {
+    for name in ["gemm_sm90_f16_128x256", "gemm_sm90_s8_scaled_terms_128x128"] {
+        let case = Case::new(name, &[], [1, 128, 256, 128], 1);
+        let statistics = case.execute(&case.kernel.text, 0).unwrap().1;
+        assert!(statistics.shared_stores.requests > 0 && statistics.conflicts().is_empty(), "{:?}", statistics.conflicts());
+    }
 }
 
 /// Each at its place in the text, and the kinds of error that may show; none where a wrong result does.

@@ -10,6 +10,7 @@ use crate::error::Result;
 
 static TABLES: &[&[CudaKernel]] = &[
     gemm::KERNELS,
+    gemm::hopper::KERNELS,
     scalar::KERNELS,
     conv::depthwise::KERNELS,
     conv::direct::KERNELS,

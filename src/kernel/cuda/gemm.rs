@@ -115,12 +115,12 @@ impl Tile {
 }
 
 /// Bytes of one element of the operands.
-fn operand_bytes(p: &GemmProblem) -> usize {
+pub(super) fn operand_bytes(p: &GemmProblem) -> usize {
     if p.quant.is_some() { 1 } else { p.b_as.size_bytes() }
 }
 
 /// Bytes of the operands, B's in the type it is multiplied in, and of the result.
-fn moved_bytes(p: &GemmProblem) -> f64 {
+pub(super) fn moved_bytes(p: &GemmProblem) -> f64 {
     let batches = |steps: &[usize]| p.batch.iter().zip(steps).filter(|s| *s.1 != 0).map(|s| *s.0).product::<usize>();
     let a = batches(&p.a.batch) * p.m * p.k * p.a.dtype.size_bytes();
     let b = batches(&p.b.batch) * p.n * p.k * operand_bytes(p);
@@ -128,7 +128,7 @@ fn moved_bytes(p: &GemmProblem) -> f64 {
 }
 
 /// Launches before the product where B is constant: A's rows are moved where they do not lie as kernels read them.
-fn prepared(p: &GemmProblem) -> usize {
+pub(super) fn prepared(p: &GemmProblem) -> usize {
     let bytes = p.k * operand_bytes(p);
     let dynamic = p.quant.as_ref().is_some_and(|q| q.dynamic.is_some());
     let moved = p.a.col != 1 || !bytes.is_multiple_of(16) || p.a.dtype.size_bytes() != operand_bytes(p);
@@ -252,7 +252,7 @@ fn real(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// f16 or bf16, of an A that is so too or is rounded to it.
-fn half(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn half(problem: &Problem) -> Result<(), &'static str> {
     let p = tiled(problem)?;
     let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
     let rounded = |d: DType| d == DType::F32 || d == p.b_as;
@@ -271,7 +271,7 @@ fn f16(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// Exact 8-bit products with one scale and zero point for all, or for each row and column.
-fn int8(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn int8(problem: &Problem) -> Result<(), &'static str> {
     let p = tiled(problem)?;
     p.quant.as_ref().map_or(Err("quantised operands only"), |_| Ok(()))?;
     refusal(p).map_or(Ok(()), Err)

@@ -2,6 +2,7 @@
 
 pub mod conv;
 pub mod gemm;
+pub mod hopper;
 pub(super) mod movement;
 pub(super) mod pool;
 mod row;

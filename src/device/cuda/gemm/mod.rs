@@ -7,7 +7,7 @@
 //! - [`batch`]: which matrices belong together.
 //! - [`epilogue`]: alpha, beta, C, requantisation and the problem's epilogue as one formula for the kernel's slot.
 //! - [`tile`]: the tiled kernels' launches, in parts where the grid would not fill the device; [`real`]: those that read operands as
-//!   they lie; [`gemv`]: those of few rows; [`any`]: what is left.
+//!   they lie; [`gemv`]: those of few rows; [`hopper`]: those of sm_90a; [`any`]: what is left.
 //!
 //! docs/cuda-gemm.md has the whole.
 
@@ -15,6 +15,7 @@ mod any;
 pub mod batch;
 pub mod epilogue;
 mod gemv;
+pub mod hopper;
 pub mod int8;
 pub mod operand;
 pub mod pack;
