@@ -11,6 +11,7 @@ pub mod fuse;
 pub mod lower;
 pub mod place;
 pub mod program;
+pub mod storage;
 pub mod walk;
 pub mod work;
 

@@ -1,6 +1,8 @@
 //! What the walk over a graph gives: facts about values, and the work that makes them.
 
-use crate::base::Tensor;
+use std::collections::HashSet;
+
+use crate::base::{DType, Tensor};
 use crate::graph::{Problem, Type};
 
 /// Index of a fact.
@@ -73,6 +75,15 @@ impl Facts {
             }
         }
         Ok(())
+    }
+
+    /// Changes the element type of `roots` and of every fact that shares their bytes.
+    pub fn store(&mut self, roots: &HashSet<FactId>, dtype: DType) {
+        for id in 0..self.0.len() {
+            if roots.contains(&self.root(id)) {
+                self.0[id].ty.dtype = dtype;
+            }
+        }
     }
 
     /// The fact whose bytes `id` has.

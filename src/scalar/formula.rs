@@ -214,6 +214,17 @@ impl Formula {
         }
     }
 
+    /// The largest magnitude of a constant in it, 0 without any.
+    pub fn largest_constant(&self) -> f64 {
+        match &*self.0 {
+            Expr::Arg(_) => 0.0,
+            Expr::Constant(v) => v.abs(),
+            Expr::Unary(_, a) | Expr::Cast(_, a) => a.largest_constant(),
+            Expr::Binary(_, a, b) => a.largest_constant().max(b.largest_constant()),
+            Expr::Select(c, a, b) => [c, a, b].iter().map(|f| f.largest_constant()).fold(0.0, f64::max),
+        }
+    }
+
     /// One more than the highest argument.
     pub fn arity(&self) -> usize {
         match &*self.0 {
