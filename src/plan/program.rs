@@ -6,14 +6,16 @@ use std::sync::{Arc, Mutex};
 
 use super::fuse::{drop_unused, fuse};
 use super::lower::{Lowered, Source, Weights, lower};
+use super::storage::narrow;
 use super::walk::{Stop, Walk};
 use super::work::{FactId, Origin, Work};
-use crate::base::{Tensor, TensorView, lock};
+use crate::base::{DType, Tensor, TensorView, lock};
 use crate::device::Device;
 use crate::device::api::{Bindings, Recorded, Region, Timing};
 use crate::error::{Error, Result};
-use crate::graph::{Graph, Type};
+use crate::graph::{Graph, Problem, Type};
 use crate::hardware::{self, DeviceInfo};
+use crate::kernel::choose;
 
 /// Plans kept at most; the one unused for longest goes first.
 const MAX_PLANS: usize = 64;
@@ -27,6 +29,8 @@ pub struct PlanOptions {
     pub no_fuse: bool,
     /// Refuse work that the device has no kernel for instead of giving it to the CPU.
     pub strict: bool,
+    /// Store f32 values between kernels as this, where the device has kernels for it.
+    pub storage: Option<DType>,
 }
 
 /// What a command is, for reports.
@@ -211,13 +215,24 @@ impl Program {
         self.finish(walk, works, outputs, carried_in, end)
     }
 
-    fn finish(&self, walk: Walk, mut works: Vec<Work>, outputs: Vec<FactId>, carried_in: Vec<FactId>, end: End) -> Result<Plan> {
+    fn finish(
+        &self,
+        mut walk: Walk,
+        mut works: Vec<Work>,
+        outputs: Vec<FactId>,
+        carried_in: Vec<FactId>,
+        end: End,
+    ) -> Result<Plan> {
         drop_unused(&mut works, &walk.facts, &outputs);
-        let PlanOptions { wanted, no_fuse, strict } = &self.options;
+        let PlanOptions { wanted, no_fuse, strict, storage } = &self.options;
         if !no_fuse {
             fuse(&mut works, &walk.facts, &outputs);
         }
         let wanted = wanted.as_deref();
+        if let Some(to) = *storage {
+            let cost_us = |p: &Problem| choose(self.device.info(), p, wanted).ok().map(|c| c.cost_us);
+            narrow(&mut works, &mut walk.facts, &outputs, to, &cost_us);
+        }
         let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
         let Lowered { list, outputs, slots, fallbacks } = lowered;
         let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };

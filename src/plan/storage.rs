@@ -1,6 +1,6 @@
 //! Values between kernels stored in half precision: sums, norms and functions are computed in f32 as ever, but what is written
-//! to memory and read again takes half the bytes. Values that must be of one type change together, where the device has a
-//! kernel for all that touches them.
+//! to memory and read again takes half the bytes. Values that must be of one type change together, where the device has kernels
+//! for all that touches them, predicted to be no slower.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -16,22 +16,26 @@ use crate::scalar::Formula;
 /// The largest finite f16.
 const F16_MAX: f64 = 65504.0;
 
-/// Stores f32 values that work makes as `to`, f16 or bf16, where `takes` says that the device has a kernel for each problem that
-/// results. `kept` facts are read after the plan and stay, as do values made by formulas with constants beyond f16.
+/// Predicted time of a problem's best kernel.
+type Cost<'a> = &'a dyn Fn(&Problem) -> Option<f64>;
+
+/// Stores f32 values that work makes as `to`, f16 or bf16, where the problems that result take no longer by `cost_us`, which is
+/// `None` for what the device has no kernel for. `kept` facts are read after the plan and stay, as do values made by formulas with constants beyond f16.
 /// Gives how many values changed.
-pub fn narrow(works: &mut [Work], facts: &mut Facts, kept: &[FactId], to: DType, takes: &dyn Fn(&Problem) -> bool) -> usize {
+pub fn narrow(works: &mut [Work], facts: &mut Facts, kept: &[FactId], to: DType, cost_us: Cost) -> usize {
     let mut narrowed = 0;
     for roots in groups(works, facts, kept) {
         let holds = |f: &Option<FactId>| f.is_some_and(|f| roots.contains(&facts.root(f)));
         let touched = |w: &Work| w.inputs.iter().chain(&w.outputs).any(holds);
         let which = |of: &[Option<FactId>]| -> Vec<usize> { (0..of.len()).filter(|&i| holds(&of[i])).collect() };
-        let mut changes = Vec::new();
-        for (at, work) in works.iter().enumerate().filter(|(_, w)| touched(w)) {
-            let problem = retyped(&work.problem, &which(&work.inputs), &which(&work.outputs), to).filter(|p| takes(p));
-            changes.push(problem.map(|p| (at, p)));
-        }
-        let Some(changes) = changes.into_iter().collect::<Option<Vec<_>>>() else { continue };
-        for (at, problem) in changes {
+        let change = |(at, work): (usize, &Work)| {
+            let problem = retyped(&work.problem, &which(&work.inputs), &which(&work.outputs), to)?;
+            let saved_us = cost_us(&work.problem)? - cost_us(&problem)?;
+            Some((at, problem, saved_us))
+        };
+        let changes = works.iter().enumerate().filter(|(_, w)| touched(w)).map(change).collect::<Option<Vec<_>>>();
+        let Some(changes) = changes.filter(|c| c.iter().map(|c| c.2).sum::<f64>() >= 0.0) else { continue };
+        for (at, problem, _) in changes {
             works[at].problem = problem;
         }
         narrowed += roots.len();
@@ -228,7 +232,7 @@ mod tests {
     #[test]
     fn what_lies_between_kernels_is_narrowed_and_what_others_see_is_not() {
         let (mut facts, mut works, y) = chain(arg(0).exp());
-        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &|_| true), 3);
+        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &|_| Some(1.0)), 3);
         assert_eq!(dtypes(&facts), [DType::F32, DType::F16, DType::F16, DType::F16, DType::F32]);
         let Problem::Scalar(first) = &works[0].problem else { panic!() };
         assert_eq!((first.operands[0].dtype, first.out.dtype), (DType::F32, DType::F16));
@@ -239,10 +243,10 @@ mod tests {
     #[test]
     fn a_group_stays_when_one_of_its_kernels_is_missing_or_f16_may_overflow() {
         let (mut facts, mut works, y) = chain(arg(0).exp());
-        let takes = |p: &Problem| !matches!(p, Problem::Move(_));
-        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &takes), 0);
+        let cost = |p: &Problem| (!matches!(p, Problem::Move(_))).then_some(1.0);
+        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &cost), 0);
         let (mut facts, mut works, y) = chain(arg(0) * 1e5);
-        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &|_| true), 0);
+        assert_eq!(narrow(&mut works, &mut facts, &[y], DType::F16, &|_| Some(1.0)), 0);
         assert_eq!(dtypes(&facts), [DType::F32; 5]);
     }
 }

@@ -2,12 +2,12 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::base::TensorView;
+use crate::base::{DType, TensorView};
 use crate::device::Device;
 use crate::device::api::Timing;
 use crate::error::Result;
 use crate::graph::{Graph, Node};
-use crate::hardware;
+use crate::hardware::{self, DeviceKind};
 use crate::pass::{self, PassOptions, WeightPrecision};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::{Options, Precision};
@@ -68,7 +68,10 @@ impl Rung {
             passes.extend(counts);
         }
         let wanted = options.kernel.clone().or_else(|| std::env::var("HALFBYTE_CPU").ok()).filter(|w| !w.is_empty());
-        let program = Program::new(graph, device, PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict });
+        let halves = device.info().kind == DeviceKind::Cuda && precision != Precision::F32 && !options.no_optimize;
+        let storage = halves.then_some(DType::F16);
+        let plans = PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict, storage };
+        let program = Program::new(graph, device, plans);
         Rung { precision, program, passes }
     }
 
