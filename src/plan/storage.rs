@@ -8,7 +8,7 @@ use super::work::{FactId, Facts, Origin, Work};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::attend::AttendProblem;
-use crate::graph::problem::movement::MoveProblem;
+use crate::graph::problem::movement::Movement;
 use crate::graph::problem::reduce::ReduceKind;
 use crate::graph::problem::{EpilogueSpec, GemmProblem};
 use crate::scalar::Formula;
@@ -115,10 +115,10 @@ fn tied(problem: &Problem, inputs: usize, outputs: usize) -> (Vec<usize>, Vec<us
         },
         Problem::Attend(AttendProblem::Attention(_)) => (vec![0, 1, 2, 4, 5], (0..outputs).collect()),
         Problem::Attend(AttendProblem::Rotary(_)) => (vec![0, 1, 2], vec![0]),
-        Problem::Move(m) => match m {
-            MoveProblem::Copy { .. } => ((0..inputs).collect(), (0..outputs).collect()),
-            MoveProblem::ScatterElements { .. } | MoveProblem::ScatterNd { .. } => (vec![0, 2], vec![0]),
-            MoveProblem::OneHot { .. } => (vec![2], vec![0]),
+        Problem::Move(p) => match p.movement {
+            Movement::Copy { .. } => ((0..inputs).collect(), (0..outputs).collect()),
+            Movement::ScatterElements { .. } | Movement::ScatterNd { .. } => (vec![0, 2], vec![0]),
+            Movement::OneHot { .. } => (vec![2], vec![0]),
             _ => (vec![0], vec![0]),
         },
         Problem::Recurrent(_) | Problem::Select(_) => ((0..inputs).collect(), (0..outputs).collect()),
@@ -159,7 +159,12 @@ fn retyped(problem: &Problem, inputs: &[usize], outputs: &[usize], to: DType) ->
             }
         }
         Problem::Attend(AttendProblem::Rotary(r)) => r.dtype = to,
-        Problem::Move(_) => {}
+        Problem::Move(p) => {
+            p.inputs.iter_mut().enumerate().filter(|(i, _)| inputs.contains(i)).for_each(|(_, t)| {
+                t.iter_mut().for_each(|t| t.dtype = to);
+            });
+            outputs.iter().for_each(|&o| p.outputs[o].dtype = to);
+        }
         Problem::Recurrent(_) | Problem::Select(_) => return None,
     }
     Some(problem)
@@ -197,7 +202,7 @@ mod tests {
     use super::*;
     use crate::base::Shape;
     use crate::graph::Type;
-    use crate::graph::problem::ScalarProblem;
+    use crate::graph::problem::{MoveProblem, ScalarProblem};
     use crate::scalar::arg;
 
     fn ty() -> Type {
@@ -219,7 +224,8 @@ mod tests {
         let mut facts = Facts::default();
         let x = facts.add(ty(), None, Origin::Input(0));
         let [a, b, c, y] = std::array::from_fn(|_| facts.add(ty(), None, Origin::Work));
-        let copy = Problem::Move(MoveProblem::Copy { pieces: Vec::new(), fill: None });
+        let movement = Movement::Copy { pieces: Vec::new(), fill: None };
+        let copy = Problem::Move(MoveProblem { movement, inputs: vec![Some(ty()); 2], outputs: vec![ty()] });
         let works =
             vec![scalar(formula, &[x], a), scalar(-arg(0), &[x], b), work(copy, &[a, b], c), scalar(arg(0) + arg(1), &[c, c], y)];
         (facts, works, y)
