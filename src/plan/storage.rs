@@ -146,7 +146,7 @@ fn retyped(problem: &Problem, inputs: &[usize], outputs: &[usize], to: DType) ->
         Problem::Pool(p) => p.dtype = to,
         Problem::Reduce(p) => {
             let scales = matches!(p.kind, ReduceKind::DynamicQuantize | ReduceKind::QuantizedSoftmax { .. });
-            (inputs.iter().all(|i| [0, 1, 4].contains(i)) && !(scales && !outputs.is_empty())).then_some(())?;
+            (inputs.iter().all(|i| [0, 1, 4].contains(i)) && (outputs.is_empty() || !scales)).then_some(())?;
             p.x.dtype = if inputs.contains(&0) { to } else { p.x.dtype };
             outputs.iter().for_each(|&o| p.out[o] = to);
         }

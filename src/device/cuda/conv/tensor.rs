@@ -142,9 +142,9 @@ fn image(p: &ConvProblem) -> Launch {
     let (divisor, shift) = magic(pieces.own as u32);
     let channels = [p.c as u32, own_channels(p) as u32];
     args.extend([signed_flip(p.x), all, in_pixel, pieces.own as u32, divisor, shift].into_iter().chain(channels).map(Arg::U32));
-    for axis in 0..3 {
-        let (divisor, shift) = magic(padded[axis]);
-        args.extend([padded[axis], divisor, shift, w.input[axis], w.pads[axis] as u32].map(Arg::U32));
+    for (axis, &size) in padded.iter().enumerate() {
+        let (divisor, shift) = magic(size);
+        args.extend([size, divisor, shift, w.input[axis], w.pads[axis] as u32].map(Arg::U32));
     }
     Launch::new(variant, [all.div_ceil(variant.threads / 2), in_pixel.div_ceil(2), 1], args)
 }
@@ -175,9 +175,9 @@ fn product(call: &Call, p: &ConvProblem, tile: &str) -> Result<Launch> {
     let steps = [padded[1] * padded[2] * line, padded[2] * line, line];
     args.extend([STEP / own, STEP % own, pieces.steps].map(|v| Arg::U32(v as u32)));
     args.push(Arg::U32(padded[0] * steps[0]));
-    for axis in 0..3 {
+    for (axis, step) in steps.into_iter().enumerate() {
         let (divisor, shift) = magic(w.output[axis]);
-        let moved = [w.strides[axis] * steps[axis], w.dilations[axis] * steps[axis], w.kernel[axis]];
+        let moved = [w.strides[axis] * step, w.dilations[axis] * step, w.kernel[axis]];
         args.extend([w.output[axis], divisor, shift].into_iter().chain(moved).map(Arg::U32));
     }
     Ok(Launch::new(variant, grid(p, variant.number("bm"), variant.number("bn")), args))
