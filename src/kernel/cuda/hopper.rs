@@ -78,7 +78,7 @@ pub fn unsigned(p: &GemmProblem) -> bool {
 pub fn scaled_only(p: &GemmProblem) -> bool {
     let Some(q) = &p.quant else { return false };
     let zeros = q.a_zero.is_some() || q.b_zero.is_some() || p.b.dtype == DType::U8;
-    !zeros && !unsigned(p) && !p.c.as_ref().is_some_and(|c| c.dtype == DType::I32) && p.out != DType::I32
+    !zeros && !unsigned(p) && p.c.as_ref().is_none_or(|c| c.dtype != DType::I32) && p.out != DType::I32
 }
 
 fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
