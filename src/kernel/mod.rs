@@ -42,6 +42,11 @@ static TABLES: &[&[KernelDef]] = &[
     cuda::pool::KERNELS,
     #[cfg(feature = "cuda")]
     cuda::select::KERNELS,
+    cuda::reduce::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::attend::KERNELS,
+    #[cfg(feature = "cuda")]
+    cuda::recurrent::KERNELS,
 ];
 
 /// Every kernel of every device.

@@ -49,7 +49,9 @@ fn attended(p: &Attention, inputs: &[Option<Tensor>]) -> [Vec<Range>; 2] {
     });
     (exact[2], exact[5]) = (magnitudes[2].clone(), magnitudes[5].clone());
     let terms = reference(&attention(&wide), &exact, &outputs)[0].to_f64();
-    [around(&y, |i| 1.01 * (of_share + gamma(p.keys() + 2)) * terms[i]), shown]
+    // Tensor cores take shares rounded to the type of the values.
+    let of_factor = [(DType::F16, 11), (DType::BF16, 8)].iter().find(|t| t.0 == p.dtype).map_or(0.0, |t| 0.5f64.powi(t.1));
+    [around(&y, |i| 1.01 * (of_share + of_factor + gamma(p.keys() + 2)) * terms[i]), shown]
 }
 
 /// Scores of a few units: in f32 the rounding of large ones decides everything.
@@ -115,6 +117,42 @@ fn attention_heads() {
                 mask_keys: keys,
                 valid,
                 scores: scores[r.below(4)],
+            };
+            check(&mut r, &p);
+        }
+    }
+}
+
+/// Shapes beyond a tile of queries or keys, in types that tensor cores take.
+#[test]
+fn attention_in_tiles() {
+    let mut r = Xorshift::new(61);
+    for (n, [batch, q_heads, kv_heads, q_len, kv_len, head_size, v_head_size]) in
+        [[1, 2, 1, 70, 130, 64, 64], [2, 1, 1, 5, 200, 128, 128], [1, 2, 2, 65, 63, 72, 40], [1, 1, 1, 129, 65, 8, 16]]
+            .into_iter()
+            .enumerate()
+    {
+        for (dtype, mask) in [(DType::F16, None), (DType::BF16, Some(DType::Bool)), (DType::F16, Some(DType::F32))] {
+            let past_len = [0, 67][n % 2];
+            let p = Attention {
+                dtype,
+                layout: [HeadLayout::HeadsFirst, HeadLayout::TokensFirst][n / 2],
+                batch,
+                q_heads,
+                kv_heads,
+                q_len,
+                kv_len,
+                past_len,
+                head_size,
+                v_head_size,
+                k_transposed: false,
+                scale: 0.5 / (head_size as f32).sqrt(),
+                softcap: [0.0, 2.0][r.below(2)],
+                causal: mask.is_none() || n == 1,
+                mask: mask.map(|d| Type::new(d, [1, q_heads, 1, past_len + kv_len])),
+                mask_keys: past_len + kv_len,
+                valid: n == 3,
+                scores: Scores::Raw,
             };
             check(&mut r, &p);
         }

@@ -15,7 +15,7 @@ pub fn all() -> &'static [Box<dyn Device>] {
         static ALL: &'static [Box<dyn Device>] = Box::leak([
             Box::new(CpuDevice::new(Some(2)).unwrap()) as Box<dyn Device>,
             #[cfg(feature = "cuda")]
-            Box::new(super::cuda::device("h200", 1)),
+            Box::new(super::cuda::device("h200", seed())),
         ].into_iter().chain(gpu()).collect::<Vec<_>>().into_boxed_slice());
     }
     ALL.with(|all| *all)
@@ -33,6 +33,12 @@ pub fn gpu() -> Option<Box<dyn Device>> {
 #[cfg(not(feature = "cuda"))]
 pub fn gpu() -> Option<Box<dyn Device>> {
     None
+}
+
+/// The order in which interpreted warps run: `HALFBYTE_SEED`, or 1.
+#[cfg(feature = "cuda")]
+fn seed() -> u64 {
+    std::env::var("HALFBYTE_SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(1)
 }
 
 /// The device's kernels that take the problem, chosen by name: also those that the chooser would not pick.

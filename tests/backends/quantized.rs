@@ -46,7 +46,7 @@ fn requantised_products_have_the_same_bits_everywhere() {
         let [m, n, k] = shape(&mut r);
         let (ta, tb, out) = (BYTES[i & 1], BYTES[i >> 1 & 1], BYTES[i >> 2 & 1]);
         // One side may differ by row or column; the output's scale divides.
-        let (rows, columns) = [(None, None), (None, Some(n)), (Some(m), None)][i % 3].into();
+        let (rows, columns) = [(None, None), (None, Some(n)), (Some(m), None)][i % 3];
         let zero = |r: &mut Xorshift, t, count: Option<usize>| Some(random(r, t, &count.into_iter().collect::<Vec<_>>()));
         let a = Some(random(&mut r, ta, &[m, k]));
         let b = Some(random(&mut r, tb, &[k, n]));

@@ -117,3 +117,42 @@ fn recurrent_layers() {
     println!("{runs} runs");
     assert!(runs >= 6 * Cell::ALL.len() * 3 * 4 * 2);
 }
+
+/// Bounds of the activations' arguments, and other activations in each direction.
+#[test]
+fn clipped_layers_with_activations_of_their_own() {
+    let mut r = Xorshift::new(59);
+    for (cell, batch_first) in Cell::ALL.into_iter().flat_map(|c| [(c, false), (c, true)]) {
+        let soft = arg(0) / (arg(0).abs() + 1.0);
+        let other: Vec<Formula> = (0..cell.activations()).map(|i| if i == 0 { arg(0).sigmoid() } else { soft.clone() }).collect();
+        let activations = [usual(cell, 1), other].concat();
+        let (clip, quantized, reverse) = (Some(0.3), None, vec![false, true]);
+        let (seq_len, batch, input_size, hidden_size, dtype) = (3, 6, 7, 20, DType::F32);
+        let p = RecurrentProblem {
+            cell,
+            dtype,
+            seq_len,
+            batch,
+            input_size,
+            hidden_size,
+            reverse,
+            activations,
+            clip,
+            batch_first,
+            quantized,
+        };
+        let inputs = operands(&mut r, &p, true);
+        let state = 2 * batch * hidden_size;
+        let sizes = [seq_len * state, state, state];
+        let outputs = &sizes[..if let Cell::Lstm { .. } = cell { 3 } else { 2 }];
+        let types = |dtype| outputs.iter().map(|&n| Type::new(dtype, [n])).collect::<Vec<_>>();
+        let [mut wide, _] = exact(&inputs);
+        wide[4] = inputs[4].clone();
+        let problem = |dtype| Problem::Recurrent(RecurrentProblem { dtype, ..p.clone() });
+        let want = reference(&problem(DType::F64), &wide, &types(DType::F64));
+        let error = error(&p, &inputs);
+        let ranges = |t: &Tensor| rounded(&around(&t.to_f64(), |_| error), dtype);
+        let allowed: Vec<_> = types(dtype).into_iter().zip(want.iter().map(ranges)).collect();
+        assert!(all_outputs(&problem(dtype), &inputs, &[1, 2], &allowed) > 0);
+    }
+}

@@ -3,7 +3,7 @@
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::problem::pool::Pooling;
-use halfbyte::graph::problem::reduce::{Affine, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
+use halfbyte::graph::problem::reduce::{Affine, BatchNorm, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
 use halfbyte::graph::problem::{PoolProblem, ReduceProblem, ScalarProblem, Window};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::scalar::bounds::{Range, enclose};
@@ -81,7 +81,7 @@ fn reductions_of_integers_and_running_sums_are_exact() {
     let folds = [Fold::Sum, Fold::Mean, Fold::Max, Fold::Min, Fold::Prod, Fold::L1, Fold::SumSquare];
     let types = [DType::I8, DType::U8, DType::I16, DType::U16, DType::I32, DType::U32, DType::I64, DType::U64];
     let mut runs = 0;
-    for (shape, axis) in [([3, 5, 7], 2), ([2, 70, 265], 1), ([200, 3, 1], 0), ([0, 4, 3], 1), ([5, 2, 9000], 2), ([2, 0, 3], 1)]
+    for (shape, axis) in [([3, 5, 7], 2), ([2, 70, 265], 1), ([200, 3, 1], 0), ([0, 4, 3], 1), ([1, 1, 9000], 2), ([2, 0, 3], 1)]
     {
         let shape = Shape::from(shape);
         let rows = Rows::along(&shape, axis);
@@ -193,6 +193,164 @@ fn normalisations() {
             let inputs = [Some(x), Some(scale), Some(bias)];
             each_kernel(&problem, &inputs, &[], Type::new(dtype, shape), &rounded(&ranges, dtype));
         }
+    }
+}
+
+/// What f32 may make of values computed in f64 from a few hundred terms of these magnitudes.
+fn nearly(want: &Tensor, dtype: DType) -> Vec<Range> {
+    let values = want.to_f64();
+    rounded(&around(&values, |i| gamma(256) * (1.0 + values[i].abs())), dtype)
+}
+
+/// Runs a reduction of several inputs and outputs by every kernel, against the reference in f64.
+fn against_reference(x: &Type, inputs: &[Option<Tensor>], kind: &ReduceKind, outputs: &[Type]) -> usize {
+    let of = |dtype: fn(DType) -> DType| outputs.iter().map(|o| Type::new(dtype(o.dtype), o.shape.clone())).collect::<Vec<_>>();
+    let problem = |x: DType, all: &[Type], shape: &Shape| {
+        let out = all.iter().map(|o| o.dtype).collect();
+        Problem::Reduce(ReduceProblem { x: Type::new(x, shape.clone()), out, kind: kind.clone() })
+    };
+    let [wide, _] = exact(inputs);
+    let wanted = of(|_| DType::F64);
+    let want = reference(&problem(DType::F64, &wanted, &x.shape), &wide, &wanted);
+    let allowed: Vec<_> = outputs.iter().cloned().zip(want.iter().zip(outputs).map(|(w, o)| nearly(w, o.dtype))).collect();
+    all_outputs(&problem(x.dtype, &of(|d| d), &x.shape), inputs, &[], &allowed)
+}
+
+#[test]
+fn rarer_reductions() {
+    let mut r = Xorshift::new(71);
+    let shape = Shape::from([3, 4, 6, 10]);
+    let groups = |axes: &[usize]| Groups::new(&shape, axes);
+    let folds = [
+        (Fold::LogSumExp, vec![3]),
+        (Fold::LogSumExp, vec![1, 3]),
+        (Fold::Prod, vec![2]),
+        (Fold::Sum, vec![0, 2]),
+        (Fold::Max, vec![1, 3]),
+        (Fold::Min, vec![0, 2, 3]),
+        (Fold::Mean, vec![0, 3]),
+    ];
+    let mut runs = 0;
+    for dtype in FLOATS.into_iter().chain([DType::F64]) {
+        let x = tensor(dtype, &shape, &(0..shape.numel()).map(|_| r.unit() * 3.0 - 1.5).collect::<Vec<_>>());
+        let (of, inputs) = (Type::new(dtype, shape.clone()), [Some(x)]);
+        for (fold, axes) in &folds {
+            let out: Shape = shape.iter().enumerate().map(|(i, &d)| if axes.contains(&i) { 1 } else { d }).collect();
+            let kind = ReduceKind::Fold { fold: *fold, groups: groups(axes) };
+            runs += against_reference(&of, &inputs, &kind, &[Type::new(dtype, out)]);
+        }
+        for rows in [2, 3].map(|axis| Rows::along(&shape, axis)) {
+            let kinds = [
+                ReduceKind::Softmax { rows, kind: SoftmaxKind::Hardmax },
+                ReduceKind::Softmax { rows, kind: SoftmaxKind::LogSoftmax },
+            ];
+            for kind in kinds.into_iter().chain([1, 2].map(|p| ReduceKind::LpNormalize { rows, p })) {
+                runs += against_reference(&of, &inputs, &kind, std::slice::from_ref(&of));
+            }
+        }
+        for axes in [&[0, 2, 3][..], &[2, 3]] {
+            let kind = ReduceKind::Standardize { groups: groups(axes), epsilon: 1e-6 };
+            runs += against_reference(&of, &inputs, &kind, std::slice::from_ref(&of));
+        }
+    }
+    assert!(runs >= 4 * (7 + 8 + 2));
+}
+
+/// Folds of groups that are cut into parts.
+#[test]
+fn folds_of_long_groups() {
+    let mut r = Xorshift::new(73);
+    for (shape, axis) in [([2, 70_000], 1), ([2, 33_001], 1), ([5_000, 9], 0)] {
+        let shape = Shape::from(shape);
+        // Of one sign: sums that cancel would have a bound that says nothing.
+        let values: Vec<f64> = random(&mut r, DType::F32, &shape).to_f64().iter().map(|v| v.abs() + 0.5).collect();
+        let x = tensor(DType::F32, &shape, &values);
+        let out: Shape = shape.iter().enumerate().map(|(i, &d)| if i == axis { 1 } else { d }).collect();
+        for fold in [Fold::Mean, Fold::Min, Fold::L2] {
+            let kind = |fold| ReduceKind::Fold { fold, groups: Groups::new(&shape, &[axis]) };
+            let (sum, terms, end) = parts(fold, shape[axis]);
+            let [values, magnitudes] = [sum, terms].map(|f| reduced(&x, &[], &kind(f), &out));
+            let terms = if fold == Fold::Min { 0 } else { shape[axis] + 1 };
+            let ranges = around(&values, |i| gamma(terms) * magnitudes[i]);
+            let problem = reduce(&Type::new(DType::F32, shape.clone()), &kind(fold), DType::F32);
+            let out = Type::new(DType::F32, out.clone());
+            each_kernel(&problem, &[Some(x.clone())], &[], out, &stored(&ranges, &end, &[], DType::F32));
+        }
+    }
+}
+
+#[test]
+fn normalisations_of_groups_with_skips_and_statistics() {
+    let mut r = Xorshift::new(79);
+    let mut of = |dtype: DType, shape: &[usize]| {
+        let values: Vec<f64> = (0..shape.iter().product()).map(|_| r.unit() * 2.0 - 0.7).collect();
+        Some(tensor(dtype, shape, &values))
+    };
+    for dtype in FLOATS {
+        // Groups of channels with a factor for each channel, in an image of 2 by 6 channels by 5 pixels.
+        let affine = Affine { period: 3, per_row: 2, inner: 5, shape: Shape::from([6]) };
+        let factors = Some(Type::new(dtype, [6]));
+        let (scale, bias) = (factors.clone(), factors);
+        let norm = Normalize { rows: 6, len: 10, center: true, epsilon: 1e-3, scale, bias, affine, skip: false };
+        let x = Type::new(dtype, [2, 6, 5]);
+        let inputs = [of(dtype, &[2, 6, 5]), of(dtype, &[6]), of(dtype, &[6])];
+        against_reference(&x, &inputs, &ReduceKind::Normalize(norm), std::slice::from_ref(&x));
+        // Rows of even and odd length with a skip connection and all four outputs.
+        for (len, center) in [(24, true), (33, false)] {
+            let affine = Affine { period: 1, per_row: len, inner: 1, shape: Shape::from([len]) };
+            let (scale, bias) = (Some(Type::new(dtype, [len])), center.then(|| Type::new(dtype, [len])));
+            let norm = Normalize { rows: 5, len, center, epsilon: 1e-3, scale, bias, affine, skip: true };
+            let x = Type::new(dtype, [5, len]);
+            let inputs = [
+                of(dtype, &[5, len]),
+                of(dtype, &[5, len]),
+                of(dtype, &[len]),
+                of(dtype, &[len]).filter(|_| center),
+                of(dtype, &[len]),
+            ];
+            let statistics = Type::new(DType::F32, [5, 1]);
+            let outputs = [x.clone(), statistics.clone(), statistics, x.clone()];
+            against_reference(&x, &inputs, &ReduceKind::Normalize(norm), &outputs);
+        }
+        for training in [false, true] {
+            let norm = BatchNorm { batch: 3, channels: 4, inner: 7, epsilon: 1e-3, momentum: 0.9, training };
+            let x = Type::new(dtype, [3, 4, 7]);
+            let variance =
+                of(dtype, &[4]).map(|t| tensor(dtype, &[4], &t.to_f64().iter().map(|v| v.abs() + 0.1).collect::<Vec<_>>()));
+            let inputs = [of(dtype, &[3, 4, 7]), of(dtype, &[4]), of(dtype, &[4]), of(dtype, &[4]), variance];
+            let running = Type::new(dtype, [4]);
+            let outputs = if training { vec![x.clone(), running.clone(), running] } else { vec![x.clone()] };
+            against_reference(&x, &inputs, &ReduceKind::BatchNorm(norm), &outputs);
+        }
+    }
+}
+
+#[test]
+fn quantisation_by_range_is_exact_and_quantised_softmax_one_step_off_at_most() {
+    let mut r = Xorshift::new(83);
+    for n in [0, 1, 7, 4099, 20_000] {
+        let x = random(&mut r, DType::F32, &[n]);
+        let types = [Type::new(DType::U8, [n]), Type::new(DType::F32, []), Type::new(DType::U8, [])];
+        let problem = Problem::Reduce(ReduceProblem {
+            x: Type::new(DType::F32, [n]),
+            out: types.iter().map(|t| t.dtype).collect(),
+            kind: ReduceKind::DynamicQuantize,
+        });
+        let want = reference(&problem, &[Some(x.clone())], &types);
+        let exactly = |t: &Tensor| t.to_f64().into_iter().map(Range::point).collect::<Vec<_>>();
+        let allowed: Vec<_> = types.into_iter().zip(want.iter().map(exactly)).collect();
+        all_outputs(&problem, &[Some(x)], &[], &allowed);
+    }
+    for dtype in [DType::U8, DType::I8] {
+        let shape = Shape::from([3, 20, 5]);
+        let (out, rows) = (Type::new(dtype, shape.clone()), Rows::along(&shape, 1));
+        let scale = |v: f32| Some(Tensor::vector(&[v]));
+        let zero = |v: f64| Some(tensor(dtype, &[1], &[v]));
+        let inputs = [Some(random(&mut r, dtype, &shape)), scale(0.02), zero(3.0), scale(1.0 / 256.0), zero(1.0)];
+        let problem = reduce(&out, &ReduceKind::QuantizedSoftmax { rows }, dtype);
+        let want = reference(&problem, &inputs, std::slice::from_ref(&out))[0].to_f64();
+        let allowed: Vec<Range> = want.iter().map(|&v| Range::around(v, 1.0)).collect();
+        each_kernel(&problem, &inputs, &[], out, &allowed);
     }
 }
 

@@ -42,6 +42,8 @@ pub enum Indexing {
 pub struct Finish {
     /// The formula; its first argument is the kernel's value if there is one.
     pub steps: Steps,
+    /// Further functions of the same value, without operands, for slots that ask for one by number.
+    pub more: Vec<Steps>,
     /// Whether the kernel gives a value.
     pub value: bool,
     /// How each operand is indexed.
@@ -89,20 +91,29 @@ impl Finish {
         let vector = if value.is_some() { 1 } else { width(&sizes, &strides, &operands, &types, steps.steps.len()) };
         let pairs = out.shape.last().is_some_and(|n| n % 2 == 0);
         let (value, value_type) = (value.is_some(), value.unwrap_or(DType::F32));
-        let (signature, reads) = (String::new(), None);
-        let finish = Finish { steps, value, operands, pairs, vector, reads, value_type, sizes, strides, signature };
+        let (signature, reads, more) = (String::new(), None, Vec::new());
+        let finish = Finish { steps, more, value, operands, pairs, vector, reads, value_type, sizes, strides, signature };
         Ok(finish.signed())
     }
 
     fn signed(mut self) -> Finish {
-        let Finish { steps, operands, value, pairs, vector, reads, value_type, .. } = &self;
-        self.signature = format!("{steps:?} {operands:?} {value} {pairs} {vector} {reads:?} {value_type:?}");
+        let Finish { steps, more, operands, value, pairs, vector, reads, value_type, .. } = &self;
+        self.signature = format!("{steps:?} {more:?} {operands:?} {value} {pairs} {vector} {reads:?} {value_type:?}");
         self
     }
 
     /// With `//@load` reading elements of this type.
     pub fn reading(self, dtype: DType) -> Finish {
         Finish { reads: Some(dtype), ..self }.signed()
+    }
+
+    /// Functions of one f32 for slots that apply them by number.
+    pub fn functions(formulas: &[Formula]) -> Result<Finish> {
+        let out = Type::new(DType::F32, Shape::from([1]));
+        let (first, more) = formulas.split_first().ok_or_else(|| Error::BadInput("no formula".into()))?;
+        let mut finish = Finish::new(Some(DType::F32), first, &[], &out)?;
+        finish.more = more.iter().map(|f| Steps::compile(f, &[DType::F32], DType::F32)).collect::<Result<_>>()?;
+        Ok(finish.signed())
     }
 
     /// The epilogue of a family's kernel whose value is of type `value`; without one the value is converted and stored.

@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::call::CudaKernel;
 use super::device::failed;
-use super::{conv, gemm, movement, pool, scalar, select};
+use super::{attend, conv, gemm, movement, pool, recurrent, reduce, scalar, select};
 use crate::error::Result;
 
 static TABLES: &[&[CudaKernel]] = &[
@@ -19,6 +19,9 @@ static TABLES: &[&[CudaKernel]] = &[
     movement::KERNELS,
     pool::KERNELS,
     select::KERNELS,
+    reduce::KERNELS,
+    attend::KERNELS,
+    recurrent::KERNELS,
 ];
 
 /// Every one.

@@ -1,6 +1,7 @@
 //! NVIDIA GPUs: PTX kernels rendered at build time, what they are launched with as plain data, and the device that does it through
 //! a driver, which may be NVIDIA's or one that interprets PTX.
 
+mod attend;
 mod call;
 mod check;
 mod conv;
@@ -16,6 +17,8 @@ mod movement;
 mod nvidia;
 mod pool;
 mod recording;
+mod recurrent;
+mod reduce;
 mod replay;
 mod scalar;
 mod select;

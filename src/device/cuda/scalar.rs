@@ -9,20 +9,26 @@ use super::launch::{Arg, Launch, Pointer};
 use super::variant::Variant;
 use crate::device::cpu::call::{no_scratch, pack_nothing};
 use crate::error::Result;
-use crate::graph::Problem;
+use crate::graph::{Problem, Type};
+use crate::scalar::Formula;
 
 pub(super) static KERNELS: &[CudaKernel] =
     &[CudaKernel { name: "cuda-any-scalar", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
 
 fn launches(call: &Call) -> Result<Vec<Launch>> {
     let Problem::Scalar(p) = call.problem else { return Err(failed("not elementwise work")) };
-    let elements = p.out.shape.numel();
+    let operands: Vec<Pointer> = (0..p.operands.len()).map(|i| Pointer::Input(i, 0)).collect();
+    elementwise(&p.formula, &p.operands, &operands, &p.out, Pointer::Output(0, 0))
+}
+
+/// The launch that stores a formula of broadcast operands, none when there are no elements. Other families end with it too.
+pub(super) fn elementwise(formula: &Formula, types: &[Type], from: &[Pointer], out: &Type, to: Pointer) -> Result<Vec<Launch>> {
+    let elements = out.shape.numel();
     if elements == 0 {
         return Ok(Vec::new());
     }
-    let finish = Arc::new(Finish::new(None, &p.formula, &p.operands, &p.out)?);
-    let operands: Vec<Pointer> = (0..p.operands.len()).map(|i| Pointer::Input(i, 0)).collect();
-    Ok(vec![stored(&finish, elements, Pointer::Output(0, 0), &operands)])
+    let finish = Arc::new(Finish::new(None, formula, types, out)?);
+    Ok(vec![stored(&finish, elements, to, from)])
 }
 
 /// Stores `elements` results of a formula, which has no value of a kernel, of the operands. All addresses are multiples of 16 bytes.

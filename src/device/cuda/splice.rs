@@ -6,7 +6,8 @@
 //! - `//@vector INDEX` stores as many elements from INDEX on as [`Finish::vector`] says, of kernels that give no value;
 //! - `//@load RESULT BASE INDEX` reads element INDEX (`.u32`) of the tensor at BASE (`.u64`), of the type of [`Finish::reads`], into
 //!   RESULT, a register of the type of the kernel's value (f32 or f64);
-//! - `//@apply VALUE INDEX RESULT` leaves the formula in RESULT, of the output's register type, and stores nothing;
+//! - `//@apply VALUE INDEX RESULT [N]` leaves the formula in RESULT, of the output's register type, and stores nothing: formula N of
+//!   several (the first where there is but one);
 //! - `//@apply2 VALUE0 VALUE1 INDEX RESULT` leaves elements INDEX and INDEX + 1, of 2 bytes each, in the low and high half of
 //!   RESULT, a register of 32 bits.
 //!
@@ -46,6 +47,10 @@ fn fill(slot: &str, finish: Option<&Finish>, sm: u32) -> Result<String> {
         ["load", result, base, index] => read(finish, result, base, index, sm),
         ["apply", value, index, result] => Ok(format!("{{\n{}}}", apply(finish, value, index, result, sm)?)),
         ["apply2", v0, v1, index, result] if finish.steps.out.size_bytes() == 2 => apply2(finish, [v0, v1], index, result, sm),
+        ["apply", value, index, result, number] => match number.parse::<usize>().map_err(|_| broken())?.checked_sub(1) {
+            Some(n) if n < finish.more.len() => body(&finish.more[n], &[value], result, sm),
+            _ => Ok(format!("{{\n{}}}", apply(finish, value, index, result, sm)?)),
+        },
         _ => Err(broken()),
     }
 }

@@ -1,0 +1,38 @@
+//! Kernels of the recurrent family.
+
+use super::row::{ELEMENTS, LAUNCH_US, row};
+use crate::base::DType;
+use crate::graph::Problem;
+use crate::graph::problem::Family;
+use crate::graph::problem::recurrent::Cell;
+use crate::hardware::{Capabilities, DeviceInfo};
+use crate::kernel::KernelDef;
+
+pub(in crate::kernel) static KERNELS: &[KernelDef] =
+    &[row("cuda-sm61-recurrent", Family::Recurrent, Capabilities::SM_61, accepts, cost_us)];
+
+fn accepts(problem: &Problem) -> Result<(), &'static str> {
+    let Problem::Recurrent(p) = problem else { return Err("not a recurrent layer") };
+    let gates = p.directions() * p.cell.gates() * p.hidden_size;
+    match () {
+        _ if p.quantized.is_some() => Err("no quantised weights"),
+        _ if !matches!(p.dtype, DType::F32 | DType::F16 | DType::BF16) => Err("of f32, f16 and bf16"),
+        _ if p.directions() > 32 => Err("at most 32 directions"),
+        _ if p.batch.div_ceil(4) > 65_535 || (p.seq_len * p.batch).div_ceil(64) > 65_535 => Err("too many tokens"),
+        _ if p.seq_len * p.batch * gates.max(p.input_size) > ELEMENTS => Err("at most 2^31 - 1 elements"),
+        _ if gates * p.hidden_size.max(p.input_size) > ELEMENTS => Err("at most 2^31 - 1 weights"),
+        _ => Ok(()),
+    }
+}
+
+/// The input's products at 40 % of the f32 rate, then for each step a launch that reads the weights once for 4 batch entries.
+fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+    let Problem::Recurrent(p) = problem else { return f64::INFINITY };
+    let rows = (p.directions() * p.cell.gates() * p.hidden_size) as f64;
+    let tokens = (p.seq_len * p.batch) as f64;
+    let products_us = 2.0 * rows * tokens * p.input_size as f64 / (info.peaks.f32_gflops.max(1.0) * 0.4 * 1e3);
+    let bytes = rows * (p.hidden_size * p.dtype.size_bytes()) as f64 * p.batch.div_ceil(4) as f64;
+    let step_us = LAUNCH_US + 2.0 + bytes / (info.peaks.read_gbps.max(1.0) * 0.6 * 1e3);
+    let launches = if p.cell == (Cell::Gru { linear_before_reset: false }) { 2.0 } else { 1.0 };
+    5.0 * LAUNCH_US + products_us + p.seq_len as f64 * launches * step_us
+}
