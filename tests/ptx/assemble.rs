@@ -21,7 +21,7 @@ fn table() -> Vec<Row> {
 /// Type of the register that a variant gives to its slots: the row's `value`, f32 when it says nothing.
 fn value(row: &Row, text: &str) -> Option<DType> {
     match row.params.get("value").and_then(|v| v.as_str()) {
-        _ if text.contains("//@store -") => None,
+        _ if text.contains("//@store -") || text.contains("//@vector") => None,
         Some("s32") => Some(DType::I32),
         Some("s64") => Some(DType::I64),
         Some("f64") => Some(DType::F64),
@@ -41,8 +41,11 @@ fn filled(variant: &'static Variant, row: &Row, formula: &dyn Fn(Formula) -> For
     let finish = Finish::new(value, &formula, &operands, &Type::new(out, shape)).unwrap();
     let finish = if variant.text.contains("//@load") { finish.reading(DType::BF16) } else { finish };
     let finish = variant.text.contains("//@").then(|| Arc::new(finish));
-    let module = Module { variant, finish };
-    match crate::cuda::text_of(variant.name) {
+    text(&Module { variant, finish })
+}
+
+fn text(module: &Module) -> String {
+    match crate::cuda::text_of(module.variant.name) {
         Some(now) => module.fill(now).unwrap(),
         None => module.text().unwrap(),
     }
@@ -61,15 +64,17 @@ fn number_before(said: &str, what: &str) -> Option<u32> {
     said[..said.find(what)?].trim_end().rsplit(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
 }
 
-/// What is wrong with the assembler's answer.
-fn complaints(row: &Row, said: &str, registers: bool) -> Vec<String> {
+/// What is wrong with the assembler's answer for the row's own target, or for a newer one, where the registers of the fullest
+/// kernels are allotted otherwise: two words may be spilled there.
+fn complaints(row: &Row, said: &str, own: bool) -> Vec<String> {
     let mut wrong = Vec::new();
-    for (what, least) in [("bytes stack frame", 0), ("bytes spill stores", 0), ("bytes spill loads", 0)] {
+    let most = if own { 0 } else { 8 };
+    for what in ["bytes stack frame", "bytes spill stores", "bytes spill loads"] {
         let found = number_before(said, what);
-        wrong.extend((found != Some(least)).then(|| format!("{found:?} {what}")));
+        wrong.extend(found.is_none_or(|n| n > most).then(|| format!("{found:?} {what}")));
     }
     let used = number_before(said, " registers");
-    if registers && used.is_none_or(|n| n > row.registers) {
+    if own && used.is_none_or(|n| n > row.registers) {
         wrong.push(format!("{used:?} registers, at most {}", row.registers));
     }
     let advice = said.match_indices("C75").any(|(at, _)| said[at + 3..].starts_with(|c: char| c.is_ascii_digit()));
@@ -102,8 +107,7 @@ fn targets(target: &str) -> Vec<&str> {
 fn check(ptxas: &str, variant: &'static Variant, row: &Row) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let mut wrong = Vec::new();
-    let narrow = variant.text.contains("//@apply2");
-    let plain = filled(variant, row, &|x| x, if narrow { DType::BF16 } else { DType::F32 });
+    let plain = text(&Module::plain(variant).unwrap());
     for arch in targets(&row.target) {
         let done = assemble(ptxas, &plain, arch, folder.path());
         let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
@@ -122,7 +126,9 @@ fn check(ptxas: &str, variant: &'static Variant, row: &Row) -> Vec<String> {
         }
     }
     if variant.text.contains("//@") {
-        let fused = filled(variant, row, &|x| (x.clone() * x.sigmoid()).clip(-8.0, 8.0), DType::F16);
+        // Kernels that go on with what a slot gives take it in f32.
+        let out = if variant.text.contains("//@apply ") { DType::F32 } else { DType::F16 };
+        let fused = filled(variant, row, &|x| (x.clone() * x.sigmoid()).clip(-8.0, 8.0), out);
         let done = assemble(ptxas, &fused, &row.target, folder.path());
         let said = String::from_utf8_lossy(&done.stderr);
         wrong.extend((!done.status.success()).then(|| format!("{} with a formula: {said}", row.name)));

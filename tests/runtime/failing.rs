@@ -7,6 +7,7 @@ use halfbyte::cli::npz;
 use halfbyte::device::Device;
 use halfbyte::device::cpu::CpuDevice;
 use halfbyte::device::cuda::{CudaDevice, Driver, Graph, Module, Resolved, Value};
+use halfbyte::graph::Attr;
 use halfbyte::hardware::{DeviceKind, nvidia};
 use halfbyte::{DType, Error, Model, Options, Precision, Result, Session, Tensor, TensorView};
 
@@ -196,14 +197,18 @@ impl Driver for Capturing {
     }
 }
 
-/// max(x + c, 0) * x, with or without a product in f64 before, which runs on the CPU.
-fn elementwise(product: bool) -> Model {
+/// max(x + 1, 0) * x, with or without a mean of integers along the axis of one element before, which runs on the CPU.
+fn elementwise(mean: bool) -> Model {
     let mut d = Draft::default();
-    let dtype = if product { DType::F64 } else { DType::F32 };
-    let x = d.input("x", dtype);
-    let one = if product { Tensor::new([1, 1], &[1f64]) } else { Tensor::new([1, 1], &[1f32]) };
-    let c = d.constant(one.unwrap());
-    let first = if product { d.node("MatMul", &[x, c], &[]) } else { x };
+    let x = d.input("x", DType::F32);
+    let c = d.constant(Tensor::new([1, 1], &[1f32]).unwrap());
+    let mut first = x;
+    if mean {
+        let axes = d.constant(Tensor::new([1], &[1i64]).unwrap());
+        let whole = d.node("Cast", &[x], &[("to", Attr::Int(7))]);
+        let same = d.node("ReduceMean", &[whole, axes], &[]);
+        first = d.node("Cast", &[same], &[("to", Attr::Int(1))]);
+    }
     let sum = d.node("Add", &[first, c], &[]);
     let soft = d.node("Relu", &[sum], &[]);
     let out = d.node("Mul", &[soft, x], &[]);
@@ -230,9 +235,9 @@ fn later_runs_on_an_arena_are_one_graph_launch() {
 fn a_recording_with_a_step_on_the_host_is_not_captured() {
     let driver = Capturing::default();
     let session = Session::with_device(&elementwise(true), Options::default(), gpu(driver.clone())).unwrap();
-    for v in [3f64, 4.0, 5.0] {
+    for v in [3f32, 4.0, 5.0] {
         let outputs = session.run(&[("x", TensorView::of([2, 1], &[v, -2.0]))]).unwrap();
-        assert_eq!(outputs.iter().next().unwrap().1.to_f64(), [(v + 1.0) * v, 0.0]);
+        assert_eq!(outputs.iter().next().unwrap().1.to_f64(), [f64::from((v + 1.0) * v), 0.0]);
     }
     assert_eq!(driver.0.replays.load(Ordering::Relaxed), 0);
     assert_eq!(session.report().cpu_segments, 1, "{:?}", session.report().notes);

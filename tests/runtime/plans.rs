@@ -14,39 +14,7 @@ const GPUS: [&str; 4] = ["h200", "a100", "t4", "gtx-1060"];
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Int8];
 
 /// Operators that may be left to the CPU: those without a CUDA kernel.
-const ON_CPU: &[&str] = &[
-    "AveragePool",
-    "BatchNormalization",
-    "Concat",
-    "Conv",
-    "ConvInteger",
-    "ConvTranspose",
-    "DynamicQuantizeLSTM",
-    "DynamicQuantizeLinear",
-    "Gather",
-    "Gemm",
-    "GlobalAveragePool",
-    "LSTM",
-    "LayerNormalization",
-    "Linear",
-    "MatMul",
-    "MatMulInteger",
-    "MaxPool",
-    "Pad",
-    "QGemm",
-    "QLinearConv",
-    "QLinearMatMul",
-    "QLinearSoftmax",
-    "ReduceMax",
-    "ReduceMean",
-    "ReduceMin",
-    "ReduceSum",
-    "Resize",
-    "Slice",
-    "Softmax",
-    "Split",
-    "Transpose",
-];
+const ON_CPU: &[&str] = &["DynamicQuantizeLSTM"];
 
 /// Plans the model for every GPU in every precision, prints what it would take, and gives the operators left to the CPU.
 fn plan(name: &str, model: &Path, inputs: &Path) -> BTreeMap<String, String> {

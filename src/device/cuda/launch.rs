@@ -98,9 +98,11 @@ impl Module {
             "f64" => DType::F64,
             _ => DType::F32,
         };
-        let out = Type::new(DType::F32, [64, 64]);
-        let finish = match variant.text.contains("//@") {
-            true if variant.text.contains("//@store -") => Some(Finish::new(None, &arg(0), std::slice::from_ref(&out), &out)?),
+        let has = |slot: &str| variant.text.contains(slot);
+        let out = Type::new(if has("//@apply2") { DType::F16 } else { DType::F32 }, [64, 64]);
+        let finish = match has("//@") {
+            true if has("//@store -") || has("//@vector") => Some(Finish::new(None, &arg(0), std::slice::from_ref(&out), &out)?),
+            true if has("//@load") => Some(Finish::new(Some(value), &arg(0), &[], &out)?.reading(DType::F32)),
             true => Some(Finish::new(Some(value), &arg(0), &[], &out)?),
             false => None,
         };
