@@ -28,28 +28,13 @@ static TABLES: &[&[KernelDef]] = &[
     movement::KERNELS,
     recurrent::KERNELS,
     select::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::gemm::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::hopper::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::scalar::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::conv::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::movement::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::pool::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::select::KERNELS,
-    cuda::reduce::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::attend::KERNELS,
-    #[cfg(feature = "cuda")]
-    cuda::recurrent::KERNELS,
 ];
 
 /// Every kernel of every device.
 pub fn all() -> impl Iterator<Item = &'static KernelDef> {
-    TABLES.iter().copied().flatten()
+    #[cfg(feature = "cuda")]
+    let tables = TABLES.iter().chain(cuda::TABLES);
+    #[cfg(not(feature = "cuda"))]
+    let tables = TABLES.iter();
+    tables.copied().flatten()
 }

@@ -1,13 +1,28 @@
 //! CUDA's rows of the kernel table, a file for each family.
 
-pub(super) mod attend;
+mod attend;
 pub mod conv;
 pub mod gemm;
 pub mod hopper;
-pub(super) mod movement;
-pub(super) mod pool;
-pub(super) mod recurrent;
-pub(super) mod reduce;
+mod movement;
+mod pool;
+mod recurrent;
+mod reduce;
 mod row;
-pub(super) mod scalar;
-pub(super) mod select;
+mod scalar;
+mod select;
+
+use super::KernelDef;
+
+pub(super) static TABLES: &[&[KernelDef]] = &[
+    scalar::KERNELS,
+    gemm::KERNELS,
+    hopper::KERNELS,
+    conv::KERNELS,
+    pool::KERNELS,
+    reduce::KERNELS,
+    attend::KERNELS,
+    movement::KERNELS,
+    recurrent::KERNELS,
+    select::KERNELS,
+];
