@@ -271,7 +271,8 @@ fn convolutions_of_other_types_and_of_f16_weights() {
         runs += each_kernel(&Problem::Conv(p), &inputs, &[1, 2], out, &rounded(&sums, dtype));
     }
     println!("{runs} runs");
-    assert!(runs >= 16 * 4);
+    // The CPU's direct kernel and, of some types, a faster one; the GPU's as many.
+    assert!(runs >= 16 * if cfg!(feature = "cuda") { 4 } else { 2 });
 }
 
 /// `sum (x - x_zero) (w - w_zero)`, and a bias.
