@@ -95,6 +95,7 @@ impl Module {
     pub fn plain(variant: &'static Variant) -> crate::Result<Module> {
         let value = match variant.value {
             "s32" => DType::I32,
+            "s64" => DType::I64,
             "f64" => DType::F64,
             _ => DType::F32,
         };
