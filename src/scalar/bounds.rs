@@ -12,6 +12,25 @@ use super::steps::Step;
 use super::{Binary, Domain, Steps, Unary};
 use crate::base::DType;
 
+/// What a device's arithmetic promises.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// IEEE 754: CPUs and CUDA.
+    Ieee,
+    /// WGSL, section 15.7.4, "Floating point accuracy" (as Vulkan, appendix "Precision and operation of SPIR-V instructions"):
+    /// sums and products are rounded correctly; a quotient is within 2.5 units in the last place for divisors from 2^-126 to
+    /// 2^126, beyond which their reciprocals may be 0, and a root within 4.5 (a quotient by an inverse root within 2). Numbers
+    /// below the normal range may count as 0, into an operation and out of it.
+    Wgsl,
+}
+
+/// A formula on a device.
+#[derive(Clone, Copy)]
+struct Model<'a> {
+    steps: &'a Steps,
+    arithmetic: Arithmetic,
+}
+
 /// Every value that a device may hold: the interval `[lo, hi]`, and NaN when `nan`. No number when `lo > hi`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[allow(missing_docs)]
@@ -95,15 +114,21 @@ pub fn bound(steps: &Steps, args: &[f64]) -> f64 {
     enclose(steps, &args.iter().map(|&x| Range::point(x)).collect::<Vec<_>>()).error(exact)
 }
 
-/// What a device may store for arguments that lie in the given ranges.
+/// What a device of IEEE 754 arithmetic may store for arguments that lie in the given ranges.
 pub fn enclose(steps: &Steps, args: &[Range]) -> Range {
+    enclose_in(Arithmetic::Ieee, steps, args)
+}
+
+/// What a device of that arithmetic may store for arguments that lie in the given ranges.
+pub fn enclose_in(arithmetic: Arithmetic, steps: &Steps, args: &[Range]) -> Range {
+    let model = Model { steps, arithmetic };
     let mut values: Vec<Range> = Vec::with_capacity(steps.steps.len());
     for step in &steps.steps {
         values.push(match *step {
             Step::Arg(i) => load(steps, steps.args[i], args[i]),
             Step::Constant(v) => load(steps, DType::F64, Range::point(v)),
-            Step::Unary(op, a) => unary(steps, op, values[a]),
-            Step::Binary(op, a, b) => binary(steps, op, values[a], values[b]),
+            Step::Unary(op, a) => unary(model, op, values[a]),
+            Step::Binary(op, a, b) => binary(model, op, values[a], values[b]),
             Step::Select(c, a, b) => match values[c].truths() {
                 (true, true) => values[a].hull(values[b]),
                 (true, false) => values[a],
@@ -150,23 +175,50 @@ fn cast(steps: &Steps, to: DType, r: Range) -> Range {
 /// - exp, log, tanh and erf in f32: the polynomials of [`super::cpu::math`], measured over all of their range;
 /// - the other functions of f32 are computed in f64;
 /// - functions of f64: the worse of the C library's and the series of [`super::ptx`].
-fn ulps(op: Unary, domain: Domain) -> f64 {
+///
+/// WGSL computes all of them in f32: what was measured with correct quotients and roots (at most 1.7, erf 5.2), and on top what
+/// these may add, most to asin: at 0.5 its root's error counts twice.
+fn ulps(model: Model, op: Unary) -> f64 {
     use Unary::*;
-    match (op, domain) {
-        (Neg | Abs | Floor | Ceil | Round | Trunc | Sign | IsNan | IsPosInf | IsNegInf | Not | BitNot, _) => 0.0,
-        (Sqrt, _) => 0.5,
-        (Exp, Domain::F32) => 2.0,
-        (Log, Domain::F32) => 3.0,
-        (Tanh, Domain::F32) => 6.0,
-        (Erf, Domain::F32) => 20.0,
-        (_, Domain::F32) => 1.0,
+    match (op, model.steps.domain, model.arithmetic) {
+        (Neg | Abs | Floor | Ceil | Round | Trunc | Sign | IsNan | IsPosInf | IsNegInf | Not | BitNot, ..) => 0.0,
+        (Sqrt, _, Arithmetic::Wgsl) => 4.5,
+        (Sqrt, ..) => 0.5,
+        (Exp, Domain::F32, _) => 2.0,
+        (Log, Domain::F32, _) => 3.0,
+        (Tanh, Domain::F32, Arithmetic::Ieee) => 6.0,
+        (Erf, Domain::F32, Arithmetic::Ieee) => 20.0,
+        (_, Domain::F32, Arithmetic::Ieee) => 1.0,
+        (Sin | Cos, Domain::F32, _) => 3.0,
+        (Sinh | Cosh, Domain::F32, _) => 5.0,
+        (Asin, Domain::F32, _) => 11.0,
+        (Erf, Domain::F32, _) => 24.0,
+        (_, Domain::F32, _) => 8.0,
         _ => 16.0,
     }
 }
 
 /// The largest argument of sine, cosine and tangent whose turns every backend counts exactly.
-fn turns(domain: Domain) -> f64 {
-    2f64.powi(if domain == Domain::F64 { 30 } else { 52 })
+fn turns(model: Model) -> f64 {
+    match (model.steps.domain, model.arithmetic) {
+        (Domain::F32, Arithmetic::Wgsl) => f64::MAX,
+        (Domain::F64, _) => 2f64.powi(30),
+        _ => 2f64.powi(52),
+    }
+}
+
+/// With 0, where a number below the normal range may count as 0.
+fn flushed(model: Model, r: Range) -> Range {
+    let least = match model.steps.domain {
+        Domain::F32 => f64::from(f32::MIN_POSITIVE),
+        Domain::F64 => f64::MIN_POSITIVE,
+        Domain::I64 => return r,
+    };
+    let zero = |x: f64| if x.abs() < least { 0f64.copysign(x) } else { x };
+    match model.arithmetic {
+        Arithmetic::Ieee => r,
+        Arithmetic::Wgsl => Range { lo: r.lo.min(zero(r.lo)), hi: r.hi.max(zero(r.hi)), ..r },
+    }
 }
 
 /// The values that a device may hold for exact results in `r`, `ulps` units in the last place off.
@@ -188,7 +240,13 @@ fn rounded(steps: &Steps, r: Range, ulps: f64) -> Range {
     if lo > hi { r } else { Range { lo: infinite(r.lo, down(lo)), hi: infinite(r.hi, up(hi)), nan: r.nan } }
 }
 
-fn unary(steps: &Steps, op: Unary, r: Range) -> Range {
+fn unary(model: Model, op: Unary, r: Range) -> Range {
+    let steps = model.steps;
+    let r = match op {
+        // Told by the bits.
+        Unary::IsNan | Unary::IsPosInf | Unary::IsNegInf | Unary::Not | Unary::BitNot => r,
+        _ => flushed(model, r),
+    };
     let f = |x: f64| steps.unary(op, x);
     let nan = r.nan.then_some(f64::NAN);
     let over = |at: &'static [f64]| Range::of(r.ends(at).chain(nan).map(f));
@@ -199,7 +257,7 @@ fn unary(steps: &Steps, op: Unary, r: Range) -> Range {
         Unary::Not => Range::truth(r.truths().1, r.truths().0),
         Unary::BitNot if !r.is_point() => ANY,
         // Beyond these arguments turns are not counted exactly.
-        Unary::Sin | Unary::Cos | Unary::Tan if r.lo.abs().max(r.hi.abs()) > turns(steps.domain) => {
+        Unary::Sin | Unary::Cos | Unary::Tan if r.lo.abs().max(r.hi.abs()) > turns(model) => {
             let infinite = r.nan || r.lo.is_infinite() || r.hi.is_infinite();
             let most = if op == Unary::Tan { f64::INFINITY } else { 1.0 };
             Range { lo: -most, hi: most, nan: infinite }
@@ -216,24 +274,30 @@ fn unary(steps: &Steps, op: Unary, r: Range) -> Range {
         Unary::Acosh => over(&[1.0]),
         _ => over(&[]),
     };
-    rounded(steps, exact, ulps(op, steps.domain))
+    flushed(model, rounded(steps, exact, ulps(model, op)))
 }
 
-fn binary(steps: &Steps, op: Binary, a: Range, b: Range) -> Range {
+fn binary(model: Model, op: Binary, a: Range, b: Range) -> Range {
     use Binary::*;
+    let steps = model.steps;
+    let (a, b) = match op {
+        // Computed from the bits.
+        Rem | Modulo | And | Or | Xor | BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight => (a, b),
+        _ => (flushed(model, a), flushed(model, b)),
+    };
     let nan = (a.nan || b.nan).then_some(f64::NAN);
     let f = |x: f64, y: f64| steps.binary(op, x, y);
     // Extremes of functions that are monotone in each argument on both sides of these points lie in their corners.
     let corners =
         |at: &'static [f64]| Range::of(a.ends(at).flat_map(|x| b.ends(at).map(move |y| (x, y))).map(|(x, y)| f(x, y)).chain(nan));
     let points = a.is_point() && b.is_point();
-    match op {
+    let result = match op {
         Add | Sub | Mul => rounded(steps, corners(&[0.0]), 0.5),
         Div if !points && b.lo <= 0.0 && b.hi >= 0.0 => integers_or(steps, ANY),
-        Div => rounded(steps, corners(&[0.0]), 0.5),
+        Div => quotient(model, corners(&[0.0]), b),
         Min | Max => Range { nan: nan.is_some(), ..Range::of([f(a.lo, b.lo), f(a.hi, b.hi)]) },
         Pow if !points && a.lo <= 0.0 && !b.is_point() => integers_or(steps, ANY),
-        Pow => rounded(steps, corners(&[0.0]), power_ulps(steps.domain, a, b)),
+        Pow => rounded(steps, corners(&[0.0]), power_ulps(model, a, b)),
         Rem if points => corners(&[]),
         Modulo if points => rounded(steps, corners(&[]), 0.5),
         Rem | Modulo => {
@@ -252,6 +316,17 @@ fn binary(steps: &Steps, op: Binary, a: Range, b: Range) -> Range {
         }
         BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight if points => rounded(steps, corners(&[]), 0.0),
         BitAnd | BitOr | BitXor | ShiftLeft | ShiftRight => integers_or(steps, ANY),
+    };
+    flushed(model, result)
+}
+
+/// The rounded quotients of `exact` for divisors in `b`.
+fn quotient(model: Model, exact: Range, b: Range) -> Range {
+    let most = 2f64.powi(if model.steps.domain == Domain::F64 { 1022 } else { 126 });
+    match model.arithmetic {
+        Arithmetic::Ieee => rounded(model.steps, exact, 0.5),
+        Arithmetic::Wgsl if b.lo.abs().max(b.hi.abs()) > most => rounded(model.steps, exact.hull(Range::point(0.0)), 2.5),
+        Arithmetic::Wgsl => rounded(model.steps, exact, 2.5),
     }
 }
 
@@ -260,13 +335,17 @@ fn integers_or(steps: &Steps, r: Range) -> Range {
 }
 
 /// In f64 a power is `e^(b ln a)`, which magnifies the logarithm's rounding by the exponent.
-fn power_ulps(domain: Domain, a: Range, b: Range) -> f64 {
+fn power_ulps(model: Model, a: Range, b: Range) -> f64 {
     let exponent = |x: f64, y: f64| {
         let t = (y * x.abs().ln()).abs();
         if t.is_finite() { t } else { 0.0 }
     };
     let most = [a.lo, a.hi].into_iter().flat_map(|x| [b.lo, b.hi].map(|y| exponent(x, y))).fold(0.0, f64::max);
-    if domain == Domain::F64 { 16.0 + 4.0 * most.min(1e3) } else { 1.0 }
+    match (model.steps.domain, model.arithmetic) {
+        (Domain::F64, _) => 16.0 + 4.0 * most.min(1e3),
+        (_, Arithmetic::Ieee) => 1.0,
+        (_, Arithmetic::Wgsl) => 4.0,
+    }
 }
 
 #[cfg(test)]
