@@ -12,6 +12,14 @@ mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod moves;
+#[cfg(feature = "cuda")]
+mod planted;
+#[cfg(feature = "cuda")]
+mod planted_moves;
+#[cfg(feature = "cuda")]
+mod planted_products;
+#[cfg(feature = "cuda")]
+mod planted_rows;
 mod products;
 #[cfg(feature = "cuda")]
 #[path = "../ptx_interpreter/mod.rs"]

@@ -35,7 +35,7 @@ fn ty(t: &Tensor) -> Type {
     Type::new(t.dtype(), t.shape().clone())
 }
 
-fn moved(movement: Movement, inputs: &[Option<Tensor>], outputs: &[Type]) -> Problem {
+pub fn moved(movement: Movement, inputs: &[Option<Tensor>], outputs: &[Type]) -> Problem {
     let inputs = inputs.iter().map(|t| t.as_ref().map(ty)).collect();
     Problem::Move(MoveProblem { movement, inputs, outputs: outputs.to_vec() })
 }

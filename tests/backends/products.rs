@@ -16,12 +16,17 @@ fn lower(op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem
 }
 
 pub fn lower_in(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> Problem {
+    lower_to(domain, op, attrs, inputs, &[])
+}
+
+/// The same of an operator whose problem depends on the types of its outputs.
+pub fn lower_to(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>], outputs: &[Type]) -> Problem {
     let mut node = Node::new(domain, op, 17, vec![None; inputs.len()], vec![None]);
     node.attrs = attrs.iter().map(|(k, v)| (k.to_string(), v.clone())).collect();
     let operand = |t: &Tensor| Operand { ty: Type::new(t.dtype(), t.shape().clone()), value: None };
     let operands: Vec<Option<Operand>> = inputs.iter().map(|t| t.as_ref().map(operand)).collect();
     let Lower::Family(lower) = find(domain, op).unwrap().lower else { panic!("{op} is of no family") };
-    lower(&Site { node: &node, inputs: &operands }, &[]).unwrap()
+    lower(&Site { node: &node, inputs: &operands }, outputs).unwrap()
 }
 
 pub fn gemm(problem: &Problem) -> &GemmProblem {

@@ -8,7 +8,7 @@ use halfbyte::device::cuda::{CudaDevice, Driver, Module, Resolved, ResolvedMap, 
 use halfbyte::hardware::nvidia;
 use halfbyte::{Error, Result};
 
-use crate::ptx_interpreter::{Argument, Gpu, Launch, Module as Text, TensorMap};
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module as Text, Statistics, TensorMap, fault};
 
 #[path = "../../kernels/render.rs"]
 #[allow(clippy::duplicate_mod)]
@@ -18,6 +18,18 @@ pub mod render;
 pub struct Interpreted {
     gpu: Mutex<Gpu>,
     seed: u64,
+    /// A kernel's name, and the text that stands for its own.
+    instead: Option<(&'static str, String)>,
+    seen: Mutex<Seen>,
+}
+
+/// What happened on the device.
+#[derive(Default)]
+pub struct Seen {
+    /// The last fault.
+    pub fault: Option<Fault>,
+    /// Names of the kernels launched, and what the launches did.
+    pub launches: Vec<(&'static str, Statistics)>,
 }
 
 /// The device of this name (see [`nvidia::models`]), interpreted.
@@ -26,8 +38,11 @@ pub fn device(model: &str, seed: u64) -> CudaDevice<Interpreted> {
     CudaDevice::new(info, Interpreted::new(seed)).unwrap()
 }
 
-fn failed(why: impl ToString) -> Error {
-    Error::Device { device: "interpreter".into(), why: why.to_string() }
+/// The same, on which a kernel has another text, not filled yet. It takes one command at a time, and what is written just behind
+/// an output is an error there.
+pub fn device_with(model: &str, seed: u64, kernel: &'static str, text: String) -> CudaDevice<Interpreted> {
+    let info = nvidia::model(model).expect("a known GPU");
+    CudaDevice::new(info, Interpreted { instead: Some((kernel, text)), ..Interpreted::new(seed) }).unwrap()
 }
 
 /// The variant's text: as built in, or with `HALFBYTE_RENDER=1` as kernels/ has it now, so that a changed kernel needs no build.
@@ -46,7 +61,18 @@ pub fn text_of(name: &str) -> Option<&'static str> {
 
 impl Interpreted {
     pub fn new(seed: u64) -> Interpreted {
-        Interpreted { gpu: Mutex::default(), seed }
+        Interpreted { gpu: Mutex::default(), seed, instead: None, seen: Mutex::default() }
+    }
+
+    pub fn seen(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// The error of a fault, which it keeps.
+    fn failed(&self, what: &str, fault: Fault) -> Error {
+        let why = format!("{what}{fault}");
+        self.seen().fault = Some(fault);
+        Error::Device { device: "interpreter".into(), why }
     }
 
     fn gpu(&self) -> std::sync::MutexGuard<'_, Gpu> {
@@ -81,26 +107,36 @@ impl Driver for Interpreted {
     }
 
     fn write(&self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.gpu().global.store(address, bytes).map_err(failed)
+        self.gpu().global.store(address, bytes).map_err(|f| self.failed("", f))
     }
 
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
-        bytes.copy_from_slice(self.gpu().global.load(address, bytes.len()).map_err(failed)?);
+        let gpu = self.gpu();
+        let written = |at: u64| gpu.global.load(at, 1).is_ok();
+        let behind = address + bytes.len() as u64;
+        let found = match self.instead.is_some() && (behind..behind + 64).any(written) {
+            true => fault(Kind::Bounds, "something was written behind an output"),
+            false => gpu.global.load(address, bytes.len()),
+        };
+        bytes.copy_from_slice(found.map_err(|f| self.failed("", f))?);
         Ok(())
     }
 
     fn load(&self, module: &Module) -> Result<Self::Function> {
-        let text = match text_of(module.variant.name) {
-            Some(now) => module.fill(now)?,
-            None => module.text()?,
+        let name = module.variant.name;
+        let text = match (&self.instead, text_of(name)) {
+            (Some((kernel, text)), _) if *kernel == name => module.fill(text)?,
+            (_, Some(now)) => module.fill(now)?,
+            _ => module.text()?,
         };
-        let read = Text::read(&text).map_err(|f| failed(format!("{}: {f}", module.variant.name)))?;
+        let read = Text::read(&text).map_err(|f| self.failed(&format!("{name}: "), f))?;
         Ok(std::sync::Arc::new((read, text)))
     }
 
     fn launch(&self, function: &Self::Function, launch: &Resolved) -> Result<()> {
         let variant = launch.module.variant;
-        let entry = function.0.entry(variant.name).map_err(failed)?;
+        let named = |f: Fault| self.failed(&format!("{}: ", variant.name), f);
+        let entry = function.0.entry(variant.name).map_err(named)?;
         let launch = Launch {
             grid: launch.grid,
             block: [variant.threads, 1, 1],
@@ -108,7 +144,9 @@ impl Driver for Interpreted {
             arguments: launch.values.iter().map(argument).collect(),
             seed: self.seed,
         };
-        self.gpu().launch(entry, &launch).map(drop).map_err(|f| failed(format!("{}: {f}", variant.name)))
+        let statistics = self.gpu().launch(entry, &launch).map_err(named)?;
+        self.seen().launches.push((variant.name, statistics));
+        Ok(())
     }
 
     fn event(&self) -> Result<()> {

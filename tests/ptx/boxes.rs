@@ -323,3 +323,33 @@ fn arrivals_that_are_dropped() {
     let keeps = body.replace("arrive_drop", "arrive");
     assert_eq!(run(&kernel(1, &keeps), 1, &any, &x, 0).unwrap_err().kind, Kind::Deadlock);
 }
+
+/// Whatever the schedule: what nothing orders before a block's exit may come after it.
+#[test]
+fn a_block_that_others_reach_does_not_leave_before_they_have() {
+    let x = numbers(4096);
+    let map = map(2, &[64, 16], &[64, 8], 128);
+    let both = "barrier.cluster.arrive; barrier.cluster.wait;";
+    let own = "xor.b32 %r6, %r3, 1; mapa.shared::cluster.u32 %r7, %r4, %r6; mapa.shared::cluster.u32 %r6, %r2, %r6; st.shared.v4.b32 [%r4], {%r5, %r5, %r5, %r5};";
+    for reach in [
+        "@%p0 mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%r6];",
+        "ld.shared::cluster.b32 %r5, [%r7];",
+        "st.shared::cluster.b32 [%r7], %r5;",
+    ] {
+        let text = kernel(2, &format!("{own} {both} {reach}"));
+        // After the cluster's last barrier.
+        let leaving = kernel(2, &format!("{own} {both}")).replacen("ret;", &format!("{reach} ret;"), 1);
+        for seed in 0..4 {
+            run(&text, 2, &map, &x, seed).unwrap_or_else(|f| panic!("{reach}: {f}"));
+            let fault = run(&leaving, 2, &map, &x, seed).expect_err(reach);
+            assert_eq!(fault.kind, Kind::Race, "{reach}: {fault}");
+        }
+    }
+    // Block 1 copies to block 0, which does not wait.
+    let copy = format!(
+        "{FILL} @%p0 mbarrier.arrive.expect_tx.shared::cta.b64 _, [%r2], 1024; {both} mov.b16 %h, 1; setp.eq.and.u32 %p2, %r3, 1, %p0;\n\
+         @%p2 cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster [%r1], [%l0, {{0, 4}}], [%r2], %h; ret;"
+    );
+    let fault = (0..4).map(|seed| run(&kernel(2, &copy), 2, &map, &x, seed).unwrap_err());
+    assert!(fault.into_iter().all(|f| matches!(f.kind, Kind::Race | Kind::Unfinished)));
+}

@@ -3,8 +3,8 @@
 
 use halfbyte::base::xorshift::Xorshift;
 
-use crate::kernels::{caught, encoded, integers, product, sound};
-use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, TensorMap};
+use crate::kernels::{encoded, integers, product};
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, TensorMap, caught, sound};
 
 /// Tile of C: 64 x 16; 128 bytes of k a stage, two stages of 10240 bytes, then 2048 bytes of C, then the barriers.
 pub fn kernel(element: &str) -> String {

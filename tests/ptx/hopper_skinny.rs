@@ -4,8 +4,8 @@ use halfbyte::base::xorshift::Xorshift;
 use halfbyte::{DType, Shape};
 
 use crate::hopper_gemm::{Text, padded};
-use crate::kernels::{caught, encoded, integers};
-use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, TensorMap};
+use crate::kernels::{encoded, integers};
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, TensorMap, caught};
 
 /// A product of m rows, done by so many blocks.
 struct Case {

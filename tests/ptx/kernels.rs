@@ -2,34 +2,7 @@
 
 use halfbyte::base::xorshift::Xorshift;
 
-use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module};
-
-/// Seeds of schedules; 0 takes warps in turn.
-const SEEDS: std::ops::Range<u64> = 0..6;
-
-/// A kernel's result under a seed, or what the interpreter says of it; and what it should be.
-pub type Try<'a> = &'a dyn Fn(&str, u64) -> Result<bool, Fault>;
-
-pub fn sound(text: &str, run: Try) {
-    for seed in SEEDS {
-        assert!(run(text, seed).unwrap_or_else(|f| panic!("seed {seed}: {f}")), "seed {seed}: another result");
-    }
-}
-
-/// Every planted error must show: as one of the kinds, or, where none is given, as another result.
-pub fn caught(text: &str, run: Try, mutants: &[(&str, &str, &[Kind])]) {
-    let mut wrong = Vec::new();
-    for (from, to, kinds) in mutants {
-        let mutant = text.replacen(from, to, 1);
-        assert_ne!(*text, mutant, "{from} does not stand in the kernel");
-        match SEEDS.map(|seed| run(&mutant, seed)).find(|r| !matches!(r, Ok(true))) {
-            Some(Err(fault)) if kinds.contains(&fault.kind) => {}
-            Some(Ok(_)) if kinds.is_empty() => {}
-            shown => wrong.push(format!("{from} -> {to}: {:?}", shown.map(|r| r.map_err(|f| f.to_string())))),
-        }
-    }
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-}
+use crate::ptx_interpreter::{Argument, Fault, Gpu, Kind, Launch, Module, caught, sound};
 
 pub fn integers(random: &mut Xorshift, n: usize) -> Vec<i32> {
     (0..n).map(|_| random.below(9) as i32 - 4).collect()

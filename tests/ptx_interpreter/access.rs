@@ -74,6 +74,9 @@ impl Run<'_> {
     #[inline]
     pub(super) fn touch(&mut self, place: &Place, mask: u32, rank: usize, at: (u64, usize), manner: Manner) -> Result<()> {
         let cluster = &mut self.clusters[place.cluster];
+        if rank != place.block && cluster.blocks[rank].live == 0 {
+            return fault(Kind::Race, format!("{:#x} is in the shared memory of a block that has exited", at.0));
+        }
         let shared = &mut cluster.blocks[rank].shared;
         if cluster.clocks.alike(place.index) {
             let view = cluster.clocks.view(place.index, mask);

@@ -144,6 +144,11 @@ impl Stamp {
         }
     }
 
+    /// Whether the moment of these lanes of an actor is seen.
+    pub fn has(&self, actor: usize, mask: u32, moment: u32) -> bool {
+        self.seen.has(actor, mask, moment)
+    }
+
     fn same(&self, other: &Stamp) -> bool {
         let same = Rc::ptr_eq(&self.seen, &other.seen) && Rc::ptr_eq(&self.proxied, &other.proxied);
         let same = same && Rc::ptr_eq(&self.fenced, &other.fenced);

@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 use super::arithmetic::compute;
 use super::convert::{convert, pair};
 use super::entry::Instruction;
-use super::machine::{Run, Step};
+use super::machine::{Cluster, Run, Step};
 use super::number::{Ty, low};
 use super::op::*;
 use super::operand::Operand;
@@ -205,8 +205,16 @@ impl Run<'_> {
             return fault(Kind::Unfinished, "a thread exits with copies or products not waited for");
         }
         let place = warp.place;
-        let block = &mut self.clusters[place.cluster].blocks[place.block];
+        let Cluster { blocks, clocks, .. } = &mut self.clusters[place.cluster];
+        let (clustered, block) = (blocks.len() > 1, &mut blocks[place.block]);
         block.live -= mask.count_ones();
+        if clustered {
+            clocks.release(place.index, mask, &mut block.exits);
+        }
+        if clustered && block.live == 0 {
+            let own = place.index - place.warp..place.index - place.warp + block.warps.len();
+            block.shared.released(&own, &block.exits)?;
+        }
         self.barriers_after_exit(place.cluster, place.block)
     }
 }

@@ -72,6 +72,8 @@ pub(super) struct Block<'a> {
     pub products: Vec<usize>,
     /// Threads that have not exited.
     pub live: u32,
+    /// What those that have exited knew.
+    pub exits: Stamp,
 }
 
 pub(super) struct Cluster<'a> {
@@ -276,6 +278,7 @@ impl<'a> Run<'a> {
                 mbarriers: BTreeMap::new(),
                 products: (0..count.div_ceil(4)).map(|_| clocks.actor()).collect(),
                 live: threads,
+                exits: Stamp::default(),
             }
         });
         let blocks: Vec<Block> = blocks.collect();

@@ -1,9 +1,11 @@
 //! A block's shared memory, with a shadow: of each byte whether it was written, of each word the accesses that later ones may
 //! race with.
 
+use std::ops::Range;
+
 use smallvec::SmallVec;
 
-use super::clocks::View;
+use super::clocks::{Stamp, View};
 use super::entry::SHARED_BASE;
 use super::{Kind, Result, fault};
 
@@ -69,7 +71,12 @@ impl Mark {
 
     #[inline]
     fn known(&self, view: &View) -> bool {
-        view.knows((self.tag >> 8) as usize, self.lanes, self.moment)
+        view.knows(self.actor(), self.lanes, self.moment)
+    }
+
+    #[inline]
+    fn actor(&self) -> usize {
+        (self.tag >> 8) as usize
     }
 
     fn what(&self) -> What {
@@ -81,7 +88,7 @@ impl Mark {
     }
 
     fn who(&self) -> String {
-        format!("{:?} by warp {} (lanes {:#x})", self.what(), self.tag >> 8, self.lanes)
+        format!("{:?} by warp {} (lanes {:#x})", self.what(), self.actor(), self.lanes)
     }
 }
 
@@ -119,7 +126,7 @@ impl Shared {
     }
 
     #[inline]
-    fn range(&self, address: u64, len: usize) -> Result<std::ops::Range<usize>> {
+    fn range(&self, address: u64, len: usize) -> Result<Range<usize>> {
         let start = address.wrapping_sub(SHARED_BASE) as usize;
         if address >= SHARED_BASE && start + len <= self.bytes.len() {
             return Ok(start..start + len);
@@ -176,8 +183,21 @@ impl Shared {
     pub fn finish(&mut self, address: u64, len: usize, (actor, lane): (usize, u32), by: usize, moment: u32) -> Result<()> {
         let range = self.range(address, len)?;
         for marks in &mut self.words[range.start / 4..range.end.div_ceil(4)] {
-            for mark in marks.iter_mut().filter(|m| m.is(PENDING) && m.tag >> 8 == actor as u32 && m.lanes == lane) {
+            for mark in marks.iter_mut().filter(|m| m.is(PENDING) && m.actor() == actor && m.lanes == lane) {
                 (mark.tag, mark.moment) = (mark.tag & (0xff & !PENDING) | (by as u32) << 8, moment);
+            }
+        }
+        Ok(())
+    }
+
+    /// The memory of a block whose threads have exited: accesses by others than its `own` warps must be known to them.
+    pub fn released(&self, own: &Range<usize>, exits: &Stamp) -> Result<()> {
+        for (word, marks) in self.words.iter().enumerate() {
+            // What an asynchronous access does to a barrier is ordered by the barrier itself.
+            let foreign = |m: &&Mark| !own.contains(&m.actor()) && (!m.is(PROXY) || m.what() == What::Write);
+            if let Some(mark) = marks.iter().filter(foreign).find(|m| !exits.has(m.actor(), m.lanes, m.moment)) {
+                let (address, who) = (SHARED_BASE + word as u64 * 4, mark.who());
+                return fault(Kind::Race, format!("{who} races with the exit of the block that has {address:#x}"));
             }
         }
         Ok(())
@@ -207,7 +227,7 @@ fn unwritten(word: usize) -> Result<()> {
 
 /// The bytes of a word that lie in the range.
 #[inline]
-fn bytes_of(word: usize, range: &std::ops::Range<usize>) -> u8 {
+fn bytes_of(word: usize, range: &Range<usize>) -> u8 {
     let (from, to) = (range.start.saturating_sub(word * 4), (range.end - word * 4).min(4));
     ((1 << to) - (1 << from)) as u8
 }
@@ -305,7 +325,7 @@ fn check(prior: Mark, next: Mark, ordered: bool, view: &View) -> std::result::Re
         return Err(Clash { prior, next, kind: Kind::Race });
     }
     let hidden = next.is(PROXY) && !prior.is(PROXY) && !prior.is(READ);
-    if hidden && !view.proxied((prior.tag >> 8) as usize, prior.lanes, prior.moment) {
+    if hidden && !view.proxied(prior.actor(), prior.lanes, prior.moment) {
         return Err(Clash { prior, next, kind: Kind::Proxy });
     }
     Ok(())

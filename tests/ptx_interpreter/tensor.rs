@@ -102,6 +102,9 @@ impl Run<'_> {
         let (now, later): (Vec<_>, Vec<_>) = all.into_iter().partition(|d| d.due <= turn);
         self.deliveries = later;
         for d in now {
+            if self.clusters[d.cluster].blocks[d.rank].live == 0 {
+                return fault(Kind::Unfinished, "a bulk copy comes to the shared memory of a block that has exited");
+            }
             let phase = self.barrier_at(d.cluster, d.rank, d.barrier)?.phase;
             let shared = &mut self.clusters[d.cluster].blocks[d.rank].shared;
             for (n, chunk) in d.bytes.chunks(16).enumerate() {
