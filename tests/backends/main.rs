@@ -11,6 +11,8 @@ mod cuda;
 mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
+#[cfg(feature = "cuda")]
+mod memory_rates;
 mod moves;
 #[cfg(feature = "cuda")]
 mod planted;

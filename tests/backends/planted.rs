@@ -7,9 +7,9 @@ use halfbyte::device::cuda::Variant;
 use halfbyte::graph::{Problem, Type};
 
 use super::check::tensor;
-use super::cuda::{self, text_of};
+use super::cuda::{self, Seen, text_of};
 use super::device::{self, reference};
-use super::ptx_interpreter::{Fault, Kind, caught};
+use super::ptx_interpreter::{Fault, Kind, Statistics, caught};
 use halfbyte::DType;
 use halfbyte::kernel;
 
@@ -41,12 +41,25 @@ impl Case {
         Case { kernel, problem, inputs, constant: &[], outputs, tolerance: 0.0 }
     }
 
-    /// Whether the row with another text of one of its kernels gives the CPU's result.
-    fn run(&self, want: &[Vec<f64>], name: &'static str, text: &str, seed: u64) -> Result<bool, Fault> {
+    /// What the row gives with another text of one of its kernels, and what happened on the device.
+    fn launch(&self, name: &'static str, text: &str, seed: u64) -> (halfbyte::Result<Vec<Tensor>>, Seen) {
         let row = kernel::all().find(|k| k.name == self.kernel).expect("a row of the kernel table");
         let device = cuda::device_with("h200", seed, name, text.into());
         let got = device::attempt(&device, row, &self.problem, &self.inputs, self.constant, &self.outputs);
         let seen = std::mem::take(&mut *device.driver().seen());
+        (got, seen)
+    }
+
+    /// What the launch of one of its kernels counted.
+    pub fn counts(&self, name: &'static str) -> Statistics {
+        let (got, seen) = self.launch(name, text(name), 0);
+        got.unwrap_or_else(|e| panic!("{name}: {e}"));
+        seen.launches.into_iter().find(|l| l.0 == name).unwrap_or_else(|| panic!("{} does not run {name}", self.kernel)).1
+    }
+
+    /// Whether that is the CPU's result.
+    fn run(&self, want: &[Vec<f64>], name: &'static str, text: &str, seed: u64) -> Result<bool, Fault> {
+        let (got, seen) = self.launch(name, text, seed);
         if let Some(fault) = seen.fault {
             return Err(fault);
         }
@@ -65,12 +78,17 @@ impl Case {
         let want: Vec<Vec<f64>> = reference(&self.problem, &self.inputs, &self.outputs).iter().map(Tensor::to_f64).collect();
         for rows in plants.chunk_by(|a, b| a.0 == b.0) {
             let name = rows[0].0;
-            let text = text_of(name).unwrap_or(Variant::named(name).text);
+            let text = text(name);
             let run = |text: &str, seed| self.run(&want, name, text, seed);
             assert!(run(text, 1).unwrap_or_else(|f| panic!("{name}: {f}")), "{name}: another result");
             caught(text, &run, &rows.iter().map(|&(_, from, to, kinds)| (from, to, kinds)).collect::<Vec<_>>());
         }
     }
+}
+
+/// A kernel's text, not filled yet.
+fn text(name: &str) -> &'static str {
+    text_of(name).unwrap_or(Variant::named(name).text)
 }
 
 /// Small integers, whose sums every type here holds; of u8, with their highest bit.

@@ -22,7 +22,7 @@ fn case(movement: Movement, inputs: Vec<Option<Tensor>>, out: Type) -> Case {
 }
 
 /// All of an input of this type and shape, its axes in this order.
-fn permuted(dtype: DType, shape: &[usize], order: &[usize]) -> Case {
+pub fn permuted(dtype: DType, shape: &[usize], order: &[usize]) -> Case {
     let whole = Layout::contiguous(Shape::from(shape));
     let shape: Shape = order.iter().map(|&a| whole.shape[a]).collect();
     let from = Layout { shape: shape.clone(), strides: order.iter().map(|&a| whole.strides[a]).collect(), offset: 0 };

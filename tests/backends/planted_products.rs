@@ -10,7 +10,7 @@ use super::products::lower_to;
 use super::ptx_interpreter::Kind::*;
 
 /// A convolution of `x` by `w`, shapes and types, with a bias, padded by 1.
-fn conv(kernel: &'static str, op: &str, types: [DType; 2], x: &[usize], w: &[usize], group: usize, out: &[usize]) -> Case {
+pub fn conv(kernel: &'static str, op: &str, types: [DType; 2], x: &[usize], w: &[usize], group: usize, out: &[usize]) -> Case {
     let mut r = Xorshift::new(19);
     let mut inputs = vec![small(&mut r, types[0], x), small(&mut r, types[1], w)];
     let integer = op == "ConvInteger";
@@ -108,7 +108,7 @@ fn errors_in_depthwise_and_direct_convolutions() {
 }
 
 /// `[m, k]` by `[k, n]`.
-fn product(kernel: &'static str, op: &str, types: [DType; 3], [m, n, k]: [usize; 3]) -> Case {
+pub fn product(kernel: &'static str, op: &str, types: [DType; 3], [m, n, k]: [usize; 3]) -> Case {
     let mut r = Xorshift::new(23);
     let mut inputs = vec![small(&mut r, types[0], &[m, k]), small(&mut r, types[1], &[k, n])];
     if op == "MatMulInteger" {

@@ -16,13 +16,13 @@ use super::ptx_interpreter::Kind::*;
 const F32: DType = DType::F32;
 
 /// Different numbers between -4 and 4.
-fn spread(r: &mut Xorshift, dtype: DType, shape: &[usize]) -> Option<Tensor> {
+pub fn spread(r: &mut Xorshift, dtype: DType, shape: &[usize]) -> Option<Tensor> {
     let values: Vec<f64> = (0..shape.iter().product()).map(|_| r.unit() * 8.0 - 4.0).collect();
     Some(tensor(dtype, shape, &values))
 }
 
 /// An operator of rows.
-fn rows(op: &str, attrs: &[(&str, Attr)], inputs: Vec<Option<Tensor>>, out: Type) -> Case {
+pub fn rows(op: &str, attrs: &[(&str, Attr)], inputs: Vec<Option<Tensor>>, out: Type) -> Case {
     let out = vec![out];
     Case { tolerance: 1e-5, ..Case::new("cuda-sm61-rows", lower_to("", op, attrs, &inputs, &out), inputs, out) }
 }
@@ -123,7 +123,7 @@ fn errors_in_places_and_running_sums() {
     }
 }
 
-fn attention(dtype: DType, [q_len, kv_len, past_len, head_size, v_head_size]: [usize; 5]) -> Case {
+pub fn attention(dtype: DType, [q_len, kv_len, past_len, head_size, v_head_size]: [usize; 5]) -> Case {
     let mut r = Xorshift::new(8);
     let (batch, q_heads, kv_heads) = (1, 2, 1);
     let p = Attention {
