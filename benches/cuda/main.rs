@@ -13,7 +13,8 @@ use cublaslt::{CublasLt, Heuristic, WORKSPACE_BYTES};
 use halfbyte::DType;
 use halfbyte::cli::args::shape;
 use halfbyte::device::Device;
-use halfbyte::device::cuda::{CudaDevice, Nvidia};
+use halfbyte::device::cuda::Nvidia;
+use halfbyte::device::gpu::GpuDevice;
 use halfbyte::hardware::cuda;
 use machine::{Launch, Machine};
 use ours::{Ours, Types};
@@ -46,7 +47,7 @@ fn main() {
     let device = cuda::devices().and_then(|found| {
         let first = found.first().ok_or("the driver knows no device")?;
         let driver = Nvidia::open(0).map_err(|e| e.to_string())?;
-        CudaDevice::new(first.info(), driver).map_err(|e| e.to_string())
+        GpuDevice::new(first.info(), driver).map_err(|e| e.to_string())
     });
     let done = match device {
         Ok(device) => measure(&device),
@@ -58,7 +59,7 @@ fn main() {
     }
 }
 
-fn measure(device: &CudaDevice<Nvidia>) -> Anyhow<()> {
+fn measure(device: &GpuDevice<Nvidia>) -> Anyhow<()> {
     // Takes the context to this thread.
     device.reserve(1).map(|r| device.release(r)).map_err(|e| e.to_string())?;
     let machine = Machine::new()?;
@@ -87,7 +88,7 @@ fn measure(device: &CudaDevice<Nvidia>) -> Anyhow<()> {
 
 /// All contestants at one product, in turns.
 fn product(
-    device: &CudaDevice<Nvidia>,
+    device: &GpuDevice<Nvidia>,
     machine: &Machine,
     peer: Option<&CublasLt>,
     name: &str,

@@ -6,14 +6,15 @@ use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{Shape, Tensor};
 use halfbyte::cli::problems;
 use halfbyte::device::api::{Bindings, Command, CommandList, Device, Place, Recorded, Region, Slot};
-use halfbyte::device::cuda::{CudaDevice, Driver, Nvidia};
+use halfbyte::device::cuda::Nvidia;
+use halfbyte::device::gpu::{Driver, GpuDevice};
 use halfbyte::graph::{Problem, Type};
 use halfbyte::kernel::{KernelDef, candidates};
 use halfbyte::{DType, Result};
 
 /// One kernel at one product, with as many sets of operands as it takes to be past the caches.
 pub struct Ours<'a> {
-    device: &'a CudaDevice<Nvidia>,
+    device: &'a GpuDevice<Nvidia>,
     pub kernel: &'static KernelDef,
     recorded: Recorded,
     arena: Option<Region>,
@@ -24,7 +25,7 @@ pub struct Ours<'a> {
 pub type Types = (DType, DType, DType);
 
 /// Every kernel of the device that takes the product.
-pub fn kernels(device: &CudaDevice<Nvidia>, problem: &Problem) -> Vec<&'static KernelDef> {
+pub fn kernels(device: &GpuDevice<Nvidia>, problem: &Problem) -> Vec<&'static KernelDef> {
     let all = candidates(device.info(), problem, None);
     all.into_iter().filter(|c| c.verdict.is_ok()).map(|c| c.kernel).collect()
 }
@@ -36,7 +37,7 @@ pub fn problem((a, b, _): Types, shape: [usize; 3]) -> Result<Problem> {
 impl<'a> Ours<'a> {
     /// Random operands, weights made ready ahead.
     pub fn new(
-        device: &'a CudaDevice<Nvidia>,
+        device: &'a GpuDevice<Nvidia>,
         kernel: &'static KernelDef,
         problem: &Problem,
         (a, b, out): Types,

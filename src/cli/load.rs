@@ -4,7 +4,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use super::output::{print, print_json, table};
-use crate::device::cuda::{Driver, Module, Nvidia, Variant, variants};
+use crate::device::cuda::Nvidia;
+use crate::device::gpu::{Driver, Module, Variant, variants};
 use crate::error::{Error, Result};
 use crate::hardware::{DeviceInfo, cuda};
 

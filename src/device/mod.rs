@@ -5,6 +5,8 @@ pub mod check;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+#[cfg(feature = "gpu")]
+pub mod gpu;
 pub mod null;
 
 pub use api::Device;

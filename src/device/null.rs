@@ -49,16 +49,16 @@ impl NullDevice {
     }
 }
 
-#[cfg(feature = "cuda")]
+#[cfg(feature = "gpu")]
 fn recorder(info: &DeviceInfo) -> Result<Option<Box<dyn Device>>> {
-    use super::cuda::{CudaDevice, Dry};
+    use super::gpu::{Dry, GpuDevice};
     if info.kind != crate::hardware::DeviceKind::Cuda {
         return Ok(None);
     }
-    Ok(Some(Box::new(CudaDevice::new(info.clone(), Dry::default())?)))
+    Ok(Some(Box::new(GpuDevice::new(info.clone(), Dry::default())?)))
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(feature = "gpu"))]
 fn recorder(_: &DeviceInfo) -> Result<Option<Box<dyn Device>>> {
     Ok(None)
 }

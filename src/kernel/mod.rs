@@ -4,8 +4,8 @@ pub mod attend;
 pub mod choose;
 pub mod conv;
 mod cost;
-#[cfg(feature = "cuda")]
-pub(crate) mod cuda;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod def;
 pub mod gemm;
 pub mod movement;
@@ -32,9 +32,9 @@ static TABLES: &[&[KernelDef]] = &[
 
 /// Every kernel of every device.
 pub fn all() -> impl Iterator<Item = &'static KernelDef> {
-    #[cfg(feature = "cuda")]
-    let tables = TABLES.iter().chain(cuda::TABLES);
-    #[cfg(not(feature = "cuda"))]
+    #[cfg(feature = "gpu")]
+    let tables = TABLES.iter().chain(gpu::TABLES);
+    #[cfg(not(feature = "gpu"))]
     let tables = TABLES.iter();
     tables.copied().flatten()
 }

@@ -32,14 +32,15 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Arc<dyn Device>, String> {
-    use crate::device::cuda::{CudaDevice, Nvidia};
+    use crate::device::cuda::Nvidia;
+use crate::device::gpu::GpuDevice;
     let found = crate::hardware::cuda::devices()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no device {ordinal}, the driver knows {}", found.len()))?;
     let info = one.info();
     if info.capabilities.is_empty() {
         return Err(format!("{} is of compute capability {}, kernels need 6.1 or more", one.name, one.compute_capability));
     }
-    let device = Nvidia::open(ordinal).and_then(|driver| CudaDevice::new(info, driver));
+    let device = Nvidia::open(ordinal).and_then(|driver| GpuDevice::new(info, driver));
     device.map(|d| Arc::new(d) as Arc<dyn Device>).map_err(|e| e.to_string())
 }
 

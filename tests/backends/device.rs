@@ -24,10 +24,11 @@ pub fn all() -> &'static [Box<dyn Device>] {
 /// This machine's GPU, if it has a usable one.
 #[cfg(feature = "cuda")]
 pub fn gpu() -> Option<Box<dyn Device>> {
-    use halfbyte::device::cuda::{CudaDevice, Nvidia};
+    use halfbyte::device::cuda::Nvidia;
+use halfbyte::device::gpu::GpuDevice;
     let info = halfbyte::hardware::cuda::devices().ok()?.first()?.info();
     let driver = Nvidia::open(0).expect("the driver opens the device that it names");
-    Some(Box::new(CudaDevice::new(info, driver).unwrap()))
+    Some(Box::new(GpuDevice::new(info, driver).unwrap()))
 }
 
 #[cfg(not(feature = "cuda"))]

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
-use halfbyte::device::cuda::{CudaDevice, Driver, Module, Resolved, ResolvedMap, Value};
+use halfbyte::device::gpu::{GpuDevice, Driver, Module, Resolved, ResolvedMap, Value};
 use halfbyte::hardware::nvidia;
 use halfbyte::{Error, Result};
 
@@ -33,9 +33,9 @@ pub struct Seen {
 }
 
 /// The device of this name (see [`nvidia::models`]), interpreted.
-pub fn device(model: &str, seed: u64) -> CudaDevice<Interpreted> {
+pub fn device(model: &str, seed: u64) -> GpuDevice<Interpreted> {
     let info = nvidia::model(model).expect("a known GPU");
-    CudaDevice::new(info, Interpreted::new(seed)).unwrap()
+    GpuDevice::new(info, Interpreted::new(seed)).unwrap()
 }
 
 /// The same, on which a kernel has another text, not filled yet. It takes one command at a time, and what is written just behind

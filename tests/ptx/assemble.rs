@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use halfbyte::device::cuda::{Finish, Module, Variant, variants};
+use halfbyte::device::gpu::{Finish, Module, Variant, variants};
 use halfbyte::graph::Type;
 use halfbyte::scalar::{Formula, arg};
 use halfbyte::{DType, Shape};

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use half::{bf16, f16};
 use halfbyte::base::xorshift::Xorshift;
-use halfbyte::device::cuda::{Arg, Finish, Module as Filled, Pointer, Variant};
+use halfbyte::device::gpu::{Arg, Finish, Module as Filled, Pointer, Variant};
 use halfbyte::graph::Type;
 use halfbyte::scalar::arg;
 use halfbyte::{DType, Shape};

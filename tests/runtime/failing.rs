@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use halfbyte::cli::npz;
 use halfbyte::device::Device;
 use halfbyte::device::cpu::CpuDevice;
-use halfbyte::device::cuda::{CudaDevice, Driver, Graph, Module, Resolved, Value};
+use halfbyte::device::gpu::{GpuDevice, Driver, Graph, Module, Resolved, Value};
 use halfbyte::graph::Attr;
 use halfbyte::hardware::{DeviceKind, nvidia};
 use halfbyte::{DType, Error, Model, Options, Precision, Result, Session, Tensor, TensorView};
@@ -77,7 +77,7 @@ fn cpu() -> Arc<dyn Device> {
 }
 
 fn gpu<D: Driver + 'static>(driver: D) -> Arc<dyn Device> {
-    Arc::new(CudaDevice::new(nvidia::model("h200").unwrap(), driver).unwrap())
+    Arc::new(GpuDevice::new(nvidia::model("h200").unwrap(), driver).unwrap())
 }
 
 #[test]

@@ -100,10 +100,10 @@ fn every_text_is_loaded_and_the_assemblers_words_are_shown() {
     let Some(fake) = fake() else { return };
     let done = halfbyte(fake, "kernels --load --json", &[]);
     let loaded: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap_or_else(|e| panic!("{e}: {}", text(&done)));
-    assert_eq!(loaded.as_array().unwrap().len(), halfbyte::device::cuda::variants().len(), "an H200 runs all of them");
+    assert_eq!(loaded.as_array().unwrap().len(), halfbyte::device::gpu::variants().len(), "an H200 runs all of them");
     assert!(done.status.success() && loaded.as_array().unwrap().iter().all(|l| l["error"].is_null()), "{loaded}");
     let refused = halfbyte(fake, "kernels --load", &[("FAKE_CUDA_FAIL", "cuModuleLoadDataEx:2:218")]);
-    assert!(!refused.status.success() || halfbyte::device::cuda::variants().len() < 2, "{}", text(&refused));
+    assert!(!refused.status.success() || halfbyte::device::gpu::variants().len() < 2, "{}", text(&refused));
 }
 
 #[test]

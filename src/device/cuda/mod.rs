@@ -1,37 +1,13 @@
-//! NVIDIA GPUs: PTX kernels rendered at build time, what they are launched with as plain data, and the device that does it through
-//! a driver, which may be NVIDIA's or one that interprets PTX.
+//! NVIDIA's driver as the [`super::gpu::Driver`] of CUDA devices, through cudarc's bindings. No call of them is made before
+//! [`crate::hardware::libcuda::usable`] has found every symbol.
 
-mod attend;
-mod call;
-mod check;
-mod conv;
-mod device;
-mod divide;
+mod context;
 mod driver;
-mod dry;
-mod finish;
-mod gemm;
-mod kernels;
-mod launch;
-mod movement;
-mod nvidia;
-mod pool;
-mod recording;
-mod recurrent;
-mod reduce;
-mod replay;
-mod scalar;
-mod select;
-mod splice;
-mod variant;
-mod vector;
+mod event;
+mod fault;
+mod graph;
+mod module;
+mod staging;
+mod tensor_map;
 
-pub use call::{Call, CudaKernel};
-pub use device::CudaDevice;
-pub use driver::{Driver, Graph, Resolved, ResolvedMap, Value};
-pub use dry::Dry;
-pub use finish::Finish;
-pub use kernels::{find, kernels};
-pub use launch::{Arg, Element, Launch, Module, Pointer, TensorMap};
-pub use nvidia::Nvidia;
-pub use variant::{Variant, variants};
+pub use driver::Nvidia;

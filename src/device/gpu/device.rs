@@ -1,0 +1,213 @@
+//! NVIDIA GPUs as a device.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::driver::{Driver, Resolved};
+use super::kernels::find;
+use super::recording::{Recording, Step};
+use crate::base::{Tensor, lock};
+use crate::device::api::{Bindings, CommandList, Device, Prepared, Recorded, Region, Ticket, Timing};
+use crate::device::check::check;
+use crate::device::cpu::CpuDevice;
+use crate::error::{Error, Result};
+use crate::graph::Problem;
+use crate::hardware::{DeviceInfo, DeviceKind};
+use crate::kernel::KernelDef;
+
+/// A device behind a driver.
+pub struct GpuDevice<D: Driver> {
+    info: DeviceInfo,
+    driver: D,
+    /// Runs commands that have no kernel here.
+    host: CpuDevice,
+    functions: Mutex<HashMap<String, D::Function>>,
+    /// Constants on the device, by their address on the host; kept alive so that no other comes to lie there.
+    constants: Mutex<HashMap<usize, (Tensor, u64)>>,
+    recordings: Mutex<HashMap<u64, Arc<Recording<D::Function>>>>,
+    next: AtomicU64,
+    /// Held while a list runs: copies and launches of two runs would mix otherwise.
+    running: Mutex<()>,
+}
+
+/// An error of this device.
+pub(super) fn failed(why: impl Into<String>) -> Error {
+    Error::Device { device: "cuda".into(), why: why.into() }
+}
+
+impl<D: Driver> GpuDevice<D> {
+    /// The device that `info` describes, through `driver`. Errors when the host's thread pool cannot be started.
+    pub fn new(info: DeviceInfo, driver: D) -> Result<Self> {
+        Ok(GpuDevice {
+            info,
+            driver,
+            host: CpuDevice::new(None)?,
+            functions: Mutex::default(),
+            constants: Mutex::default(),
+            recordings: Mutex::default(),
+            next: AtomicU64::new(1),
+            running: Mutex::default(),
+        })
+    }
+
+    /// Its driver.
+    pub fn driver(&self) -> &D {
+        &self.driver
+    }
+
+    /// The loaded module of a launch.
+    pub(super) fn function(&self, module: &super::launch::Module) -> Result<D::Function> {
+        let key = module.key();
+        if let Some(found) = lock(&self.functions).get(&key) {
+            return Ok(found.clone());
+        }
+        let loaded = self.driver.load(module)?;
+        lock(&self.functions).insert(key, loaded.clone());
+        Ok(loaded)
+    }
+
+    /// The address of a constant's copy on the device.
+    pub(super) fn constant(&self, tensor: &Tensor) -> Result<u64> {
+        let mut all = lock(&self.constants);
+        if let Some((_, address)) = all.get(&tensor.address()) {
+            return Ok(*address);
+        }
+        let address = self.driver.allocate(tensor.bytes().len().max(1))?;
+        let written = self.driver.write(address, tensor.bytes());
+        if written.is_err() {
+            self.driver.free(address);
+        }
+        all.insert(tensor.address(), written.map(|()| (tensor.clone(), address))?);
+        Ok(address)
+    }
+
+    fn run(&self, recording: &Recording<D::Function>, arena: u64, bindings: &mut Bindings) -> Result<Vec<Timing>> {
+        recording.upload(&self.driver, arena, bindings.inputs)?;
+        let timings = match bindings.profile {
+            true => self.profiled(recording, arena)?,
+            false => recording.replays.run(&self.driver, recording, arena, |step| self.step(step, arena)).map(|()| Vec::new())?,
+        };
+        recording.check(&self.driver, arena)?;
+        recording.download(&self.driver, arena, bindings.outputs)?;
+        Ok(timings)
+    }
+
+    /// Runs with an event on both sides of each command.
+    fn profiled(&self, recording: &Recording<D::Function>, arena: u64) -> Result<Vec<Timing>> {
+        let start = self.driver.event()?;
+        let mut marks = Vec::new();
+        for steps in &recording.commands {
+            let began = self.driver.event()?;
+            steps.iter().try_for_each(|step| self.step(step, arena))?;
+            marks.push((began, self.driver.event()?));
+        }
+        let timing = |(from, to): &(D::Event, D::Event)| {
+            let (start_us, duration_us) = (self.driver.elapsed_us(&start, from)?, self.driver.elapsed_us(from, to)?);
+            Ok(Timing { start_us, duration_us })
+        };
+        marks.iter().map(timing).collect()
+    }
+
+    fn step(&self, step: &Step<D::Function>, arena: u64) -> Result<()> {
+        match step {
+            Step::Launch { function, module, grid, args } => {
+                let values: Vec<_> = args.iter().map(|a| a.resolve(arena)).collect();
+                self.driver.launch(function, &Resolved { module, grid: *grid, values: &values })
+            }
+            Step::Host(command) => command.run(&self.driver, &self.host, arena),
+        }
+    }
+}
+
+impl<D: Driver> Device for GpuDevice<D> {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn host(&self) -> Option<&DeviceInfo> {
+        Some(self.host.info())
+    }
+
+    fn reserve(&self, bytes: usize) -> Result<Region> {
+        Ok(Region::Opaque { handle: self.driver.allocate(bytes.max(1))?, bytes })
+    }
+
+    fn release(&self, region: Region) {
+        if let Region::Opaque { handle, .. } = region {
+            self.driver.free(handle);
+        }
+    }
+
+    fn upload(&self, region: &mut Region, offset: usize, bytes: &[u8]) -> Result<()> {
+        self.driver.write(inside(region, offset, bytes.len())?, bytes)
+    }
+
+    fn download(&self, region: &Region, offset: usize, bytes: &mut [u8]) -> Result<()> {
+        self.driver.read(inside(region, offset, bytes.len())?, bytes)
+    }
+
+    fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared> {
+        if kernel.device == DeviceKind::Cpu {
+            return self.host.prepare(kernel, problem, constants);
+        }
+        Ok(match (find(kernel.name)?.pack)(problem, constants)? {
+            Some((packed, dropped)) => Prepared { packed: Some(packed), dropped },
+            None => Prepared::default(),
+        })
+    }
+
+    fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize> {
+        match kernel.device {
+            DeviceKind::Cpu => self.host.scratch_bytes(kernel, problem),
+            _ => Ok((find(kernel.name)?.scratch_bytes)(problem, &self.info)),
+        }
+    }
+
+    fn record(&self, list: CommandList) -> Result<Recorded> {
+        check(&list)?;
+        let recording = Recording::new(self, &list)?;
+        let arena_bytes = recording.arena_bytes;
+        let handle = self.next.fetch_add(1, Ordering::Relaxed);
+        lock(&self.recordings).insert(handle, Arc::new(recording));
+        Ok(Recorded { list: CommandList { arena_bytes, ..list }, handle })
+    }
+
+    fn submit(&self, recorded: &Recorded, mut bindings: Bindings) -> Result<Ticket> {
+        let recording = lock(&self.recordings).get(&recorded.handle).cloned();
+        let recording = recording.ok_or_else(|| failed("a list that was not recorded here"))?;
+        let arena = inside(bindings.arena, 0, recording.arena_bytes)?;
+        let _running = lock(&self.running);
+        Ok(Ticket { timings: self.run(&recording, arena, &mut bindings)? })
+    }
+
+    fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>> {
+        Ok(ticket.timings)
+    }
+
+    fn forget(&self, recorded: &Recorded) {
+        let removed = lock(&self.recordings).remove(&recorded.handle);
+        // Not while a run reads them.
+        let _running = lock(&self.running);
+        removed.iter().flat_map(|r| &r.tables).for_each(|&t| self.driver.free(t));
+    }
+}
+
+/// The address of `bytes` bytes at `offset` of a region of this device.
+fn inside(region: &Region, offset: usize, bytes: usize) -> Result<u64> {
+    match region {
+        Region::Opaque { handle, bytes: size } if offset.checked_add(bytes).is_some_and(|end| end <= *size) => {
+            Ok(handle + offset as u64)
+        }
+        Region::Opaque { .. } => Err(failed("bytes past the region's end")),
+        Region::Host(_) => Err(failed("the region is another device's")),
+    }
+}
+
+impl<D: Driver> Drop for GpuDevice<D> {
+    fn drop(&mut self) {
+        for (_, address) in lock(&self.constants).drain().map(|(_, c)| c) {
+            self.driver.free(address);
+        }
+    }
+}

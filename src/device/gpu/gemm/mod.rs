@@ -1,0 +1,49 @@
+//! Matrix products. What the tiers share, in the order of a call:
+//!
+//! - [`operand`]: each operand as rows of K elements side by side that start at multiples of 16 bytes and are filled up with zeros
+//!   (B is `[N, K]`). Operands that lie so are read where they are; others are arranged into scratch by a launch of their own.
+//! - [`pack`]: a constant B in that form, made on the host.
+//! - [`int8`]: 8-bit operands, dynamic quantisation, and the [`int8::Terms`] that take exact sums of bytes to results.
+//! - [`batch`]: which matrices belong together.
+//! - [`epilogue`]: alpha, beta, C, requantisation and the problem's epilogue as one formula for the kernel's slot.
+//! - [`tile`]: the tiled kernels' launches, in parts where the grid would not fill the device; [`real`]: those that read operands as
+//!   they lie; [`gemv`]: those of few rows; [`hopper`]: those of sm_90a; [`any`]: what is left.
+//!
+//! docs/cuda-gemm.md has the whole.
+
+mod any;
+pub mod batch;
+pub mod epilogue;
+mod gemv;
+pub mod hopper;
+pub mod int8;
+pub mod operand;
+pub mod pack;
+pub mod real;
+pub mod tile;
+
+use super::call::GpuKernel;
+use crate::kernel::gpu::gemm::{
+    F32_64X64, F32_128X64, SIMT_64X64, SIMT_128X64, SM75_64X64, SM75_128X64, SM75_128X128, SM80_16X128, SM80_64X64, SM80_128X128,
+};
+use tile::{kernel, launches, scratch_bytes};
+
+pub(super) static KERNELS: &[GpuKernel] = &[
+    any::KERNEL,
+    kernel("cuda-sm61-float-gemv", gemv::scratch_bytes, gemv::launches),
+    kernel("cuda-sm61-int8-gemv", gemv::scratch_bytes, gemv::launches),
+    real::kernel("cuda-sm61-float-128x64", |p, i| real::scratch_bytes(&F32_128X64, p, i), |c| real::launches(&F32_128X64, c)),
+    real::kernel("cuda-sm61-float-64x64", |p, i| real::scratch_bytes(&F32_64X64, p, i), |c| real::launches(&F32_64X64, c)),
+    kernel("cuda-sm61-int8-128x64", |p, i| scratch_bytes(&SIMT_128X64, p, i), |c| launches(&SIMT_128X64, c)),
+    kernel("cuda-sm61-int8-64x64", |p, i| scratch_bytes(&SIMT_64X64, p, i), |c| launches(&SIMT_64X64, c)),
+    kernel("cuda-sm75-f16-128x128", |p, i| scratch_bytes(&SM75_128X128, p, i), |c| launches(&SM75_128X128, c)),
+    kernel("cuda-sm75-f16-64x64", |p, i| scratch_bytes(&SM75_64X64, p, i), |c| launches(&SM75_64X64, c)),
+    kernel("cuda-sm75-int8-128x64", |p, i| scratch_bytes(&SM75_128X64, p, i), |c| launches(&SM75_128X64, c)),
+    kernel("cuda-sm75-int8-64x64", |p, i| scratch_bytes(&SM75_64X64, p, i), |c| launches(&SM75_64X64, c)),
+    kernel("cuda-sm80-half-128x128", |p, i| scratch_bytes(&SM80_128X128, p, i), |c| launches(&SM80_128X128, c)),
+    kernel("cuda-sm80-half-64x64", |p, i| scratch_bytes(&SM80_64X64, p, i), |c| launches(&SM80_64X64, c)),
+    kernel("cuda-sm80-half-16x128", |p, i| scratch_bytes(&SM80_16X128, p, i), |c| launches(&SM80_16X128, c)),
+    kernel("cuda-sm80-int8-128x128", |p, i| scratch_bytes(&SM80_128X128, p, i), |c| launches(&SM80_128X128, c)),
+    kernel("cuda-sm80-int8-64x64", |p, i| scratch_bytes(&SM80_64X64, p, i), |c| launches(&SM80_64X64, c)),
+    kernel("cuda-sm80-int8-16x128", |p, i| scratch_bytes(&SM80_16X128, p, i), |c| launches(&SM80_16X128, c)),
+];
