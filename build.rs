@@ -1,5 +1,7 @@
-//! Renders the PTX kernels of kernels/ into `OUT_DIR/kernels.rs`: needs no CUDA tool.
+//! Renders the PTX kernels of kernels/ into `OUT_DIR/kernels.rs` and the WGSL ones of shaders/ into `OUT_DIR/shaders.rs`: needs
+//! no CUDA tool.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -7,29 +9,49 @@ use std::path::Path;
 #[path = "kernels/render.rs"]
 mod render;
 
+use render::{Row, ShaderRow};
+
 fn main() {
-    println!("cargo::rerun-if-changed=kernels");
-    println!("cargo::rerun-if-changed=build.rs");
-    if let Err(why) = write_kernels() {
+    for read in ["kernels", "shaders", "build.rs"] {
+        println!("cargo::rerun-if-changed={read}");
+    }
+    if let Err(why) = write_kernels().and_then(|()| write_shaders()) {
         println!("cargo::error={}", why.replace('\n', " "));
     }
 }
 
+/// Those of a row's parameters that are numbers, as an array of pairs.
+fn numbers(params: &BTreeMap<String, toml::Value>) -> String {
+    params.iter().filter_map(|(k, v)| Some(format!("({k:?}, {}), ", v.as_integer()?))).collect()
+}
+
 fn write_kernels() -> Result<(), String> {
-    let out = std::env::var("OUT_DIR").map_err(|e| e.to_string())?;
     let mut code = String::from("&[\n");
-    for kernel in render::render(Path::new("kernels"), |_| true)? {
+    for kernel in render::render::<Row>(Path::new("kernels"), |_| true)? {
         let row = &kernel.row;
-        let number = |(k, v): (&String, &toml::Value)| Some(format!("({k:?}, {}), ", v.as_integer()?));
-        let params: String = row.params.iter().filter_map(number).collect();
         let (threads, shared) = (row.threads, row.shared_bytes);
-        let target = &row.target;
-        let text = &kernel.text;
+        let (target, text, params) = (&row.target, &kernel.text, numbers(&row.params));
         let value = row.params.get("value").and_then(toml::Value::as_str).unwrap_or("f32");
         let fields = format!("name: {:?}, template: {:?}, target: {target:?}, threads: {threads}", row.name, row.template);
         writeln!(code, "Variant {{ {fields}, shared_bytes: {shared}, numbers: &[{params}], value: {value:?}, text: {text:?} }},")
             .map_err(|e| e.to_string())?;
     }
+    write("kernels.rs", code)
+}
+
+fn write_shaders() -> Result<(), String> {
+    let mut code = String::from("&[\n");
+    for shader in render::render::<ShaderRow>(Path::new("shaders"), |_| true)? {
+        let row = &shader.row;
+        let (threads, text, params) = (row.threads, &shader.text, numbers(&row.params));
+        let fields = format!("name: {:?}, template: {:?}, threads: {threads}", row.name, row.template);
+        writeln!(code, "Shader {{ {fields}, numbers: &[{params}], text: {text:?} }},").map_err(|e| e.to_string())?;
+    }
+    write("shaders.rs", code)
+}
+
+fn write(name: &str, mut code: String) -> Result<(), String> {
+    let out = std::env::var("OUT_DIR").map_err(|e| e.to_string())?;
     code += "]\n";
-    std::fs::write(Path::new(&out).join("kernels.rs"), code).map_err(|e| e.to_string())
+    std::fs::write(Path::new(&out).join(name), code).map_err(|e| e.to_string())
 }

@@ -1,5 +1,5 @@
-// Renders kernels/*.ptx.j2 for each row of kernels/variants.toml. Used by build.rs, and by the tests, which read the same
-// files while kernels are being written (`HALFBYTE_RENDER=1`, see docs/kernels.md).
+// Renders kernels/*.ptx.j2 for each row of kernels/variants.toml, and shaders/*.wgsl.j2 for each of shaders/variants.toml. Used by
+// build.rs, and by the tests, which read the same files while kernels are being written (`HALFBYTE_RENDER=1`, see docs/kernels.md).
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,52 @@ use minijinja::{Environment, UndefinedBehavior, Value, context};
 /// Size of the parameter `finish`: `BYTES` of src/device/cuda/finish.rs, which has its layout.
 pub const FINISH_BYTES: usize = 336;
 
-/// A row of the table.
+/// A row of a table of variants.
+pub trait Variant: serde::de::DeserializeOwned {
+    /// Unique.
+    fn name(&self) -> &str;
+    /// File in the folder.
+    fn template(&self) -> &str;
+    /// What the template may name.
+    fn values(&self) -> Value;
+    /// The text from what the template gives.
+    fn text(&self, body: String) -> Result<String, String>;
+}
+
+/// A row of shaders/variants.toml.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShaderRow {
+    /// The kernel's name, unique: that of the row in kernels/variants.toml which takes the same arguments, where there is one.
+    pub name: String,
+    /// File in shaders/.
+    pub template: String,
+    /// Threads of a workgroup.
+    pub threads: u32,
+    /// What the template varies in: numbers and words.
+    #[serde(default)]
+    pub params: BTreeMap<String, toml::Value>,
+}
+
+impl Variant for ShaderRow {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn template(&self) -> &str {
+        &self.template
+    }
+
+    fn values(&self) -> Value {
+        context! { name => self.name, threads => self.threads, ..Value::from_serialize(&self.params) }
+    }
+
+    fn text(&self, body: String) -> Result<String, String> {
+        Ok(body + "\n")
+    }
+}
+
+/// A row of kernels/variants.toml.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
@@ -38,14 +83,39 @@ pub struct Row {
     pub params: BTreeMap<String, toml::Value>,
 }
 
+impl Variant for Row {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn template(&self) -> &str {
+        &self.template
+    }
+
+    fn values(&self) -> Value {
+        context! {
+            name => self.name, target => self.target, threads => self.threads, shared_bytes => self.shared_bytes,
+            sm => self.target.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>().unwrap_or(0),
+            ..Value::from_serialize(&self.params)
+        }
+    }
+
+    fn text(&self, body: String) -> Result<String, String> {
+        let version = self.version.as_deref().or(version(&self.target));
+        let version = version.ok_or_else(|| format!("{} is no target of ours", self.target))?;
+        Ok(format!(".version {version}\n.target {}\n.address_size 64\n{body}\n", self.target))
+    }
+}
+
 #[derive(serde::Deserialize)]
-struct Table {
-    variant: Vec<Row>,
+#[serde(bound = "R: Variant")]
+struct Table<R> {
+    variant: Vec<R>,
 }
 
 /// A row with its text.
-pub struct Rendered {
-    pub row: Row,
+pub struct Rendered<R> {
+    pub row: R,
     pub text: String,
 }
 
@@ -60,43 +130,32 @@ pub fn version(target: &str) -> Option<&'static str> {
 }
 
 /// Every row of `folder`/variants.toml.
-pub fn rows(folder: &Path) -> Result<Vec<Row>, String> {
+pub fn rows<R: Variant>(folder: &Path) -> Result<Vec<R>, String> {
     let file = folder.join("variants.toml");
     let text = std::fs::read_to_string(&file).map_err(|e| format!("{}: {e}", file.display()))?;
-    let table: Table = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
+    let table: Table<R> = toml::from_str(&text).map_err(|e| format!("{}: {e}", file.display()))?;
     let mut names = std::collections::BTreeSet::new();
-    match table.variant.iter().find(|r| !names.insert(r.name.clone())) {
-        Some(twice) => Err(format!("{}: {} stands there twice", file.display(), twice.name)),
+    match table.variant.iter().find(|r| !names.insert(r.name().to_string())) {
+        Some(twice) => Err(format!("{}: {} stands there twice", file.display(), twice.name())),
         None => Ok(table.variant),
     }
 }
 
 /// Renders every row, or those that `wanted` takes.
-pub fn render(folder: &Path, wanted: impl Fn(&Row) -> bool) -> Result<Vec<Rendered>, String> {
+pub fn render<R: Variant>(folder: &Path, wanted: impl Fn(&R) -> bool) -> Result<Vec<Rendered<R>>, String> {
     render_rows(folder, rows(folder)?.into_iter().filter(wanted))
 }
 
 /// Renders these rows.
-pub fn render_rows(folder: &Path, rows: impl Iterator<Item = Row>) -> Result<Vec<Rendered>, String> {
+pub fn render_rows<R: Variant>(folder: &Path, rows: impl Iterator<Item = R>) -> Result<Vec<Rendered<R>>, String> {
     let environment = environment(folder)?;
-    let one = |row: Row| {
-        let text = text(&environment, &row).map_err(|e| format!("{} from {}: {e}", row.name, row.template))?;
+    let one = |row: R| {
+        let say = |e: minijinja::Error| format!("{} from {}: {e:#}", row.name(), row.template());
+        let body = environment.get_template(row.template()).and_then(|t| t.render(row.values())).map_err(say)?;
+        let text = row.text(body).map_err(|e| format!("{}: {e}", row.name()))?;
         Ok(Rendered { row, text })
     };
     rows.map(one).collect()
-}
-
-fn text(environment: &Environment, row: &Row) -> Result<String, String> {
-    let version = row.version.as_deref().or(version(&row.target));
-    let version = version.ok_or_else(|| format!("{} is no target of ours", row.target))?;
-    let say = |e: minijinja::Error| format!("{e:#}");
-    let values = context! {
-        name => row.name, target => row.target, threads => row.threads, shared_bytes => row.shared_bytes,
-        sm => row.target.trim_start_matches("sm_").trim_end_matches('a').parse::<u32>().unwrap_or(0),
-        ..Value::from_serialize(&row.params)
-    };
-    let body = environment.get_template(&row.template).and_then(|t| t.render(values)).map_err(say)?;
-    Ok(format!(".version {version}\n.target {}\n.address_size 64\n{body}\n", row.target))
 }
 
 /// Templates say `${value}`, `# statement` on a line of its own, `<% statement %>` within one, and `## comment`.

@@ -142,8 +142,12 @@ fn every_row_of_the_kernel_table_has_code_and_the_other_way_round() {
     let rows =
         |device: DeviceKind| -> BTreeSet<_> { halfbyte::kernel::all().filter(|k| k.device == device).map(|k| k.name).collect() };
     assert_eq!(rows(Cpu), halfbyte::device::cpu::kernels().map(|k| k.name).collect());
-    #[cfg(feature = "cuda")]
-    assert_eq!(rows(Cuda), halfbyte::device::gpu::kernels().map(|k| k.name).collect());
+    #[cfg(feature = "gpu")]
+    {
+        let code = |name: &'static str| name.split_once('-').map(|(_, code)| code).unwrap();
+        let gpus: BTreeSet<_> = rows(Cuda).into_iter().chain(rows(Wgpu)).map(code).collect();
+        assert_eq!(gpus, halfbyte::device::gpu::kernels().map(|k| k.name).collect());
+    }
     let names: BTreeSet<_> = halfbyte::kernel::all().map(|k| k.name).collect();
     assert_eq!(names.len(), halfbyte::kernel::all().count(), "names are unique");
 }

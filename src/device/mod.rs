@@ -8,5 +8,7 @@ pub mod cuda;
 #[cfg(feature = "gpu")]
 pub mod gpu;
 pub mod null;
+#[cfg(feature = "wgpu")]
+pub mod wgpu;
 
 pub use api::Device;

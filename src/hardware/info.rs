@@ -45,6 +45,10 @@ bitflags::bitflags! {
         const SHADER_F16 = 1 << 16;
         /// GPU: subgroup operations.
         const SUBGROUPS = 1 << 17;
+        /// GPU: 64-bit integers in shaders.
+        const SHADER_INT64 = 1 << 18;
+        /// GPU: 64-bit floats in shaders.
+        const SHADER_F64 = 1 << 19;
     }
 }
 

@@ -15,6 +15,6 @@ pub mod probe;
 pub mod roofline;
 pub mod topology;
 #[cfg(feature = "wgpu")]
-mod wgpu;
+pub mod wgpu;
 
 pub use info::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};

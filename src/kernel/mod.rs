@@ -4,10 +4,10 @@ pub mod attend;
 pub mod choose;
 pub mod conv;
 mod cost;
-#[cfg(feature = "gpu")]
-pub(crate) mod gpu;
 pub mod def;
 pub mod gemm;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 pub mod movement;
 pub mod pool;
 pub mod recurrent;

@@ -15,25 +15,53 @@ pub(crate) type Devices = Vec<Arc<dyn Device>>;
 pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
     let cpu = || Ok::<Arc<dyn Device>, Error>(Arc::new(CpuDevice::new(options.threads)?));
     let refused = |why| Error::Unsupported { at: format!("device {:?}", options.device).to_lowercase(), why };
+    let only = |device: Result<Arc<dyn Device>, String>| Ok((vec![device.map_err(refused)?], Vec::new()));
     match options.device {
-        Some(DeviceKind::Cpu) => Ok((vec![cpu()?], Vec::new())),
-        Some(DeviceKind::Cuda) => Ok((vec![cuda(options.ordinal).map_err(refused)?], Vec::new())),
-        Some(_) => Err(refused("this version runs on CUDA and on the CPU".into())),
-        None => match cuda(options.ordinal) {
-            Ok(gpu) if options.strict => Ok((vec![gpu], Vec::new())),
-            Ok(gpu) => Ok((vec![gpu, cpu()?], Vec::new())),
-            Err(why) => {
-                let wgpu = "wgpu: this version has no kernels for it yet".to_string();
-                Ok((vec![cpu()?], vec![format!("cuda: {why}"), wgpu, "running on the CPU".to_string()]))
-            }
-        },
+        Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
+        Some(DeviceKind::Cuda) => return only(cuda(options.ordinal)),
+        Some(DeviceKind::Wgpu) => return only(wgpu(options.ordinal, true)),
+        Some(DeviceKind::Null) => return Err(refused("it runs nothing".into())),
+        None => {}
     }
+    let mut passed_over = Vec::new();
+    for (name, device) in [("cuda", cuda(options.ordinal)), ("wgpu", wgpu(options.ordinal, false))] {
+        match device {
+            Ok(gpu) if options.strict => return Ok((vec![gpu], passed_over)),
+            Ok(gpu) => return Ok((vec![gpu, cpu()?], passed_over)),
+            Err(why) => passed_over.push(format!("{name}: {why}")),
+        }
+    }
+    passed_over.push("running on the CPU".to_string());
+    Ok((vec![cpu()?], passed_over))
+}
+
+#[cfg(feature = "wgpu")]
+fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String> {
+    use crate::device::gpu::GpuDevice;
+    use crate::device::wgpu::{Checks, Wgpu};
+    use crate::hardware::wgpu::{info, is_software, opened};
+    let found = opened()?;
+    let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
+    let info = info(one);
+    if is_software(one) && !takes_software {
+        return Err(format!(
+            "{} is a program on the CPU, slower than our own kernels there; --device wgpu asks for it",
+            info.name
+        ));
+    }
+    let device = Wgpu::open(one, Checks::default()).and_then(|driver| GpuDevice::new(info, driver));
+    device.map(|d| Arc::new(d) as Arc<dyn Device>).map_err(|e| e.to_string())
+}
+
+#[cfg(not(feature = "wgpu"))]
+fn wgpu(_: usize, _: bool) -> Result<Arc<dyn Device>, String> {
+    Err("built without the feature wgpu".into())
 }
 
 #[cfg(feature = "cuda")]
 fn cuda(ordinal: usize) -> Result<Arc<dyn Device>, String> {
     use crate::device::cuda::Nvidia;
-use crate::device::gpu::GpuDevice;
+    use crate::device::gpu::GpuDevice;
     let found = crate::hardware::cuda::devices()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no device {ordinal}, the driver knows {}", found.len()))?;
     let info = one.info();

@@ -68,7 +68,9 @@ impl Rung {
             passes.extend(counts);
         }
         let wanted = options.kernel.clone().or_else(|| std::env::var("HALFBYTE_CPU").ok()).filter(|w| !w.is_empty());
-        let halves = device.info().kind == DeviceKind::Cuda && precision != Precision::F32 && !options.no_optimize;
+        let halves = matches!(device.info().kind, DeviceKind::Cuda | DeviceKind::Wgpu)
+            && precision != Precision::F32
+            && !options.no_optimize;
         let storage = halves.then_some(DType::F16);
         let plans = PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict, storage };
         let program = Program::new(graph, device, plans);

@@ -16,16 +16,22 @@ pub fn all() -> &'static [Box<dyn Device>] {
             Box::new(CpuDevice::new(Some(2)).unwrap()) as Box<dyn Device>,
             #[cfg(feature = "cuda")]
             Box::new(super::cuda::device("h200", seed())),
-        ].into_iter().chain(gpu()).collect::<Vec<_>>().into_boxed_slice());
+        ].into_iter().chain(gpu()).chain(adapter()).filter(is_wanted).collect::<Vec<_>>().into_boxed_slice());
     }
     ALL.with(|all| *all)
+}
+
+/// `HALFBYTE_DEVICE` restricts the tests to one kind while a kernel is being written.
+fn is_wanted(device: &Box<dyn Device>) -> bool {
+    let kind = format!("{:?}", device.info().kind).to_lowercase();
+    std::env::var("HALFBYTE_DEVICE").map_or(true, |wanted| wanted == kind)
 }
 
 /// This machine's GPU, if it has a usable one.
 #[cfg(feature = "cuda")]
 pub fn gpu() -> Option<Box<dyn Device>> {
     use halfbyte::device::cuda::Nvidia;
-use halfbyte::device::gpu::GpuDevice;
+    use halfbyte::device::gpu::GpuDevice;
     let info = halfbyte::hardware::cuda::devices().ok()?.first()?.info();
     let driver = Nvidia::open(0).expect("the driver opens the device that it names");
     Some(Box::new(GpuDevice::new(info, driver).unwrap()))
@@ -33,6 +39,31 @@ use halfbyte::device::gpu::GpuDevice;
 
 #[cfg(not(feature = "cuda"))]
 pub fn gpu() -> Option<Box<dyn Device>> {
+    None
+}
+
+/// This machine's first adapter of Vulkan, Metal or DX12, a software one too, with all of the shaders' indexes checked or, with
+/// `HALFBYTE_SHADER_CHECKS=0`, none. No adapter is an error where `HALFBYTE_REQUIRE_WGPU` is set.
+#[cfg(feature = "wgpu")]
+pub fn adapter() -> Option<Box<dyn Device>> {
+    use halfbyte::device::gpu::GpuDevice;
+    use halfbyte::device::wgpu::{Checks, Wgpu};
+    use halfbyte::hardware::wgpu::{info, opened};
+    let adapters = match opened() {
+        Ok(found) => found,
+        Err(why) => {
+            assert!(std::env::var_os("HALFBYTE_REQUIRE_WGPU").is_none(), "{why}");
+            println!("SKIP shaders: {why}");
+            return None;
+        }
+    };
+    let checks = if std::env::var("HALFBYTE_SHADER_CHECKS").is_ok_and(|v| v == "0") { Checks::None } else { Checks::Bounds };
+    let driver = Wgpu::with_texts(&adapters[0], checks, super::shaders::text_of).expect("an adapter that is offered opens");
+    Some(Box::new(GpuDevice::new(info(&adapters[0]), driver).unwrap()))
+}
+
+#[cfg(not(feature = "wgpu"))]
+pub fn adapter() -> Option<Box<dyn Device>> {
     None
 }
 

@@ -29,3 +29,6 @@ mod ptx_interpreter;
 mod quantized;
 mod recurrent;
 mod rows;
+#[cfg(feature = "wgpu")]
+#[path = "../shaders/mod.rs"]
+mod shaders;

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock};
 
-use halfbyte::device::gpu::{GpuDevice, Driver, Module, Resolved, ResolvedMap, Value};
+use halfbyte::device::gpu::{Driver, GpuDevice, Module, Resolved, ResolvedMap, Value};
 use halfbyte::hardware::nvidia;
 use halfbyte::{Error, Result};
 
@@ -53,7 +53,7 @@ pub fn text_of(name: &str) -> Option<&'static str> {
     }
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/kernels");
     let render = || {
-        let all = render::render(std::path::Path::new(folder), |_| true).unwrap_or_else(|e| panic!("{e}"));
+        let all = render::render(std::path::Path::new(folder), |_: &render::Row| true).unwrap_or_else(|e| panic!("{e}"));
         all.into_iter().map(|r| (r.row.name, r.text)).collect()
     };
     Some(NOW.get_or_init(render).get(name).unwrap_or_else(|| panic!("no kernel {name}")))

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use halfbyte::cli::npz;
 use halfbyte::device::Device;
 use halfbyte::device::cpu::CpuDevice;
-use halfbyte::device::gpu::{GpuDevice, Driver, Graph, Module, Resolved, Value};
+use halfbyte::device::gpu::{Driver, GpuDevice, Graph, Module, Resolved, Value};
 use halfbyte::graph::Attr;
 use halfbyte::hardware::{DeviceKind, nvidia};
 use halfbyte::{DType, Error, Model, Options, Precision, Result, Session, Tensor, TensorView};

@@ -6,8 +6,8 @@ use cudarc::driver::sys::{
 };
 
 use super::fault::Faults;
-use crate::device::gpu::ResolvedMap;
 use crate::device::gpu::Element;
+use crate::device::gpu::ResolvedMap;
 use crate::error::Result;
 
 /// Encodes a map: elements outside read as 0. Source: CUDA driver API, cuTensorMapEncodeTiled.

@@ -4,10 +4,11 @@
 use super::device::failed;
 use super::launch::{Arg, Launch, Pointer, TensorMap};
 use super::variant::Variant;
+use super::wgsl::{Interface, Shader};
 use crate::base::tensor::size_bytes;
 use crate::device::api::{Command, Slot};
 use crate::error::Result;
-use crate::hardware::DeviceInfo;
+use crate::hardware::{DeviceInfo, DeviceKind};
 
 /// Blocks along x at most, plus one. Source: CUDA C++ Programming Guide, technical specifications by compute capability.
 const GRID_X: u32 = 1 << 31;
@@ -21,7 +22,13 @@ pub(super) fn check(launch: &Launch, command: &Command, info: &DeviceInfo) -> Re
     let variant = launch.module.variant;
     let wrong = |why: String| failed(format!("launch of {} by {}: {why}", variant.name, command.kernel.name));
     limits(launch, info).map_err(wrong)?;
-    let declared = parameters(variant);
+    let declared = match info.kind {
+        DeviceKind::Wgpu => {
+            let shader = Shader::named(variant.name).ok_or_else(|| wrong("there is no WGSL text of it".into()))?;
+            Interface::read(shader.text, launch.module.finish.as_deref())?.bytes()
+        }
+        _ => parameters(variant),
+    };
     let given: Vec<u64> = launch.args.iter().map(bytes).collect();
     if declared != given {
         return Err(wrong(format!("arguments of {given:?} bytes for parameters of {declared:?}")));
@@ -37,10 +44,11 @@ fn limits(launch: &Launch, info: &DeviceInfo) -> Result<(), String> {
     if variant.threads == 0 || variant.threads > THREADS {
         return Err(format!("{} threads", variant.threads));
     }
-    if variant.shared_bytes as usize > info.shared_bytes {
+    if info.kind != DeviceKind::Wgpu && variant.shared_bytes as usize > info.shared_bytes {
         return Err(format!("{} bytes of shared memory, the device has {}", variant.shared_bytes, info.shared_bytes));
     }
     match variant.needs() {
+        _ if info.kind == DeviceKind::Wgpu => Ok(()),
         Some(needs) if info.capabilities.contains(needs) => Ok(()),
         _ => Err(format!("text for {}, the device runs {}", variant.target, info.capabilities)),
     }

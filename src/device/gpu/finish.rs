@@ -20,7 +20,7 @@ pub const AXES_AT: usize = OPERANDS_AT + OPERANDS * 8;
 /// Elements from one index of an axis to the next, for each operand.
 pub const STEPS_AT: usize = AXES_AT + AXES * 12;
 /// Size of the parameter: what kernels/render.rs declares.
-const BYTES: usize = STEPS_AT + OPERANDS * AXES * 4;
+pub const BYTES: usize = STEPS_AT + OPERANDS * AXES * 4;
 const _: () = assert!(BYTES == 336);
 /// Bytes that a thread loads or stores at once.
 const RUN: usize = 16;

@@ -1,4 +1,4 @@
-//! The code behind every CUDA row of the kernel table.
+//! The code behind every row of the kernel table that runs on a GPU.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
@@ -29,9 +29,14 @@ pub fn kernels() -> impl Iterator<Item = &'static GpuKernel> {
     TABLES.iter().copied().flatten()
 }
 
+/// A row's name without its device: rows of several devices share their code.
+fn code(name: &str) -> &str {
+    name.split_once('-').map_or(name, |(_, code)| code)
+}
+
 /// The code behind a row of the kernel table.
 pub fn find(name: &str) -> Result<&'static GpuKernel> {
     static INDEX: OnceLock<HashMap<&'static str, &'static GpuKernel>> = OnceLock::new();
     let index = INDEX.get_or_init(|| kernels().map(|k| (k.name, k)).collect());
-    index.get(name).copied().ok_or_else(|| failed(format!("kernel {name} has no code on CUDA")))
+    index.get(code(name)).copied().ok_or_else(|| failed(format!("kernel {name} has no code on GPUs")))
 }

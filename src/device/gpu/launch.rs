@@ -88,6 +88,8 @@ pub struct Module {
     pub variant: &'static Variant,
     /// Fills the slots.
     pub finish: Option<Arc<Finish>>,
+    /// Which of the pointers, in order, are to constants, of a device that makes a difference between them and what kernels write.
+    pub constants: u64,
 }
 
 impl Module {
@@ -107,12 +109,12 @@ impl Module {
             true => Some(Finish::new(Some(value), &arg(0), &[], &out)?),
             false => None,
         };
-        Ok(Module { variant, finish: finish.map(Arc::new) })
+        Ok(Module { variant, finish: finish.map(Arc::new), constants: 0 })
     }
 
     /// Equal for equal texts.
     pub fn key(&self) -> String {
-        format!("{} {}", self.variant.name, self.finish.as_ref().map_or("", |f| f.signature()))
+        format!("{} {} {}", self.variant.name, self.constants, self.finish.as_ref().map_or("", |f| f.signature()))
     }
 
     /// The text with its slots filled.
@@ -140,7 +142,7 @@ pub struct Launch {
 impl Launch {
     /// A launch of the variant of this name, without formula.
     pub fn new(variant: &'static Variant, grid: [u32; 3], args: Vec<Arg>) -> Launch {
-        Launch { module: Module { variant, finish: None }, grid, args }
+        Launch { module: Module { variant, finish: None, constants: 0 }, grid, args }
     }
 
     /// With its slots filled; `finish`'s own argument is the last one.

@@ -23,6 +23,7 @@ mod replay;
 mod scalar;
 mod select;
 mod variant;
+mod wgsl;
 
 pub use call::{Call, GpuKernel};
 pub use device::GpuDevice;
@@ -32,3 +33,4 @@ pub use finish::Finish;
 pub use kernels::{find, kernels};
 pub use launch::{Arg, Element, Launch, Module, Pointer, TensorMap};
 pub use variant::{Variant, variants};
+pub use wgsl::{Binding, Complete, HEADER_WORDS, Interface, Shader, complete, shaders};

@@ -306,6 +306,9 @@ fn steps<D: Driver>(
     let packed = command.prepared.as_ref().and_then(|p| p.packed.as_ref());
     let call = Call { problem: &command.problem, info: device.info(), packed, inputs: &inputs, outputs: &outputs };
     let mut launches = (find(command.kernel.name)?.launches)(&call)?;
+    if device.info().kind == DeviceKind::Wgpu {
+        launches.iter_mut().for_each(|l| l.module.constants = constants(&l.args, command));
+    }
     for arg in launches.iter_mut().flat_map(|l| &mut l.args) {
         place_tables(device, arg, &mut recording.tables)?;
     }
@@ -321,6 +324,25 @@ fn steps<D: Driver>(
         Ok(Step::Launch { function: device.function(&launch.module)?, module: launch.module, grid: launch.grid, args })
     };
     launches.into_iter().map(step).collect()
+}
+
+/// A bit for each pointer, set where it is to a constant.
+fn constants(args: &[Arg], command: &Command) -> u64 {
+    fn pointers(arg: &Arg, command: &Command, found: &mut Vec<bool>) {
+        match arg {
+            Arg::Pointer(Pointer::Input(i, _)) => {
+                let slot = command.inputs.get(*i).and_then(Option::as_ref);
+                found.push(slot.is_some_and(|s| matches!(s.place, Place::Constant(_))));
+            }
+            Arg::Pointer(p) => found.push(matches!(p, Pointer::Packed(..))),
+            Arg::Table(_) => found.push(true),
+            Arg::Block(parts) => parts.iter().for_each(|a| pointers(a, command, found)),
+            Arg::U32(_) | Arg::F32(_) | Arg::U64(_) | Arg::Map(_) => {}
+        }
+    }
+    let mut found = Vec::new();
+    args.iter().for_each(|a| pointers(a, command, &mut found));
+    (0..found.len().min(64)).filter(|&i| found[i]).map(|i| 1 << i).sum()
 }
 
 /// Puts a table's address in its place.

@@ -19,8 +19,7 @@ use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
 use crate::scalar::{arg, constant};
 
-pub(super) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "cuda-sm61-recurrent", pack: pack_nothing, scratch_bytes, launches }];
+pub(super) static KERNELS: &[GpuKernel] = &[GpuKernel { name: "sm61-recurrent", pack: pack_nothing, scratch_bytes, launches }];
 
 /// Where the parts of the scratch begin.
 struct Places {

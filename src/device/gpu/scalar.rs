@@ -12,8 +12,11 @@ use crate::error::Result;
 use crate::graph::{Problem, Type};
 use crate::scalar::Formula;
 
-pub(super) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "cuda-any-scalar", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
+pub(super) static KERNELS: &[GpuKernel] = &[kernel("any-scalar"), kernel("any-scalar64")];
+
+const fn kernel(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
+}
 
 fn launches(call: &Call) -> Result<Vec<Launch>> {
     let Problem::Scalar(p) = call.problem else { return Err(failed("not elementwise work")) };

@@ -1,4 +1,4 @@
-//! CUDA's rows of the kernel table, a file for each family.
+//! The GPUs' rows of the kernel table, a file for each family: CUDA's, and in `wgpu` those of shaders.
 
 mod attend;
 pub mod conv;
@@ -11,6 +11,7 @@ mod reduce;
 mod row;
 mod scalar;
 mod select;
+mod wgpu;
 
 use super::KernelDef;
 
@@ -25,4 +26,5 @@ pub(super) static TABLES: &[&[KernelDef]] = &[
     movement::KERNELS,
     recurrent::KERNELS,
     select::KERNELS,
+    wgpu::KERNELS,
 ];

@@ -10,7 +10,7 @@ pub const LAUNCH_US: f64 = 2.0;
 /// Elements of a tensor at most: kernels index by 32 bits.
 pub const ELEMENTS: usize = i32::MAX as usize;
 
-/// A row of a kernel that no GPU has run yet.
+/// A row of CUDA, of a kernel that no GPU has run yet.
 pub const fn row(
     name: &'static str,
     family: Family,
@@ -18,7 +18,19 @@ pub const fn row(
     accepts: fn(&Problem) -> Result<(), &'static str>,
     cost_us: fn(&Problem, &DeviceInfo) -> f64,
 ) -> KernelDef {
-    KernelDef { name, device: DeviceKind::Cuda, family, needs, proof: Proof::Interpreted, accepts, cost_us }
+    on(DeviceKind::Cuda, name, family, needs, accepts, cost_us)
+}
+
+/// A row of a device of this kind.
+pub const fn on(
+    device: DeviceKind,
+    name: &'static str,
+    family: Family,
+    needs: Capabilities,
+    accepts: fn(&Problem) -> Result<(), &'static str>,
+    cost_us: fn(&Problem, &DeviceInfo) -> f64,
+) -> KernelDef {
+    KernelDef { name, device, family, needs, proof: Proof::Interpreted, accepts, cost_us }
 }
 
 /// Microseconds of a launch that moves so many bytes at `share` of the device's rate, and computes so long beside.

@@ -9,7 +9,7 @@ use crate::kernel::KernelDef;
 pub(in crate::kernel) static KERNELS: &[KernelDef] =
     &[row("cuda-any-scalar", Family::Scalar, Capabilities::SM_61, accepts, cost_us)];
 
-fn accepts(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn accepts(problem: &Problem) -> Result<(), &'static str> {
     match problem {
         Problem::Scalar(p) if p.out.shape.numel() > ELEMENTS => Err("at most 2^31 - 1 elements"),
         Problem::Scalar(p) if p.operands.len() > 8 => Err("at most 8 operands"),
@@ -18,7 +18,7 @@ fn accepts(problem: &Problem) -> Result<(), &'static str> {
     }
 }
 
-fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Scalar(p) = problem else { return f64::INFINITY };
     let bytes: usize = p.operands.iter().chain([&p.out]).map(|t| t.shape.numel() * t.dtype.size_bytes()).sum();
     // A step takes a few instructions.

@@ -14,8 +14,8 @@ use crate::graph::problem::AttendProblem;
 use crate::graph::problem::attend::HeadLayout;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel { name: "cuda-sm61-heads", pack: pack_nothing, scratch_bytes: no_scratch, launches },
-    GpuKernel { name: "cuda-sm80-flash", pack: pack_nothing, scratch_bytes: no_scratch, launches: flash },
+    GpuKernel { name: "sm61-heads", pack: pack_nothing, scratch_bytes: no_scratch, launches },
+    GpuKernel { name: "sm80-flash", pack: pack_nothing, scratch_bytes: no_scratch, launches: flash },
 ];
 
 fn launches(call: &Call) -> Result<Vec<Launch>> {

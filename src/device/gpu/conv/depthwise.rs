@@ -10,7 +10,7 @@ use crate::device::gpu::variant::Variant;
 use crate::error::Result;
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "cuda-sm61-conv-depthwise", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
+    &[GpuKernel { name: "sm61-conv-depthwise", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
 
 fn launches(call: &Call) -> Result<Vec<Launch>> {
     let p = problem(call)?;

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::graph::problem::ConvProblem;
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "cuda-sm61-conv-direct", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
+    &[GpuKernel { name: "sm61-conv-direct", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
 
 fn variant(p: &ConvProblem) -> &'static Variant {
     Variant::named(match p.x {

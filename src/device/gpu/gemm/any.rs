@@ -14,7 +14,7 @@ use crate::graph::problem::gemm::{Contraction, GemmProblem};
 use crate::kernel::gpu::gemm::{KEPT, OPERANDS, SUMMED};
 
 /// The row's code.
-pub const KERNEL: GpuKernel = GpuKernel { name: "cuda-any-gemm", pack: pack_nothing, scratch_bytes: no_scratch, launches };
+pub const KERNEL: GpuKernel = GpuKernel { name: "any-gemm", pack: pack_nothing, scratch_bytes: no_scratch, launches };
 
 /// A product as a contraction of the labels batch, m, n and k.
 fn product(p: &GemmProblem) -> Contraction {

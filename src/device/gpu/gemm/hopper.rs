@@ -18,15 +18,15 @@ use crate::hardware::DeviceInfo;
 use crate::kernel::gpu::hopper::{W64X256, W128X128, W128X256, W128X256_C2, Wide, boxes, scaled_only, stride, unsigned};
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
-    kernel("cuda-sm90-half-128x256", scratch_bytes, |c| launches(&W128X256, c)),
-    kernel("cuda-sm90-half-128x256-c2", scratch_bytes, |c| launches(&W128X256_C2, c)),
-    kernel("cuda-sm90-half-128x128", scratch_bytes, |c| launches(&W128X128, c)),
-    kernel("cuda-sm90-half-64x256", scratch_bytes, |c| launches(&W64X256, c)),
-    kernel("cuda-sm90-half-few", few_scratch_bytes, few_launches),
-    kernel("cuda-sm90-int8-128x256", scratch_bytes, |c| launches(&W128X256, c)),
-    kernel("cuda-sm90-int8-128x256-c2", scratch_bytes, |c| launches(&W128X256_C2, c)),
-    kernel("cuda-sm90-int8-128x128", scratch_bytes, |c| launches(&W128X128, c)),
-    kernel("cuda-sm90-int8-few", few_scratch_bytes, few_launches),
+    kernel("sm90-half-128x256", scratch_bytes, |c| launches(&W128X256, c)),
+    kernel("sm90-half-128x256-c2", scratch_bytes, |c| launches(&W128X256_C2, c)),
+    kernel("sm90-half-128x128", scratch_bytes, |c| launches(&W128X128, c)),
+    kernel("sm90-half-64x256", scratch_bytes, |c| launches(&W64X256, c)),
+    kernel("sm90-half-few", few_scratch_bytes, few_launches),
+    kernel("sm90-int8-128x256", scratch_bytes, |c| launches(&W128X256, c)),
+    kernel("sm90-int8-128x256-c2", scratch_bytes, |c| launches(&W128X256_C2, c)),
+    kernel("sm90-int8-128x128", scratch_bytes, |c| launches(&W128X128, c)),
+    kernel("sm90-int8-few", few_scratch_bytes, few_launches),
 ];
 
 /// Bytes of K of a row in a slot of the ring, and of a row of a box of results.

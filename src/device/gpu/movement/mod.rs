@@ -13,7 +13,7 @@ use super::call::GpuKernel;
 use crate::device::cpu::call::pack_nothing;
 
 pub(super) static KERNELS: &[GpuKernel] = &[GpuKernel {
-    name: "cuda-any-move",
+    name: "any-move",
     pack: pack_nothing,
     scratch_bytes: |problem, _| run::scratch_bytes(problem),
     launches: run::launches,

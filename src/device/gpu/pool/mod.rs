@@ -6,7 +6,7 @@ use super::call::GpuKernel;
 use crate::device::cpu::call::{no_scratch, pack_nothing};
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel { name: "cuda-f32-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: |c| run::windows(c, false) },
-    GpuKernel { name: "cuda-any-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: |c| run::windows(c, true) },
-    GpuKernel { name: "cuda-whole-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: run::planes },
+    GpuKernel { name: "f32-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: |c| run::windows(c, false) },
+    GpuKernel { name: "any-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: |c| run::windows(c, true) },
+    GpuKernel { name: "whole-pool", pack: pack_nothing, scratch_bytes: no_scratch, launches: run::planes },
 ];

@@ -16,13 +16,8 @@ use crate::graph::problem::reduce::{Fold, ReduceKind};
 use crate::hardware::DeviceInfo;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel { name: "cuda-sm61-rows", pack: pack_nothing, scratch_bytes, launches },
-    GpuKernel {
-        name: "cuda-sm61-dynamic-quantize",
-        pack: pack_nothing,
-        scratch_bytes: |_, _| BLOCKS * 8,
-        launches: dynamic_quantize,
-    },
+    GpuKernel { name: "sm61-rows", pack: pack_nothing, scratch_bytes, launches },
+    GpuKernel { name: "sm61-dynamic-quantize", pack: pack_nothing, scratch_bytes: |_, _| BLOCKS * 8, launches: dynamic_quantize },
 ];
 
 /// Blocks that look for a tensor's range at most.

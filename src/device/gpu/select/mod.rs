@@ -6,4 +6,4 @@ use super::call::GpuKernel;
 use crate::device::cpu::call::{no_scratch, pack_nothing};
 
 pub(super) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "cuda-any-top-k", pack: pack_nothing, scratch_bytes: no_scratch, launches: top_k::launches }];
+    &[GpuKernel { name: "any-top-k", pack: pack_nothing, scratch_bytes: no_scratch, launches: top_k::launches }];

@@ -1,0 +1,175 @@
+//! How a shader reads and writes the elements of a storage buffer: arrays of 32-bit words hold narrower elements, which are cut out
+//! of a word when read and put into it by atomic operations when written one by one, since neighbours may be another thread's.
+
+use super::interface::{Binding, Mode};
+use crate::base::DType;
+use crate::scalar::Domain;
+use crate::scalar::wgsl::{loaded, stored};
+
+/// An element's width and what its bits mean.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Element {
+    /// 8, 16, 32, 64 or 128.
+    pub bits: u32,
+    meaning: Meaning,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Meaning {
+    Bits,
+    Signed,
+    Unsigned,
+    Float,
+    Brain,
+    /// Of the first type, and a value of the second for the shader.
+    As(DType, DType),
+}
+
+impl Element {
+    /// As a declaration names it.
+    pub fn named(name: &str) -> Option<Element> {
+        let (letter, bits) = name.split_at(name.find(|c: char| c.is_ascii_digit())?);
+        let meaning = match letter {
+            "b" => Meaning::Bits,
+            "s" => Meaning::Signed,
+            "u" => Meaning::Unsigned,
+            "f" => Meaning::Float,
+            "bf" => Meaning::Brain,
+            _ => return None,
+        };
+        let bits = match bits {
+            "32x4" => 128,
+            n => n.parse().ok().filter(|n| [8, 16, 32, 64, 128].contains(n))?,
+        };
+        Some(Element { bits, meaning })
+    }
+
+    /// Raw bits of a type, as [`loaded`] and [`stored`] have them.
+    pub fn of(dtype: DType) -> Element {
+        let meaning = match dtype {
+            DType::F64 => Meaning::Float,
+            DType::I64 => Meaning::Signed,
+            DType::U64 => Meaning::Unsigned,
+            _ => Meaning::Bits,
+        };
+        Element { bits: 8 * dtype.size_bytes() as u32, meaning }
+    }
+
+    /// A kernel's values of this type.
+    pub fn natural(dtype: DType) -> Element {
+        let meaning = if dtype.is_float() { Meaning::Float } else { Meaning::Signed };
+        Element { bits: 8 * dtype.size_bytes() as u32, meaning }
+    }
+
+    /// Elements of type `from` as a kernel's values of type `to`.
+    pub fn converted(from: DType, to: DType) -> Element {
+        if from == to {
+            return Element::natural(to);
+        }
+        Element { bits: 8 * from.size_bytes() as u32, meaning: Meaning::As(from, to) }
+    }
+
+    /// Bytes of an element.
+    pub fn bytes(self) -> u64 {
+        u64::from(self.bits / 8)
+    }
+
+    /// Elements of a word of the array, where they are narrower.
+    fn each(self) -> u32 {
+        (32 / self.bits).max(1)
+    }
+
+    /// Type of the array's elements.
+    fn array(self) -> &'static str {
+        match (self.bits, self.meaning) {
+            (64, Meaning::Bits) => "vec2<u32>",
+            (64, Meaning::Signed | Meaning::As(DType::I64, _)) => "i64",
+            (64, Meaning::Unsigned | Meaning::As(DType::U64, _)) => "u64",
+            (64, _) => "f64",
+            (128, Meaning::Float) => "vec4<f32>",
+            (128, _) => "vec4<u32>",
+            _ => "u32",
+        }
+    }
+
+    /// Type of a value.
+    pub fn value(self) -> &'static str {
+        match (self.bits, self.meaning) {
+            (_, Meaning::As(_, to)) => Element::natural(to).value(),
+            (64 | 128, _) => self.array(),
+            (_, Meaning::Signed) => "i32",
+            (_, Meaning::Float | Meaning::Brain) => "f32",
+            _ => "u32",
+        }
+    }
+
+    /// The value of raw bits.
+    fn read(self, raw: &str) -> String {
+        match (self.bits, self.meaning) {
+            (_, Meaning::As(from, DType::I32)) => format!("i32({})", loaded(from, Domain::I64, raw)),
+            (_, Meaning::As(from, to)) => loaded(from, Domain::of([to]), raw),
+            (8 | 16, Meaning::Signed) => format!("bitcast<i32>(({raw}) << {0}u) >> {0}u", 32 - self.bits),
+            (32, Meaning::Signed) => format!("bitcast<i32>({raw})"),
+            (16, Meaning::Float) => loaded(DType::F16, Domain::F32, raw),
+            (16, Meaning::Brain) => loaded(DType::BF16, Domain::F32, raw),
+            (32, Meaning::Float) => format!("bitcast<f32>({raw})"),
+            _ => raw.into(),
+        }
+    }
+
+    /// The bits of a value.
+    fn write(self, value: &str) -> String {
+        match (self.bits, self.meaning) {
+            (16, Meaning::Float) => stored(DType::F16, Domain::F32, value),
+            (16, Meaning::Brain) => stored(DType::BF16, Domain::F32, value),
+            (32, Meaning::Float | Meaning::Signed) => format!("bitcast<u32>({value})"),
+            (8, Meaning::Signed) => format!("(bitcast<u32>({value}) & 0xffu)"),
+            (16, Meaning::Signed) => format!("(bitcast<u32>({value}) & 0xffffu)"),
+            _ => value.into(),
+        }
+    }
+}
+
+/// The declaration of a binding and its accessors: `NAME_at(i)` gives element `i`; of what is written, `NAME_put(i, value)` stores
+/// it and, where elements are narrower than a word, `NAME_put_word(w, bits)` stores word `w`, counted from the first element, which
+/// must begin a word.
+pub fn accessors(binding: &Binding, number: usize) -> String {
+    let Binding { name, element, mode, .. } = binding;
+    let (array, each, bits) = (element.array(), element.each(), element.bits);
+    let is_atomic = *mode != Mode::In && each > 1;
+    let access = if binding.is_constant { "read" } else { "read_write" };
+    let held = if is_atomic { format!("atomic<{array}>") } else { array.into() };
+    let base = format!("hb_args[{}].{}", binding.word / 4, ["x", "y", "z", "w"][binding.word % 4]);
+    let mut text = format!("@group(0) @binding({number}) var<storage, {access}> hb_m_{name}: array<{held}>;\n");
+    let word = |at: &str| if is_atomic { format!("atomicLoad(&hb_m_{name}[{at}])") } else { format!("hb_m_{name}[{at}]") };
+    if *mode != Mode::Out {
+        let raw = match each {
+            1 => word("e"),
+            _ => format!(
+                "({} >> ((e & {}u) * {bits}u)) & {:#x}u",
+                word(&format!("e >> {}u", each.ilog2())),
+                each - 1,
+                (1u64 << bits) - 1
+            ),
+        };
+        let value = element.read(&raw);
+        text += &format!("fn {name}_at(i: u32) -> {} {{ let e = {base} + i; return {value}; }}\n", element.value());
+    }
+    if *mode != Mode::In {
+        let value = element.write("v");
+        let ty = element.value();
+        text += &match each {
+            1 => format!("fn {name}_put(i: u32, v: {ty}) {{ hb_m_{name}[{base} + i] = {value}; }}\n"),
+            _ => format!(
+                "fn {name}_put(i: u32, v: {ty}) {{ let e = {base} + i; let w = e >> {}u; let s = (e & {}u) * {bits}u; \
+                 atomicAnd(&hb_m_{name}[w], ~({:#x}u << s)); atomicOr(&hb_m_{name}[w], ({value}) << s); }}\n\
+                 fn {name}_put_word(w: u32, bits: u32) {{ atomicStore(&hb_m_{name}[({base} >> {}u) + w], bits); }}\n",
+                each.ilog2(),
+                each - 1,
+                (1u64 << bits) - 1,
+                each.ilog2()
+            ),
+        };
+    }
+    text
+}

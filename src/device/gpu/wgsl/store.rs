@@ -1,0 +1,123 @@
+//! The functions that a shader's slots are in WGSL, out of a [`Finish`]:
+//!
+//! - `store(i, value)` stores the formula as element `i` of the output (`store(i)` where the kernel gives no value);
+//! - `store2(i, a, b, has_a, has_b)` stores elements `i`, an even number, and `i + 1`, each if it is there;
+//! - `store_run(i)`, of kernels that give no value: as many elements from `i` on as [`Finish::vector`] says;
+//! - `apply(i, value)` gives the formula and stores nothing; `apply_n(value)` gives formula N of several, of one f32 each.
+
+use super::interface::Param;
+use crate::base::DType;
+use crate::device::gpu::finish::{AXES, AXES_AT, Finish, Indexing, STEPS_AT};
+use crate::error::Result;
+use crate::scalar::Steps;
+use crate::scalar::wgsl::{function, loaded, stored, value_type, word_type};
+
+use super::element::Element;
+
+/// The functions. `param` is the parameter `finish`, where there is one.
+pub fn functions(finish: &Finish, param: Option<&Param>) -> Result<String> {
+    let mut text = function("hb_formula", &finish.steps)?;
+    if param.is_none() {
+        return Ok(text + &several(finish)?);
+    }
+    let word = param.map_or(0, |p| p.word);
+    let domain = finish.steps.domain;
+    let value = Element::natural(finish.value_type).value();
+    let own = usize::from(finish.value);
+    let (declared, passed) = if finish.value { (format!(", v: {value}"), ", v") } else { (String::new(), "") };
+    text += &format!("fn apply(i: u32{declared}) -> {} {{\n", value_type(domain));
+    if finish.operands.iter().any(|o| matches!(o, Indexing::Axes(_))) {
+        text += &coordinates(finish.axes(), word);
+    }
+    let mut args: Vec<String> = finish.value.then(|| of_value(finish)).into_iter().collect();
+    for (k, indexing) in finish.operands.iter().enumerate() {
+        let raw = format!("hb_x{k}_at({})", index(k, indexing, word));
+        args.push(loaded(finish.steps.args[own + k], domain, &raw));
+    }
+    text += &format!("  return hb_formula({});\n}}\n", args.join(", "));
+    let out = finish.steps.out;
+    let bits = |applied: &str| stored(out, domain, applied);
+    text += &format!("fn hb_word(i: u32{declared}) -> {} {{ return {}; }}\n", word_type(out), bits(&format!("apply(i{passed})")));
+    text += &format!("fn store(i: u32{declared}) {{ hb_out_put(i, hb_word(i{passed})); }}\n");
+    text += &if finish.value { store2(finish, value) } else { store_run(finish) };
+    Ok(text)
+}
+
+/// The kernel's value in the formula's domain.
+fn of_value(finish: &Finish) -> String {
+    match finish.value_type {
+        DType::I32 => loaded(DType::I32, finish.steps.domain, "bitcast<u32>(v)"),
+        DType::F32 => loaded(DType::F32, finish.steps.domain, "bitcast<u32>(v)"),
+        other => loaded(other, finish.steps.domain, "v"),
+    }
+}
+
+/// `apply_1`, `apply_2`, ...: functions of one f32.
+fn several(finish: &Finish) -> Result<String> {
+    let mut text = String::from("fn apply_1(v: f32) -> f32 { return hb_formula(v); }\n");
+    for (n, steps) in finish.more.iter().enumerate() {
+        let steps: &Steps = steps;
+        text += &function(&format!("apply_{}", n + 2), steps)?;
+    }
+    Ok(text)
+}
+
+/// `c0 ..`: the coordinates of element `i`, outermost first.
+fn coordinates(axes: usize, word: usize) -> String {
+    let mut text = String::from("  var n = i;\n");
+    for axis in (1..axes).rev() {
+        let size = argument(word + AXES_AT / 4 + 3 * axis);
+        text += &format!("  let c{axis} = n % {size};\n  n = n / {size};\n");
+    }
+    text + "  let c0 = n;\n"
+}
+
+/// The number of operand `k`'s element that belongs to element `i`.
+fn index(k: usize, indexing: &Indexing, word: usize) -> String {
+    match indexing {
+        Indexing::Same => "i".into(),
+        Indexing::One => "0u".into(),
+        Indexing::Axes(along) => {
+            let step = |axis: usize| argument(word + STEPS_AT / 4 + k * AXES + axis);
+            let terms: Vec<String> = (0..along.len()).filter(|&a| along[a]).map(|a| format!("c{a} * {}", step(a))).collect();
+            terms.join(" + ")
+        }
+    }
+}
+
+/// A word of the uniform block.
+pub fn argument(word: usize) -> String {
+    format!("hb_args[{}].{}", word / 4, ["x", "y", "z", "w"][word % 4])
+}
+
+/// The words of `count` neighbouring elements of `bytes` bytes from their bits, packed.
+fn packed(bytes: usize, elements: &[String]) -> String {
+    let shifted = |(e, bits): (usize, &String)| if e == 0 { bits.clone() } else { format!("{bits} << {}u", 8 * bytes * e) };
+    elements.iter().enumerate().map(shifted).collect::<Vec<_>>().join(" | ")
+}
+
+fn store2(finish: &Finish, value: &str) -> String {
+    let one_by_one = "if (has_a) { store(i, a); } if (has_b) { store(i + 1u, b); }";
+    let body = match finish.steps.out.size_bytes() {
+        2 if finish.pairs => {
+            let word = packed(2, &["hb_word(i, a)".into(), "hb_word(i + 1u, b)".into()]);
+            format!("if (has_a) {{ hb_out_put_word(i >> 1u, {word}); }}")
+        }
+        _ => one_by_one.into(),
+    };
+    format!("fn store2(i: u32, a: {value}, b: {value}, has_a: bool, has_b: bool) {{ {body} }}\n")
+}
+
+fn store_run(finish: &Finish) -> String {
+    let bytes = finish.steps.out.size_bytes();
+    let each = (4 / bytes).max(1);
+    let mut text = String::from("fn store_run(i: u32) {\n");
+    for first in (0..finish.vector).step_by(each) {
+        let bits: Vec<String> = (first..first + each.min(finish.vector)).map(|e| format!("hb_word(i + {e}u)")).collect();
+        text += &match bits.len() == each && each > 1 {
+            true => format!("  hb_out_put_word((i >> {}u) + {}u, {});\n", each.ilog2(), first / each, packed(bytes, &bits)),
+            false => (first..first + bits.len()).map(|e| format!("  store(i + {e}u);\n")).collect(),
+        };
+    }
+    text + "}\n"
+}

@@ -1,0 +1,75 @@
+//! A shader's text, complete.
+
+use super::element::accessors;
+use super::interface::{Binding, HEADER_WORDS, Interface, Kind, Param};
+use super::store::{argument, functions};
+use crate::device::gpu::finish::Finish;
+use crate::error::Result;
+use crate::scalar::wgsl::{support, support64};
+
+/// A shader that can be compiled.
+pub struct Complete {
+    /// The module; its entry is `main`.
+    pub text: String,
+    /// Words of the uniform block of binding 0.
+    pub words: usize,
+    /// The storage bindings from 1 on.
+    pub bindings: Vec<Binding>,
+}
+
+/// Completes a template's text for a formula, and for pointers of which those whose bit is set in `constants` are never written.
+/// Errors when the text declares something unknown, or has slots that `finish` does not fill.
+pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u64) -> Result<Complete> {
+    let interface = Interface::read(text, finish)?;
+    let bindings = interface.bindings(finish, constants);
+    let words = interface.words().next_multiple_of(4);
+    let mut module = format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);
+    module += "var<private> block: vec3<u32>;\nvar<private> grid: vec3<u32>;\nvar<private> thread: u32;\n";
+    module += "fn hb_exact(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ hb_args[1].x); }\n";
+    module += support();
+    for (number, binding) in bindings.iter().enumerate() {
+        module += &accessors(binding, number + 1);
+    }
+    interface.params.iter().for_each(|p| module += &parameter(p));
+    if let Some(finish) = finish {
+        module += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish))?;
+    }
+    module += text;
+    if module.contains("i64") || module.contains("u64") {
+        module.insert_str(0, support64());
+    }
+    module += &entry(threads);
+    Ok(Complete { text: module, words, bindings })
+}
+
+/// `NAME()` gives a number, `NAME(i)` word `i` of a block.
+fn parameter(param: &Param) -> String {
+    let Param { name, kind, word } = param;
+    let at = argument(*word);
+    match kind {
+        Kind::U32 => format!("fn {name}() -> u32 {{ return {at}; }}\n"),
+        Kind::F32 => format!("fn {name}() -> f32 {{ return bitcast<f32>({at}); }}\n"),
+        Kind::U64 => format!("fn {name}() -> vec2<u32> {{ return vec2<u32>({at}, {}); }}\n", argument(word + 1)),
+        Kind::Block(_) => format!("fn {name}(i: u32) -> u32 {{ let w = {word}u + i; return hb_args[w >> 2u][w & 3u]; }}\n"),
+        Kind::Pointer(..) | Kind::Finish => String::new(),
+    }
+}
+
+/// Grids of more blocks along x than a device takes are folded into y and z, and unfolded here.
+fn entry(threads: u32) -> String {
+    const { assert!(HEADER_WORDS == 8) };
+    format!(
+        "@compute @workgroup_size({threads})
+fn main(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) c: vec3<u32>, @builtin(local_invocation_index) t: u32) {{
+  grid = hb_args[0].xyz;
+  thread = t;
+  block = w;
+  if (hb_args[0].w != 0u) {{
+    let n = w.x + w.y * c.x;
+    block = vec3<u32>(n % grid.x, (n / grid.x) % grid.y, n / (grid.x * grid.y));
+  }}
+  if (block.z < grid.z) {{ kernel(); }}
+}}
+"
+    )
+}

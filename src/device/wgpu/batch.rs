@@ -1,0 +1,155 @@
+//! Dispatches made ready, and those that wait for their submission.
+
+use std::num::NonZeroU64;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use wgpu::{
+    BindGroup, BindGroupDescriptor, BindGroupEntry, BindingResource, Buffer, BufferBinding, BufferDescriptor, BufferUsages,
+};
+
+use super::driver::Wgpu;
+use super::pipeline::Pipeline;
+use crate::device::gpu::{HEADER_WORDS, Resolved, Value};
+use crate::error::Result;
+
+/// A launch with its buffers.
+#[derive(Clone)]
+pub struct Dispatch {
+    /// The code.
+    pub pipeline: Arc<Pipeline>,
+    /// Arguments and operands.
+    pub group: BindGroup,
+    /// Workgroups.
+    pub grid: [u32; 3],
+}
+
+/// A point in the order of dispatches: nanoseconds of the device's clock, when it is past.
+pub type Mark = Arc<OnceLock<f64>>;
+
+/// What waits.
+pub enum Pending {
+    /// A dispatch.
+    Dispatch(Dispatch),
+    /// A point whose time is asked for.
+    Mark(Mark),
+}
+
+/// The grid as it is dispatched, and whether it is folded: an axis takes `most` workgroups at most.
+fn folded(grid: [u32; 3], most: u32) -> ([u32; 3], bool) {
+    if grid.iter().all(|&g| g <= most) {
+        return (grid, false);
+    }
+    let total: u64 = grid.iter().map(|&g| u64::from(g)).product();
+    let x = total.min(most.into());
+    ([x as u32, total.div_ceil(x) as u32, 1], true)
+}
+
+impl Wgpu {
+    /// Launches with their arguments in one buffer and their operands bound.
+    pub(super) fn ready(&self, launches: &[(&Arc<Pipeline>, &Resolved)]) -> Result<Vec<Dispatch>> {
+        let align = u64::from(self.limits.min_uniform_buffer_offset_alignment).max(16);
+        let mut at = 0;
+        let places: Vec<u64> = launches
+            .iter()
+            .map(|(p, _)| {
+                let place = at;
+                at += (4 * p.words as u64).next_multiple_of(align);
+                place
+            })
+            .collect();
+        let uniforms = self.device.create_buffer(&BufferDescriptor {
+            label: Some("arguments"),
+            size: at.max(16),
+            usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
+            mapped_at_creation: false,
+        });
+        let mut bytes = vec![0u8; at as usize];
+        let mut all = Vec::with_capacity(launches.len());
+        for ((pipeline, launch), &place) in launches.iter().zip(&places) {
+            let (grid, is_folded) = folded(launch.grid, self.limits.max_compute_workgroups_per_dimension);
+            let mut words = header(launch.grid, is_folded);
+            launch.values.iter().for_each(|v| words.extend(value_words(v)));
+            if words.len().next_multiple_of(4) != pipeline.words {
+                return Err(self.faults.error(format!("{}: {} words for {}", pipeline.name, words.len(), pipeline.words)));
+            }
+            let group = self.bind(pipeline, &mut words, &uniforms, place)?;
+            let start = place as usize;
+            bytes[start..start + 4 * words.len()].copy_from_slice(bytemuck::cast_slice(&words));
+            all.push(Dispatch { pipeline: (*pipeline).clone(), group, grid });
+        }
+        self.queue.write_buffer(&uniforms, 0, &bytes);
+        self.faults.check()?;
+        Ok(all)
+    }
+
+    /// Binds the operands whose addresses stand in `words`, and puts the number of each one's first element in their place: bindings
+    /// begin at multiples of the adapter's alignment.
+    fn bind(&self, pipeline: &Pipeline, words: &mut [u32], uniforms: &Buffer, place: u64) -> Result<BindGroup> {
+        let align = u64::from(self.limits.min_storage_buffer_offset_alignment);
+        let wrong = |why: String| self.faults.error(format!("{}: {why}", pipeline.name));
+        let mut storage = Vec::with_capacity(pipeline.bindings.len());
+        for binding in &pipeline.bindings {
+            let address = u64::from(words[binding.word]) | u64::from(words[binding.word + 1]) << 32;
+            let (buffer, byte) = match address {
+                0 => (self.nothing.clone(), 0),
+                _ => self.memory.at(address).ok_or_else(|| wrong(format!("{} is not on the device", binding.name)))?,
+            };
+            let offset = byte - byte % align;
+            let unit = binding.element.bytes();
+            if !(byte - offset).is_multiple_of(unit) {
+                return Err(wrong(format!("{} begins at byte {byte}, in the middle of an element of {unit}", binding.name)));
+            }
+            words[binding.word] = ((byte - offset) / unit) as u32;
+            words[binding.word + 1] = 0;
+            let size = (buffer.size() - offset).min(self.limits.max_storage_buffer_binding_size & !15);
+            storage.push((buffer, offset, NonZeroU64::new(size)));
+        }
+        let uniform = BufferBinding { buffer: uniforms, offset: place, size: NonZeroU64::new(4 * pipeline.words as u64) };
+        let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
+        for (i, (buffer, offset, size)) in storage.iter().enumerate() {
+            let resource = BindingResource::Buffer(BufferBinding { buffer, offset: *offset, size: *size });
+            entries.push(BindGroupEntry { binding: i as u32 + 1, resource });
+        }
+        let description = BindGroupDescriptor { label: Some(pipeline.name), layout: &pipeline.layout, entries: &entries };
+        Ok(self.device.create_bind_group(&description))
+    }
+}
+
+/// What stands in front of the arguments.
+fn header(grid: [u32; 3], is_folded: bool) -> Vec<u32> {
+    let mut words = grid.to_vec();
+    words.push(is_folded.into());
+    words.resize(HEADER_WORDS, 0);
+    words
+}
+
+/// An argument's words; one that is no multiple of 4 bytes does not pass the launch's check.
+fn value_words(value: &Value) -> Vec<u32> {
+    match value {
+        Value::Bytes(bytes) => bytes.chunks_exact(4).map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect(),
+        Value::Map(_) => Vec::new(),
+    }
+}
+
+/// Nanoseconds since some point, for devices that cannot tell the time within a pass.
+pub fn host_ns() -> f64 {
+    static START: OnceLock<Instant> = OnceLock::new();
+    START.get_or_init(Instant::now).elapsed().as_secs_f64() * 1e9
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grids_beyond_an_axis_are_folded_and_cover_all_blocks() {
+        assert_eq!(folded([65535, 3, 2], 65535), ([65535, 3, 2], false));
+        for grid in [[65536, 1, 1], [70000, 3, 1], [1 << 20, 1, 7]] {
+            let ([x, y, z], is_folded) = folded(grid, 65535);
+            let total: u64 = grid.iter().map(|&g| u64::from(g)).product();
+            assert!(is_folded && z == 1 && x <= 65535 && u64::from(x) * u64::from(y) >= total, "{grid:?}");
+            assert!(u64::from(x) * u64::from(y) - total < u64::from(x), "{grid:?}");
+        }
+    }
+}
