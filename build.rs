@@ -40,13 +40,20 @@ fn write_kernels() -> Result<(), String> {
 }
 
 fn write_shaders() -> Result<(), String> {
-    let mut code = String::from("&[\n");
+    let (mut code, mut only) = (String::from("&[\n"), String::from("&[\n"));
+    let kernels: Vec<String> = render::rows::<Row>(Path::new("kernels"))?.into_iter().map(|r| r.name).collect();
     for shader in render::render::<ShaderRow>(Path::new("shaders"), |_| true)? {
         let row = &shader.row;
         let (threads, text, params) = (row.threads, &shader.text, numbers(&row.params));
         let fields = format!("name: {:?}, template: {:?}, threads: {threads}", row.name, row.template);
         writeln!(code, "Shader {{ {fields}, numbers: &[{params}], text: {text:?} }},").map_err(|e| e.to_string())?;
+        if !kernels.contains(&row.name) {
+            let value = row.params.get("value").and_then(toml::Value::as_str).unwrap_or("f32");
+            let rest = format!("target: \"wgsl\", shared_bytes: 0, numbers: &[{params}], value: {value:?}, text: \"\"");
+            writeln!(only, "Variant {{ {fields}, {rest} }},").map_err(|e| e.to_string())?;
+        }
     }
+    write("wgsl_only.rs", only)?;
     write("shaders.rs", code)
 }
 

@@ -5,6 +5,12 @@ mod formulas;
 #[cfg(feature = "wgpu")]
 #[path = "wgsl/run.rs"]
 mod run;
+#[cfg(feature = "gpu")]
+#[path = "wgsl/shaders.rs"]
+mod shaders;
+#[cfg(feature = "gpu")]
+#[path = "shaders/mod.rs"]
+mod texts;
 
 use formulas::Case;
 use halfbyte::scalar::{Domain, Steps, wgsl};

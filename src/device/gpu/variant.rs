@@ -8,7 +8,7 @@ pub struct Variant {
     pub name: &'static str,
     /// The file in kernels/ that it was rendered from.
     pub template: &'static str,
-    /// `.target`, e.g. `sm_80`.
+    /// `.target`, e.g. `sm_80`; `wgsl` where there is no PTX.
     pub target: &'static str,
     /// Threads of a block.
     pub threads: u32,
@@ -23,6 +23,8 @@ pub struct Variant {
 }
 
 static VARIANTS: &[Variant] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
+/// Kernels that have no PTX.
+static WGSL_ONLY: &[Variant] = include!(concat!(env!("OUT_DIR"), "/wgsl_only.rs"));
 
 /// Every text.
 pub fn variants() -> &'static [Variant] {
@@ -32,7 +34,8 @@ pub fn variants() -> &'static [Variant] {
 impl Variant {
     /// The text of this name. Names are those of kernels/variants.toml; a test sees that every kernel's variants are there.
     pub fn named(name: &str) -> &'static Variant {
-        VARIANTS.iter().find(|v| v.name == name).expect("invariant: launches name rows of kernels/variants.toml")
+        let mut all = VARIANTS.iter().chain(WGSL_ONLY);
+        all.find(|v| v.name == name).expect("invariant: launches name rows of kernels/variants.toml or shaders/variants.toml")
     }
 
     /// A number that the template varies in.

@@ -5,7 +5,7 @@ use super::interface::{Binding, HEADER_WORDS, Interface, Kind, Param};
 use super::store::{argument, functions};
 use crate::device::gpu::finish::Finish;
 use crate::error::Result;
-use crate::scalar::wgsl::{support, support64};
+use crate::scalar::wgsl::{support, support_f64, support64};
 
 /// A shader that can be compiled.
 pub struct Complete {
@@ -23,21 +23,26 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
     let interface = Interface::read(text, finish)?;
     let bindings = interface.bindings(finish, constants);
     let words = interface.words().next_multiple_of(4);
+    let mut own = String::new();
+    for (number, binding) in bindings.iter().enumerate() {
+        own += &accessors(binding, number + 1);
+    }
+    interface.params.iter().for_each(|p| own += &parameter(p));
+    if let Some(finish) = finish {
+        own += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish))?;
+    }
+    own += text;
     let mut module = format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);
     module += "var<private> block: vec3<u32>;\nvar<private> grid: vec3<u32>;\nvar<private> thread: u32;\n";
     module += "fn hb_exact(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ hb_args[1].x); }\n";
     module += support();
-    for (number, binding) in bindings.iter().enumerate() {
-        module += &accessors(binding, number + 1);
+    if own.contains("i64") || own.contains("u64") {
+        module += support64();
     }
-    interface.params.iter().for_each(|p| module += &parameter(p));
-    if let Some(finish) = finish {
-        module += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish))?;
+    if own.contains("f64") {
+        module += support_f64();
     }
-    module += text;
-    if module.contains("i64") || module.contains("u64") {
-        module.insert_str(0, support64());
-    }
+    module += &own;
     module += &entry(threads);
     Ok(Complete { text: module, words, bindings })
 }

@@ -1,0 +1,34 @@
+//! Every shader, completed, is valid WGSL and can be written as SPIR-V, HLSL and MSL: no driver is needed to know.
+
+use halfbyte::device::gpu::{Module, Shader, Variant, complete, shaders};
+
+use crate::texts::text_of;
+use crate::written;
+
+/// The shader with its values stored as they are, and with all that it may read only as constants, or as other kernels' results.
+fn completed(shader: &'static Shader, constants: u64) -> String {
+    let finish = Module::plain(Variant::named(shader.name)).unwrap_or_else(|e| panic!("{}: {e}", shader.name)).finish;
+    let whole = complete(text_of(shader), shader.threads, finish.as_deref(), constants);
+    whole.unwrap_or_else(|e| panic!("{}: {e}", shader.name)).text
+}
+
+#[test]
+fn every_shader_is_valid_everywhere() {
+    for shader in shaders() {
+        for constants in [0, u64::MAX] {
+            let text = completed(shader, constants);
+            written(shader.name, &text, (text.contains("i64"), text.contains("f64")));
+        }
+    }
+}
+
+#[test]
+fn shaders_are_launched_as_the_ptx_of_their_name() {
+    for shader in shaders() {
+        let variant = Variant::named(shader.name);
+        assert_eq!(variant.threads, shader.threads, "threads of {}", shader.name);
+        let numbers = |all: &'static [(&str, u32)]| all.iter().copied().collect::<std::collections::BTreeMap<_, _>>();
+        assert_eq!(numbers(variant.numbers), numbers(shader.numbers), "numbers of {}", shader.name);
+        assert!(shader.text.trim_start().starts_with("//"), "{} begins with what it computes", shader.template);
+    }
+}
