@@ -3,7 +3,7 @@
 
 use halfbyte::Tensor;
 use halfbyte::base::xorshift::Xorshift;
-use halfbyte::device::cuda::Variant;
+use halfbyte::device::gpu::Variant;
 use halfbyte::graph::{Problem, Type};
 
 use super::check::tensor;

@@ -40,9 +40,9 @@ pub fn device(model: &str, seed: u64) -> GpuDevice<Interpreted> {
 
 /// The same, on which a kernel has another text, not filled yet. It takes one command at a time, and what is written just behind
 /// an output is an error there.
-pub fn device_with(model: &str, seed: u64, kernel: &'static str, text: String) -> CudaDevice<Interpreted> {
+pub fn device_with(model: &str, seed: u64, kernel: &'static str, text: String) -> GpuDevice<Interpreted> {
     let info = nvidia::model(model).expect("a known GPU");
-    CudaDevice::new(info, Interpreted { instead: Some((kernel, text)), ..Interpreted::new(seed) }).unwrap()
+    GpuDevice::new(info, Interpreted { instead: Some((kernel, text)), ..Interpreted::new(seed) }).unwrap()
 }
 
 /// The variant's text: as built in, or with `HALFBYTE_RENDER=1` as kernels/ has it now, so that a changed kernel needs no build.
