@@ -41,7 +41,7 @@ fn filled(variant: &'static Variant, row: &Row, formula: &dyn Fn(Formula) -> For
     let finish = Finish::new(value, &formula, &operands, &Type::new(out, shape)).unwrap();
     let finish = if variant.text.contains("//@load") { finish.reading(DType::BF16) } else { finish };
     let finish = variant.text.contains("//@").then(|| Arc::new(finish));
-    text(&Module { variant, finish })
+    text(&Module { variant, finish, constants: 0 })
 }
 
 fn text(module: &Module) -> String {

@@ -25,7 +25,7 @@ impl Text {
     /// The row of this name with other parameters.
     pub fn new(name: &str, change: &[(&str, i64)]) -> Text {
         let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"));
-        let mut row = rows(folder).unwrap().into_iter().find(|r| r.name == name).unwrap_or_else(|| panic!("no {name}"));
+        let mut row = rows(folder).unwrap().into_iter().find(|r: &Row| r.name == name).unwrap_or_else(|| panic!("no {name}"));
         for (key, value) in change {
             row.params.insert(key.to_string(), toml::Value::Integer(*value));
         }
@@ -77,7 +77,7 @@ impl Text {
             value: "f32",
             text: "",
         };
-        Filled { variant: Box::leak(Box::new(variant)), finish: Some(finish) }.fill(text).unwrap()
+        Filled { variant: Box::leak(Box::new(variant)), finish: Some(finish), constants: 0 }.fill(text).unwrap()
     }
 }
 
@@ -258,7 +258,7 @@ fn sound(case: &Case, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn every_row_computes() {
-    let all = rows(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"))).unwrap();
+    let all: Vec<Row> = rows(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"))).unwrap();
     let wide = all.iter().filter(|r| r.template == "gemm_sm90.ptx.j2");
     for row in wide.clone() {
         let case = Case::new(&row.name, &[], [1, 72, 72, 80], 2);
