@@ -191,7 +191,7 @@ fn environment(folder: &Path) -> Result<Environment<'static>, String> {
 /// Names relative to the folder, and texts.
 fn templates(folder: &Path) -> Result<Vec<(String, String)>, String> {
     let mut found = Vec::new();
-    for (prefix, folder) in [("", folder.to_path_buf()), ("lib/", folder.join("lib"))] {
+    for (prefix, folder) in [("", folder.to_path_buf()), ("lib/", folder.join("lib"))].into_iter().filter(|f| f.1.exists()) {
         let entries = std::fs::read_dir(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
         for path in entries.filter_map(|e| Some(e.ok()?.path())).filter(|p| p.extension().is_some_and(|e| e == "j2")) {
             let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
