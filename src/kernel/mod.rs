@@ -33,7 +33,7 @@ static TABLES: &[&[KernelDef]] = &[
 /// Every kernel of every device.
 pub fn all() -> impl Iterator<Item = &'static KernelDef> {
     #[cfg(feature = "gpu")]
-    let tables = TABLES.iter().chain(gpu::TABLES);
+    let tables = TABLES.iter().chain(gpu::TABLES).chain(gpu::wgpu::TABLES);
     #[cfg(not(feature = "gpu"))]
     let tables = TABLES.iter();
     tables.copied().flatten()

@@ -11,7 +11,7 @@ mod reduce;
 mod row;
 mod scalar;
 mod select;
-mod wgpu;
+pub(super) mod wgpu;
 
 use super::KernelDef;
 
@@ -26,5 +26,4 @@ pub(super) static TABLES: &[&[KernelDef]] = &[
     movement::KERNELS,
     recurrent::KERNELS,
     select::KERNELS,
-    wgpu::KERNELS,
 ];

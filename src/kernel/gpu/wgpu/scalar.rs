@@ -1,36 +1,17 @@
-//! Rows of shaders. They take what the CUDA kernels of the same arguments take; where 64-bit types are computed with, a row of its own asks
-//! for an adapter that has them.
+//! Kernels of the scalar family.
 
-use super::row::on;
-use super::scalar;
+use super::row::{is_wide, row, row64};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::Family;
-use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 use crate::kernel::KernelDef;
+use crate::kernel::gpu::scalar;
 use crate::scalar::{Domain, Steps};
-
-type Accepts = fn(&Problem) -> Result<(), &'static str>;
-type Cost = fn(&Problem, &DeviceInfo) -> f64;
-
-/// Runs on every adapter.
-const fn row(name: &'static str, family: Family, accepts: Accepts, cost_us: Cost) -> KernelDef {
-    on(DeviceKind::Wgpu, name, family, Capabilities::empty(), accepts, cost_us)
-}
-
-/// Asks for 64-bit types in shaders.
-const fn row64(name: &'static str, family: Family, accepts: Accepts, cost_us: Cost) -> KernelDef {
-    on(DeviceKind::Wgpu, name, family, Capabilities::SHADER_INT64.union(Capabilities::SHADER_F64), accepts, cost_us)
-}
 
 pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("wgpu-any-scalar", Family::Scalar, formula32, scalar::cost_us),
     row64("wgpu-any-scalar64", Family::Scalar, formula, scalar::cost_us),
 ];
-
-fn is_wide(dtype: DType) -> bool {
-    matches!(dtype, DType::I64 | DType::U64 | DType::F64)
-}
 
 fn formula(problem: &Problem) -> Result<(), &'static str> {
     scalar::accepts(problem)?;
