@@ -2,13 +2,15 @@
 
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Tensor};
+use halfbyte::device::api::Device;
 use halfbyte::graph::problem::RecurrentProblem;
 use halfbyte::graph::problem::recurrent::Cell;
 use halfbyte::graph::{Problem, Type};
+use halfbyte::kernel::KernelDef;
 use halfbyte::scalar::{Formula, arg};
 
 use super::check::*;
-use super::device::reference;
+use super::device::{kernels, launch, reference};
 
 fn usual(cell: Cell, directions: usize) -> Vec<Formula> {
     let all = [arg(0).sigmoid(), arg(0).tanh(), arg(0).tanh()];
@@ -155,4 +157,86 @@ fn clipped_layers_with_activations_of_their_own() {
         let allowed: Vec<_> = types(dtype).into_iter().zip(want.iter().map(ranges)).collect();
         assert!(all_outputs(&problem(dtype), &inputs, &[1, 2], &allowed) > 0);
     }
+}
+
+/// 8-bit weights in place of those of `operands`, with scales and zero points for each column where `each`, else for each direction.
+fn quantised(r: &mut Xorshift, p: &RecurrentProblem, dtype: DType, each: bool) -> Vec<Option<Tensor>> {
+    let (d, columns) = (p.directions(), p.cell.gates() * p.hidden_size);
+    let full = r.below(2) == 1;
+    let mut all = operands(r, p, full);
+    let params = if each { d * columns } else { d };
+    for (i, k) in [(1, p.input_size), (2, p.hidden_size)] {
+        all[i] = Some(random(r, dtype, &[d, k, columns]));
+        let most = 8.0 / (128.0 * k.max(1) as f64);
+        all[6 + 2 * i] = Some(tensor(DType::F32, &[params], &(0..params).map(|_| r.unit() * most).collect::<Vec<_>>()));
+        all[7 + 2 * i] = Some(random(r, dtype, &[params]));
+    }
+    all
+}
+
+/// Every device's kernel of 8-bit weights has the bits of the CPU's: sums are exact, and everything else is the same f32 arithmetic.
+#[test]
+fn quantised_layers_have_the_same_bits() {
+    let mut r = Xorshift::new(61);
+    let mut runs = 0;
+    for [seq_len, batch, input_size, hidden_size] in [
+        [1, 1, 1, 1],
+        [3, 2, 5, 4],
+        [2, 5, 33, 17],
+        [3, 16, 40, 64],
+        [2, 1, 20, 150],
+        [0, 2, 3, 3],
+        [2, 3, 0, 5],
+        [1, 1, 16, 600],
+    ] {
+        for (i, reverse) in [vec![false], vec![true], vec![false, true]].into_iter().enumerate() {
+            for dtype in [DType::I8, DType::U8] {
+                let cell = Cell::Lstm { input_forget: r.below(2) == 1 };
+                let (activations, batch_first) = (usual(cell, reverse.len()), r.below(2) == 1);
+                let clip = (r.below(3) == 0).then_some(0.5);
+                let p = RecurrentProblem {
+                    cell,
+                    dtype: DType::F32,
+                    seq_len,
+                    batch,
+                    input_size,
+                    hidden_size,
+                    reverse: reverse.clone(),
+                    activations,
+                    clip,
+                    batch_first,
+                    quantized: Some(dtype),
+                };
+                let inputs = quantised(&mut r, &p, dtype, i != 1);
+                runs += same_bits(&p, &inputs);
+            }
+        }
+    }
+    println!("{runs} runs");
+    assert!(runs >= 8 * 3 * 2 * 2);
+}
+
+/// Compares every kernel but the reference, which sums in f64, with the CPU's portable one; gives the number of runs.
+fn same_bits(p: &RecurrentProblem, inputs: &[Option<Tensor>]) -> usize {
+    let state = p.directions() * p.batch * p.hidden_size;
+    let types = [p.seq_len * state, state, state].map(|n| Type::new(DType::F32, [n]));
+    let problem = Problem::Recurrent(p.clone());
+    let all = super::device::all();
+    let portable = |k: &&KernelDef| k.name == "cpu-portable-int8-recurrent";
+    let kernel = kernels(&*all[0], &problem).into_iter().find(portable).expect("the CPU's kernel takes it");
+    let want = launch(&*all[0], kernel, &problem, inputs, &[1, 2], &types);
+    let mut runs = 0;
+    let each = |d: &'static dyn Device| kernels(d, &problem).into_iter().map(move |k| (d, k));
+    let taking: Vec<_> = all.iter().flat_map(|d| each(&**d)).filter(|(_, k)| !k.name.starts_with("cpu-any")).collect();
+    assert!(!cfg!(feature = "cuda") || taking.iter().any(|(_, k)| k.name.starts_with("cuda")), "CUDA takes {p:?}");
+    for (device, kernel) in taking {
+        for ahead in [&[][..], &[1, 2]] {
+            let got = launch(device, kernel, &problem, inputs, ahead, &types);
+            for (n, (got, want)) in got.iter().zip(&want).enumerate() {
+                assert_eq!(got.to_f64(), want.to_f64(), "{} output {n} of {p:?}", kernel.name);
+            }
+            runs += 1;
+        }
+    }
+    runs
 }

@@ -80,7 +80,9 @@ fn models_of_the_zoo_agree_with_the_reference() {
         println!("SKIP models of the zoo on the interpreted device: HALFBYTE_SUITES is not set");
         return;
     };
-    for (name, least) in [("attacut-c", 0.99999), ("silero-vad-ifless", 0.99999), ("minilm-l6-dynint8", 0.99)] {
+    for (name, least) in
+        [("attacut-c", 0.99999), ("silero-vad-ifless", 0.99999), ("minilm-l6-dynint8", 0.99), ("ddddocr-old-int8dyn", 0.99)]
+    {
         let files =
             ["model.onnx", "case0.in.npz", "case0.out.npz"].map(|f| PathBuf::from(&suites).join("zoo").join(name).join(f));
         let (error, cosine) = compare_files(name, files, "h200", Options::default());

@@ -85,7 +85,7 @@ impl Recipe<'_> {
 pub fn prepare(to: &mut Preparation, packed: bool) -> Result<(Operand, Operand, Records)> {
     let p = to.p;
     let q = p.quant.as_ref().ok_or_else(|| failed("a product that is not quantised"))?;
-    let shift = if p.b.dtype == DType::U8 { -128 } else { 0 };
+    let shift = shift(p);
     let (row_sums, column_sums) = (q.b_zero.is_some() || shift != 0, q.a_zero.is_some() || q.dynamic == Some(Dynamic::TensorU8));
     let add = p.c.as_ref().filter(|c| c.dtype == DType::I32).map(|c| (c.input, c.col));
     let (a, dynamic) = match q.dynamic {
@@ -93,10 +93,7 @@ pub fn prepare(to: &mut Preparation, packed: bool) -> Result<(Operand, Operand, 
         None => (to.operand(Side::A, p.a.dtype, false)?, None),
     };
     let (b, base) = match (packed, p.b.dtype) {
-        (true, _) => {
-            let (_, batch) = own(&p.batch, &[&p.b.batch], p.n);
-            (to.operand(Side::B, DType::I8, true)?, Some(Terms { at: Pointer::Packed(1, 0), batch }))
-        }
+        (true, _) => (to.operand(Side::B, DType::I8, true)?, Some(packed_terms(p, 1))),
         (_, DType::F32) => quantize(to, Side::B, Dynamic::RowI8).map(|(b, terms)| (b, Some(terms)))?,
         _ => (to.operand(Side::B, DType::I8, false)?, None),
     };
@@ -107,6 +104,37 @@ pub fn prepare(to: &mut Preparation, packed: bool) -> Result<(Operand, Operand, 
     let rows = records(to, Side::A, &a, rows)?;
     let columns = records(to, Side::B, &b, columns)?;
     Ok((a, b, Records { rows, columns, corrects: row_sums || column_sums || add.is_some() }))
+}
+
+/// Rows of a float A, each as u8 by its own range, and their records.
+pub fn rows(to: &mut Preparation) -> Result<(Operand, Terms)> {
+    round(to, Side::A, DType::U8, "gemm_quantize_rows_u8", (Pointer::Null, 0))
+}
+
+/// An 8-bit B and records of its columns, with their sums: for rows of zero points of their own. `packed`: where B was packed, the
+/// first of its two parts.
+pub fn columns(to: &mut Preparation, packed: Option<usize>) -> Result<(Operand, Terms)> {
+    let p = to.p;
+    let q = p.quant.as_ref().ok_or_else(|| failed("a product that is not quantised"))?;
+    let mut b = to.operand(Side::B, DType::I8, packed.is_some())?;
+    let mut recipe = recipes(p, q).1;
+    (recipe.sums, recipe.shift) = (true, shift(p));
+    if let Some(part) = packed {
+        b.at = Pointer::Packed(part, 0);
+        recipe.base = Some(packed_terms(p, part + 1));
+    }
+    let terms = records(to, Side::B, &b, recipe)?;
+    Ok((b, terms))
+}
+
+/// Added to B's zero points: of a u8 B 128 is taken off.
+fn shift(p: &GemmProblem) -> i32 {
+    if p.b.dtype == DType::U8 { -128 } else { 0 }
+}
+
+/// The records of a packed B's columns.
+fn packed_terms(p: &GemmProblem, part: usize) -> Terms {
+    Terms { at: Pointer::Packed(part, 0), batch: own(&p.batch, &[&p.b.batch], p.n).1 }
 }
 
 /// Zero points and scales of both sides. One for all goes to the other side's records, where the output's scale divides.
@@ -178,26 +206,30 @@ fn records(to: &mut Preparation, side: Side, operand: &Operand, recipe: Recipe) 
     Ok(Terms { at, batch })
 }
 
-/// A side of f32 rounded to bytes while running, and records of its rows: sums less K times the zero point, zero point, and scale
-/// with alpha (of A).
+/// A side of f32 rounded to bytes while running, with the records of its rows.
 fn quantize(to: &mut Preparation, side: Side, how: Dynamic) -> Result<(Operand, Terms)> {
+    let source = source(to.p, side);
+    match how {
+        Dynamic::RowI8 => round(to, side, DType::I8, "gemm_quantize_s8", (Pointer::Null, 0)),
+        Dynamic::TensorU8 => {
+            let rows = to.dense(&source, DType::U8).0.numel() * source.rows;
+            let ranges = range(to, &Arg::Pointer(Pointer::Input(source.matrix.input, 0)), rows * to.p.k);
+            round(to, side, DType::U8, "gemm_quantize_u8", ranges)
+        }
+    }
+}
+
+/// Rounds a side to `dtype` by the kernel of this name. Records of its rows: sums less K times the zero point, zero point, and scale
+/// with alpha (of A). `ranges`: parts' ranges where the tensor has one scale, and how many.
+fn round(to: &mut Preparation, side: Side, dtype: DType, name: &str, ranges: (Pointer, usize)) -> Result<(Operand, Terms)> {
     let p = to.p;
     let source = source(p, side);
-    let (dtype, name) = match how {
-        Dynamic::RowI8 => (DType::I8, "gemm_quantize_s8"),
-        Dynamic::TensorU8 => (DType::U8, "gemm_quantize_u8"),
-    };
     let (shape, batch) = to.dense(&source, dtype);
     let pitch = pitch(p.k, dtype);
     let rows = shape.numel() * source.rows;
     let (bytes, terms) = (to.take(rows * pitch), to.take(rows * 16));
-    let input = Arg::Pointer(Pointer::Input(source.matrix.input, 0));
-    let ranges = match how {
-        Dynamic::RowI8 => (Pointer::Null, 0),
-        Dynamic::TensorU8 => range(to, &input, rows * p.k),
-    };
     let numbers = [ranges.1, p.k, pitch, source.row, source.step].map(|v| Arg::U32(v as u32));
-    let mut args = vec![input, Arg::Pointer(bytes), Arg::Pointer(terms), Arg::Pointer(ranges.0)];
+    let mut args = [Pointer::Input(source.matrix.input, 0), bytes, terms, ranges.0].map(Arg::Pointer).to_vec();
     args.extend(numbers);
     args.push(Arg::F32(if side == Side::A { p.alpha } else { 1.0 }));
     args.push(axes(&shape, &[source.matrix.batch.to_vec()])?.argument());

@@ -83,7 +83,17 @@ pub struct Preparation<'a> {
 impl<'a> Preparation<'a> {
     /// Nothing yet.
     pub fn new(p: &'a GemmProblem) -> Self {
-        Preparation { p, launches: Vec::new(), scratch: 0 }
+        Self::after(p, 0)
+    }
+
+    /// With the first bytes of the scratch taken, a multiple of 256.
+    pub fn after(p: &'a GemmProblem, scratch: u64) -> Self {
+        Preparation { p, launches: Vec::new(), scratch }
+    }
+
+    /// The same launches and scratch, for another problem's to come after.
+    pub fn next<'b>(self, p: &'b GemmProblem) -> Preparation<'b> {
+        Preparation { p, launches: self.launches, scratch: self.scratch }
     }
 
     /// Bytes of scratch taken.

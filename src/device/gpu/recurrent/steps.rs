@@ -1,17 +1,17 @@
-//! LSTM, GRU and the plain recurrent layer: docs/cuda-rows.md. States are kept in f32 as `[directions, batch, hidden]`, or with the
+//! The launches of a layer: states, products of the input, steps. States are kept in f32 as `[directions, batch, hidden]`, or with the
 //! batch before the directions as the states that are given.
 
 use std::sync::Arc;
 
-use super::call::{Call, GpuKernel};
-use super::device::failed;
-use super::finish::Finish;
-use super::launch::{Arg, Launch, Pointer};
-use super::reduce::walk::code;
-use super::scalar::elementwise;
-use super::variant::Variant;
+use super::quantized;
 use crate::base::{DType, Shape};
-use crate::device::cpu::call::pack_nothing;
+use crate::device::gpu::call::Call;
+use crate::device::gpu::device::failed;
+use crate::device::gpu::finish::Finish;
+use crate::device::gpu::launch::{Arg, Launch, Pointer};
+use crate::device::gpu::reduce::walk::code;
+use crate::device::gpu::scalar::elementwise;
+use crate::device::gpu::variant::Variant;
 use crate::error::Result;
 use crate::graph::problem::RecurrentProblem;
 use crate::graph::problem::recurrent::Cell;
@@ -19,10 +19,8 @@ use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
 use crate::scalar::{arg, constant};
 
-pub(super) static KERNELS: &[GpuKernel] = &[GpuKernel { name: "sm61-recurrent", pack: pack_nothing, scratch_bytes, launches }];
-
 /// Where the parts of the scratch begin.
-struct Places {
+pub struct Places {
     /// Two states that take turns, and the cells' memory.
     h: [u64; 2],
     c: u64,
@@ -30,15 +28,23 @@ struct Places {
     update: u64,
     met: u64,
     /// Products of the input, `[directions, tokens, gates * hidden]`.
-    inputs: u64,
-    end: u64,
+    pub inputs: u64,
+    pub end: u64,
+}
+
+/// The weights of the state as the steps read them.
+pub struct Weights {
+    pub at: Pointer,
+    /// Of 8-bit weights: records of the columns, and words from row to row.
+    pub columns: Option<(Pointer, usize)>,
 }
 
 fn places(p: &RecurrentProblem) -> Places {
     let state = ((state(p) * 4).next_multiple_of(256)) as u64;
     let inputs = 5 * state;
     let products = p.directions() * p.seq_len * p.batch * p.cell.gates() * p.hidden_size * 4;
-    Places { h: [0, state], c: 2 * state, update: 3 * state, met: 4 * state, inputs, end: inputs + products as u64 }
+    let end = inputs + products.next_multiple_of(256) as u64;
+    Places { h: [0, state], c: 2 * state, update: 3 * state, met: 4 * state, inputs, end }
 }
 
 /// Elements of a state.
@@ -46,12 +52,16 @@ fn state(p: &RecurrentProblem) -> usize {
     p.directions() * p.batch * p.hidden_size
 }
 
-fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
+pub fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
     let Problem::Recurrent(p) = problem else { return 0 };
-    places(p).end as usize
+    let at = places(p);
+    match p.quantized {
+        Some(_) => quantized::scratch_bytes(p, &at).unwrap_or(0),
+        None => at.end as usize,
+    }
 }
 
-fn launches(call: &Call) -> Result<Vec<Launch>> {
+pub fn launches(call: &Call) -> Result<Vec<Launch>> {
     let Problem::Recurrent(p) = call.problem else { return Err(failed("not a recurrent layer")) };
     let at = places(p);
     let flat = |dtype| Type::new(dtype, Shape::from([state(p)]));
@@ -68,10 +78,14 @@ fn launches(call: &Call) -> Result<Vec<Launch>> {
             Pointer::Scratch(to),
         )?);
     }
-    all.extend(inputs(p, &at));
+    let (ready, weights) = match p.quantized {
+        Some(_) => quantized::prepare(call, p, &at)?,
+        None => (inputs(p, &at).into_iter().collect(), Weights { at: Pointer::Input(2, 0), columns: None }),
+    };
+    all.extend(ready);
     if state(p) > 0 {
         for step in 0..p.seq_len {
-            all.extend(one_step(call, p, &at, step)?);
+            all.extend(one_step(call, p, &at, &weights, step)?);
         }
     }
     for (i, from) in [(1, at.h[p.seq_len % 2]), (2, at.c)] {
@@ -98,8 +112,9 @@ fn inputs(p: &RecurrentProblem, at: &Places) -> Option<Launch> {
 }
 
 /// The variants that a step of the cell takes, one after the other.
-fn variants(cell: Cell) -> &'static [&'static str] {
-    match cell {
+fn variants(p: &RecurrentProblem) -> &'static [&'static str] {
+    match p.cell {
+        Cell::Lstm { .. } if p.quantized.is_some() => &["recurrent_lstm_int8"],
         Cell::Lstm { .. } => &["recurrent_lstm"],
         Cell::Gru { linear_before_reset: true } => &["recurrent_gru_linear"],
         Cell::Gru { linear_before_reset: false } => &["recurrent_gru_gates", "recurrent_gru_hidden"],
@@ -108,7 +123,7 @@ fn variants(cell: Cell) -> &'static [&'static str] {
 }
 
 /// The launches of a step: all directions together where they have the same activations.
-fn one_step(call: &Call, p: &RecurrentProblem, at: &Places, step: usize) -> Result<Vec<Launch>> {
+fn one_step(call: &Call, p: &RecurrentProblem, at: &Places, weights: &Weights, step: usize) -> Result<Vec<Launch>> {
     let each = p.cell.activations();
     let formulas: Vec<_> = p.activations.chunks(each).collect();
     let together = formulas.iter().all(|f| *f == formulas[0]);
@@ -117,23 +132,23 @@ fn one_step(call: &Call, p: &RecurrentProblem, at: &Places, step: usize) -> Resu
     let mut all = Vec::new();
     for (first, count) in parts {
         let finish = Arc::new(Finish::functions(formulas[first])?);
-        for name in variants(p.cell) {
+        for name in variants(p) {
             let variant = Variant::named(name);
             let units = variant.threads as usize / 32;
             let grid = [p.hidden_size.div_ceil(units), p.batch.div_ceil(4), count].map(|n| n as u32);
-            let launch = Launch::new(variant, grid, arguments(call, p, at, step, first));
+            let launch = Launch::new(variant, grid, arguments(call, p, at, weights, step, first));
             all.push(launch.finished(&finish, Pointer::Null, &[]));
         }
     }
     Ok(all)
 }
 
-fn arguments(call: &Call, p: &RecurrentProblem, at: &Places, step: usize, first: usize) -> Vec<Arg> {
+fn arguments(call: &Call, p: &RecurrentProblem, at: &Places, weights: &Weights, step: usize, first: usize) -> Vec<Arg> {
     let given = |i: usize| call.inputs.get(i).and_then(Option::as_ref).map_or(Pointer::Null, |_| Pointer::Input(i, 0));
     let y = call.outputs.first().and_then(Option::as_ref).map_or(Pointer::Null, |_| Pointer::Output(0, 0));
     let (d, b, n) = (p.directions(), p.batch, p.hidden_size);
     let scratch = [at.h[step % 2], at.h[(step + 1) % 2], at.c, at.inputs].map(Pointer::Scratch);
-    let mut args = vec![Arg::Pointer(Pointer::Input(2, 0))];
+    let mut args = vec![Arg::Pointer(weights.at)];
     args.extend(scratch.into_iter().chain([given(3), given(7), given(4), y]).map(Arg::Pointer));
     args.extend([at.update, at.met].map(|s| Arg::Pointer(Pointer::Scratch(s))));
     let backwards = p.reverse.iter().enumerate().map(|(i, r)| u32::from(*r) << i).sum();
@@ -148,5 +163,8 @@ fn arguments(call: &Call, p: &RecurrentProblem, at: &Places, step: usize, first:
         false => ([b * n, n], [p.seq_len * b * width, b * width, width], [d * b * n, b * n, n]),
     };
     args.extend([&state[..], &input, &output].map(|s| Arg::Block(s.iter().map(|&n| Arg::U32(n as u32)).collect())));
+    if let Some((columns, words)) = weights.columns {
+        args.extend([Arg::Pointer(columns), Arg::U32(words as u32)]);
+    }
     args
 }
