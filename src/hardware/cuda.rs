@@ -43,8 +43,7 @@ fn driver_version() -> Result<String, String> {
 fn one(device: CUdevice, driver: &str) -> Result<CudaDevice, String> {
     // SAFETY: `device` came from the driver, which writes one integer.
     let attribute = |a: Attribute| asked(|v: &mut c_int| unsafe { sys::cuDeviceGetAttribute(v, a, device) });
-    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
-    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    let (major, minor) = compute_capability(device)?;
     let memory_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
     let memory_bits = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
     Ok(CudaDevice {
@@ -61,6 +60,15 @@ fn one(device: CUdevice, driver: &str) -> Result<CudaDevice, String> {
         l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         shared_bytes_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
     })
+}
+
+/// Major and minor number of the device's compute capability.
+pub fn compute_capability(device: CUdevice) -> Result<(u32, u32), String> {
+    // SAFETY: `device` came from the driver, which writes one integer.
+    let attribute = |a: Attribute| asked(|v: &mut c_int| unsafe { sys::cuDeviceGetAttribute(v, a, device) });
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok((major.unsigned_abs(), minor.unsigned_abs()))
 }
 
 fn name(device: CUdevice) -> Result<String, String> {

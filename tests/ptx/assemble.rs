@@ -14,6 +14,10 @@ use halfbyte::{DType, Shape};
 use crate::cuda::render::{Row, rows, version};
 use crate::ptxas;
 
+/// What build.rs does where `PTXAS` names an assembler.
+#[path = "../../kernels/assemble.rs"]
+mod build;
+
 fn table() -> Vec<Row> {
     rows(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/kernels"))).unwrap()
 }
@@ -159,6 +163,26 @@ fn every_kernel_assembles_within_its_row() {
     });
     println!("{} kernels assembled", variants().len());
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn the_build_embeds_machine_code_or_says_why_not() {
+    let Some(ptxas) = ptxas() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let make = |text: &str, target: &str| build::assemble(&ptxas, text, target, folder.path(), "kernel");
+    for target in ["sm_61", "sm_75", "sm_80", "sm_90a"] {
+        let complete = |v: &&Variant| v.target == target && !v.text.contains("//@");
+        // There may be no such text for a target; the first kernel of sm_61 can be assembled for any.
+        let variant = variants().iter().find(complete).or(variants().iter().find(|v| !v.text.contains("//@")));
+        let code = make(variant.expect("texts without slots").text, target).unwrap();
+        assert!(code.starts_with(b"\x7fELF"), "{target}");
+    }
+    let broken = make(".version 7.0\n.target sm_61\n.address_size 64\n.visible .entry kernel() { nonsense; }\n", "sm_61");
+    assert!(broken.unwrap_err().contains("nonsense"), "the assembler's words");
+    assert!(make(variants()[0].text, "sm_1").is_err());
+    let embedded: Vec<&Variant> = variants().iter().filter(|v| v.cubin.is_some()).collect();
+    println!("{} of {} texts have machine code in this build", embedded.len(), variants().len());
+    assert!(embedded.iter().all(|v| v.cubin.is_some_and(|c| c.starts_with(b"\x7fELF")) && !v.text.contains("//@")));
 }
 
 #[test]

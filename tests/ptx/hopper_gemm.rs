@@ -76,6 +76,7 @@ impl Text {
             numbers: &[],
             value: "f32",
             text: "",
+            cubin: None,
         };
         Filled { variant: Box::leak(Box::new(variant)), finish: Some(finish), constants: 0 }.fill(text).unwrap()
     }

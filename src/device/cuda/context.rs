@@ -13,6 +13,8 @@ pub struct Context {
     device: CUdevice,
     raw: CUcontext,
     stream: CUstream,
+    /// Major and minor number.
+    pub compute_capability: (u32, u32),
     /// What the driver's answers mean.
     pub faults: Faults,
 }
@@ -27,10 +29,11 @@ impl Context {
     pub fn open(ordinal: usize) -> Result<Context> {
         let faults = Faults::new(format!("cuda:{ordinal}"));
         let device = cuda::device(ordinal).map_err(|why| faults.error(why))?;
+        let compute_capability = cuda::compute_capability(device).map_err(|why| faults.error(why))?;
         let mut raw = null_mut();
         // SAFETY: the library has this symbol, as for every call below; the driver writes one pointer.
         faults.check("cuDevicePrimaryCtxRetain", unsafe { sys::cuDevicePrimaryCtxRetain(&mut raw, device) })?;
-        let mut context = Context { device, raw, stream: null_mut(), faults };
+        let mut context = Context { device, raw, stream: null_mut(), compute_capability, faults };
         context.stream = context.new_stream()?;
         Ok(context)
     }

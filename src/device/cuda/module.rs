@@ -1,4 +1,4 @@
-//! Modules: PTX that the driver assembles.
+//! Modules: machine code that the build assembled for this device, or PTX that the driver assembles.
 
 use std::ffi::{CString, c_int, c_void};
 use std::ptr::null_mut;
@@ -32,7 +32,8 @@ unsafe impl Send for Loaded {}
 unsafe impl Sync for Loaded {}
 
 impl Loaded {
-    /// Assembles the module's text for the context's device. Errors with the assembler's log.
+    /// Loads the module's machine code if there is some for the context's device and the driver takes it, else assembles the text.
+    /// Errors with the assembler's log.
     pub fn new(context: &Arc<Context>, module: &Module) -> Result<Loaded> {
         context.enter()?;
         let text = module.text()?;
@@ -40,7 +41,11 @@ impl Loaded {
         let name = module.variant.name;
         let bad = |e: std::ffi::NulError| context.faults.error(format!("{name}: {e}"));
         let (text, entry) = (CString::new(text).map_err(bad)?, CString::new(name).map_err(bad)?);
-        let raw = assemble(context, name, &text)?;
+        let cubin = module.variant.cubin_for(context.compute_capability);
+        let raw = match cubin.and_then(|code| load(context, name, code).ok()) {
+            Some(raw) => raw,
+            None => load(context, name, text.as_bytes_with_nul())?,
+        };
         // From here on the module is given back when something fails.
         let mut loaded = Loaded { context: context.clone(), module: raw, function: null_mut(), starts_early };
         // SAFETY: the module lives; the driver writes one pointer.
@@ -83,14 +88,15 @@ impl Loaded {
     }
 }
 
-/// Loads the text without naming a target: the driver takes the device's own.
-fn assemble(context: &Context, name: &str, text: &CString) -> Result<CUmodule> {
+/// Loads a text that ends with a 0, or machine code, which knows its length. No target is named: the driver takes the device's own.
+fn load(context: &Context, name: &str, image: &[u8]) -> Result<CUmodule> {
     let (mut errors, mut raw) = (vec![0u8; LOG_BYTES], null_mut());
     let mut options = [Jit::CU_JIT_ERROR_LOG_BUFFER, Jit::CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES];
     // The size goes in the pointer's place. Source: CUDA driver API, CUjit_option.
     let mut values = [errors.as_mut_ptr().cast::<c_void>(), std::ptr::without_provenance_mut(LOG_BYTES)];
-    // SAFETY: the text ends with a 0; there are as many values as options, and the log is as long as said.
-    let answer = unsafe { sys::cuModuleLoadDataEx(&mut raw, text.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
+    // SAFETY: the image is as described; there are as many values as options, and the log is as long as said.
+    let answer =
+        unsafe { sys::cuModuleLoadDataEx(&mut raw, image.as_ptr().cast(), 2, options.as_mut_ptr(), values.as_mut_ptr()) };
     let end = errors.iter().position(|&b| b == 0).unwrap_or(LOG_BYTES);
     let log = String::from_utf8_lossy(&errors[..end]);
     context.faults.check(&format!("{name} cannot be loaded: {}", log.trim()), answer)?;

@@ -20,6 +20,8 @@ pub struct Variant {
     pub value: &'static str,
     /// The module, with slots for formulas: see [`super::Module::text`].
     pub text: &'static str,
+    /// Machine code of the text for its own target, where the build had an assembler (`PTXAS`) and the text has no slots.
+    pub cubin: Option<&'static [u8]>,
 }
 
 static VARIANTS: &[Variant] = include!(concat!(env!("OUT_DIR"), "/kernels.rs"));
@@ -54,6 +56,11 @@ impl Variant {
         })
     }
 
+    /// The machine code, where there is some for a device of this compute capability.
+    pub fn cubin_for(&self, capability: (u32, u32)) -> Option<&'static [u8]> {
+        self.cubin.filter(|_| self.sm() == 10 * capability.0 + capability.1)
+    }
+
     /// The architecture's number: 90 of sm_90a.
     pub fn sm(&self) -> u32 {
         self.target
@@ -67,5 +74,31 @@ impl Variant {
 impl std::fmt::Debug for Variant {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Variant({})", self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn machine_code_is_for_its_own_target_alone() {
+        let of = |target, cubin| Variant {
+            name: "kernel",
+            template: "",
+            target,
+            threads: 32,
+            shared_bytes: 0,
+            numbers: &[],
+            value: "f32",
+            text: "",
+            cubin,
+        };
+        let code: &[u8] = b"\x7fELF";
+        for (target, own, other) in [("sm_61", (6, 1), (7, 5)), ("sm_80", (8, 0), (8, 6)), ("sm_90a", (9, 0), (10, 0))] {
+            assert_eq!(of(target, Some(code)).cubin_for(own), Some(code));
+            assert_eq!(of(target, Some(code)).cubin_for(other), None);
+            assert_eq!(of(target, None).cubin_for(own), None);
+        }
     }
 }
