@@ -18,6 +18,10 @@ const fn sm80(
     row(name, Family::Conv, Capabilities::SM_80, accepts, cost_us)
 }
 
+const fn sm75(name: &'static str, cost_us: fn(&Problem, &DeviceInfo) -> f64) -> KernelDef {
+    row(name, Family::Conv, Capabilities::SM_75, int8, cost_us)
+}
+
 const fn sm61(
     name: &'static str,
     accepts: fn(&Problem) -> Result<(), &'static str>,
@@ -41,6 +45,10 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     sm80("cuda-sm80-conv-int8-128x64", int8, |p, info| tensor_us(p, info, [64, 128], 0.4 * info.peaks.int8_gops)),
     sm80("cuda-sm80-conv-int8-64x32", int8, |p, info| tensor_us(p, info, [32, 64], 0.2 * info.peaks.int8_gops)),
     sm80("cuda-sm80-conv-int8-64x32-split", int8, |p, info| tensor_split_us(p, info, 0.2 * info.peaks.int8_gops)),
+    sm75("cuda-sm75-conv-int8-128x128", |p, info| tensor_us(p, info, [128, 128], 0.4 * info.peaks.int8_gops)),
+    sm75("cuda-sm75-conv-int8-128x64", |p, info| tensor_us(p, info, [64, 128], 0.3 * info.peaks.int8_gops)),
+    sm75("cuda-sm75-conv-int8-64x32", |p, info| tensor_us(p, info, [32, 64], 0.15 * info.peaks.int8_gops)),
+    sm75("cuda-sm75-conv-int8-64x32-split", |p, info| tensor_split_us(p, info, 0.15 * info.peaks.int8_gops)),
 ];
 
 /// What all of them take: three axes at most, sizes that 32 bits index, types that there are kernels for.

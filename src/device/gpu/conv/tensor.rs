@@ -29,19 +29,23 @@ const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) 
     GpuKernel { name, pack, scratch_bytes, launches }
 }
 
-const fn split_kernel(name: &'static str) -> GpuKernel {
-    GpuKernel { scratch_bytes: split_scratch_bytes, ..kernel(name, |c| launches(c, "64x32_split")) }
+const fn split_kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) -> GpuKernel {
+    GpuKernel { scratch_bytes: split_scratch_bytes, ..kernel(name, launches) }
 }
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
-    kernel("cuda-sm80-conv-f16-128x128", |c| launches(c, "128x128")),
-    kernel("cuda-sm80-conv-f16-128x64", |c| launches(c, "128x64")),
-    kernel("cuda-sm80-conv-f16-64x32", |c| launches(c, "64x32")),
-    split_kernel("cuda-sm80-conv-f16-64x32-split"),
-    kernel("cuda-sm80-conv-int8-128x128", |c| launches(c, "128x128")),
-    kernel("cuda-sm80-conv-int8-128x64", |c| launches(c, "128x64")),
-    kernel("cuda-sm80-conv-int8-64x32", |c| launches(c, "64x32")),
-    split_kernel("cuda-sm80-conv-int8-64x32-split"),
+    kernel("sm80-conv-f16-128x128", |c| launches(c, "128x128")),
+    kernel("sm80-conv-f16-128x64", |c| launches(c, "128x64")),
+    kernel("sm80-conv-f16-64x32", |c| launches(c, "64x32")),
+    split_kernel("sm80-conv-f16-64x32-split", |c| launches(c, "64x32_split")),
+    kernel("sm80-conv-int8-128x128", |c| launches(c, "128x128")),
+    kernel("sm80-conv-int8-128x64", |c| launches(c, "128x64")),
+    kernel("sm80-conv-int8-64x32", |c| launches(c, "64x32")),
+    split_kernel("sm80-conv-int8-64x32-split", |c| launches(c, "64x32_split")),
+    kernel("sm75-conv-int8-128x128", |c| launches(c, "128x128_sm75")),
+    kernel("sm75-conv-int8-128x64", |c| launches(c, "128x64_sm75")),
+    kernel("sm75-conv-int8-64x32", |c| launches(c, "64x32_sm75")),
+    split_kernel("sm75-conv-int8-64x32-split", |c| launches(c, "64x32_split_sm75")),
 ];
 
 /// How channels lie in pieces.
