@@ -17,12 +17,12 @@ const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) 
 }
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
-    kernel("cuda-sm61-conv-f32-128x128", |c| launches(c, "conv_fma_f32_128x128")),
-    kernel("cuda-sm61-conv-f32-64x64", |c| launches(c, "conv_fma_f32_64x64")),
-    kernel("cuda-sm61-conv-f32-32x128", |c| launches(c, "conv_fma_f32_32x128")),
+    kernel("sm61-conv-f32-128x128", |c| launches(c, "conv_fma_f32_128x128")),
+    kernel("sm61-conv-f32-64x64", |c| launches(c, "conv_fma_f32_64x64")),
+    kernel("sm61-conv-f32-32x128", |c| launches(c, "conv_fma_f32_32x128")),
     GpuKernel {
         scratch_bytes: split_scratch_bytes,
-        ..kernel("cuda-sm61-conv-f32-64x64-split", |c| launches(c, "conv_fma_f32_64x64_split"))
+        ..kernel("sm61-conv-f32-64x64-split", |c| launches(c, "conv_fma_f32_64x64_split"))
     },
 ];
 

@@ -7,12 +7,7 @@ use super::call::GpuKernel;
 use crate::device::cpu::call::pack_nothing;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel {
-        name: "sm61-recurrent",
-        pack: pack_nothing,
-        scratch_bytes: steps::scratch_bytes,
-        launches: steps::launches,
-    },
+    GpuKernel { name: "sm61-recurrent", pack: pack_nothing, scratch_bytes: steps::scratch_bytes, launches: steps::launches },
     GpuKernel {
         name: "sm61-int8-recurrent",
         pack: quantized::pack,
