@@ -93,20 +93,13 @@ impl Running {
 
     /// Refuses a GPU that is not here.
     pub fn runs(&self) -> Result<()> {
-        match &self.device {
-            Some(DeviceName::Planned(info)) => {
-                Err(Error::BadInput(format!("--device cuda:{} is a description only: `inspect` plans for it", info.name)))
-            }
-            _ => Ok(()),
-        }
+        self.device.as_ref().map_or(Ok(()), |d| d.kind().map(drop))
     }
 
     /// As session options.
     pub fn options(&self, profile: bool) -> Options {
-        let (kind, ordinal) = match self.device {
-            Some(DeviceName::Here(kind, ordinal)) => (Some(kind), ordinal),
-            _ => (None, 0),
-        };
+        let kind = self.device.as_ref().and_then(|d| d.kind().ok());
+        let ordinal = self.device.as_ref().map_or(0, DeviceName::ordinal);
         Options {
             device: kind,
             ordinal,
@@ -128,6 +121,25 @@ pub enum DeviceName {
     Here(DeviceKind, usize),
     /// A GPU that need not be here.
     Planned(Box<DeviceInfo>),
+}
+
+impl DeviceName {
+    /// The kind of a device that is here. Errors for one that is a description only.
+    pub fn kind(&self) -> Result<DeviceKind> {
+        match self {
+            DeviceName::Here(kind, _) => Ok(*kind),
+            DeviceName::Planned(info) => Err(description_only(info)),
+        }
+    }
+
+    /// Which of its kind.
+    pub fn ordinal(&self) -> usize {
+        if let DeviceName::Here(_, ordinal) = self { *ordinal } else { 0 }
+    }
+}
+
+fn description_only(info: &DeviceInfo) -> Error {
+    Error::BadInput(format!("--device cuda:{} is a description only: `inspect` plans for it", info.name))
 }
 
 /// `cpu`, `cuda`, `cuda:1`, `cuda:h200`, `h200` or `wgpu`.

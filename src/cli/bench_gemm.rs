@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::args::gemm_dtypes;
+use super::args::{DeviceName, device, gemm_dtypes};
 use super::interrupt::{self, INTERRUPTED};
 use super::measurement::product_roof;
 use super::output::{print, print_json, table};
@@ -25,7 +25,10 @@ pub struct GemmArgs {
     /// Shapes MxNxK, separated by commas, or a TSV of set, M, N, K.
     #[arg(long, default_value = "128x768x768")]
     shapes: String,
-    /// Thread counts, separated by commas.
+    /// cpu, cuda, cuda:1 or wgpu.
+    #[arg(long, value_parser = device, default_value = "cpu")]
+    device: DeviceName,
+    /// Thread counts of the CPU, separated by commas.
     #[arg(long = "thread-counts", default_value = "1,2", value_delimiter = ',')]
     thread_counts: Vec<usize>,
     /// f32, f16, bf16, u8s8, s8s8; separated by commas.
@@ -45,8 +48,8 @@ struct Rate {
     n: usize,
     k: usize,
     gflops: f64,
-    /// Of the measured peak for these types at these threads.
-    share_of_peak: f64,
+    /// Of the measured peak for these types at these threads; absent where none is measured.
+    share_of_peak: Option<f64>,
 }
 
 fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
@@ -83,8 +86,10 @@ struct Case<'a> {
 
 fn cases(args: &GemmArgs) -> Result<Vec<Case<'_>>> {
     let mut all = Vec::new();
+    let here = [1];
+    let threads = if args.device.kind()? == DeviceKind::Cpu { &args.thread_counts[..] } else { &here };
     for shape in shapes(&args.shapes)? {
-        for &threads in &args.thread_counts {
+        for &threads in threads {
             for dtype in &args.dtype {
                 all.push(Case { shape, threads, dtype, types: gemm_dtypes(dtype)? });
             }
@@ -96,7 +101,8 @@ fn cases(args: &GemmArgs) -> Result<Vec<Case<'_>>> {
 /// Runs the subcommand.
 pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode> {
     let cases = cases(args)?;
-    let peaks: BTreeMap<usize, Peaks> = args.thread_counts.iter().map(|&t| (t, roofline::measure(t))).collect();
+    let threads = args.thread_counts.iter().filter(|_| args.device.kind().is_ok_and(|k| k == DeviceKind::Cpu));
+    let peaks: BTreeMap<usize, Peaks> = threads.map(|&t| (t, roofline::measure(t))).collect();
     if args.tsv {
         print("peer\tdtype\tthreads\tM\tN\tK\tgflops");
     }
@@ -104,7 +110,8 @@ pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode
     let bar = progress::bar(cases.len() as u64, "measuring");
     let mut rates = Vec::new();
     for case in cases.iter().take_while(|_| !interrupt::stopped()) {
-        let rate = measure(case, product_roof(case.types.0, &peaks[&case.threads]), kernel)?;
+        let peak = peaks.get(&case.threads).map(|p| product_roof(case.types.0, p));
+        let rate = measure(case, &args.device, peak, kernel)?;
         if args.tsv {
             let line = format!("{}\t{}\t{}\t{}\t{}\t{:.2}", rate.dtype, rate.threads, rate.m, rate.n, rate.k, rate.gflops);
             bar.suspend(|| print(&format!("halfbyte:pre\t{line}")));
@@ -119,7 +126,7 @@ pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode
         let mut t = table(&["M x N x K", "types", "threads", "kernel", "GFLOP/s or GOP/s", "of measured peak"]);
         for r in &rates {
             let shape = Shape::from([r.m, r.n, r.k]).to_string();
-            let rate = [format!("{:.1}", r.gflops), format!("{:.0} %", r.share_of_peak * 100.0)];
+            let rate = [format!("{:.1}", r.gflops), r.share_of_peak.map_or("".into(), |s| format!("{:.0} %", s * 100.0))];
             t.add_row([shape, r.dtype.clone(), r.threads.to_string(), r.kernel.clone()].into_iter().chain(rate));
         }
         print(&t.to_string());
@@ -128,11 +135,12 @@ pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode
 }
 
 /// Best of many rounds over the whole call: the kernel as a session launches it. `peak` is in giga-operations a second.
-fn measure(case: &Case, peak: f64, kernel: Option<&str>) -> Result<Rate> {
+fn measure(case: &Case, device: &DeviceName, peak: Option<f64>, kernel: Option<&str>) -> Result<Rate> {
     let (model, a) = product(case.types, case.shape)?;
     let threads = case.threads;
     let kernel = kernel.map(str::to_string);
-    let options = Options { device: Some(DeviceKind::Cpu), threads: Some(threads), kernel, profile: true, ..Options::default() };
+    let (kind, ordinal) = (Some(device.kind()?), device.ordinal());
+    let options = Options { device: kind, ordinal, threads: Some(threads), kernel, profile: true, ..Options::default() };
     let session = Session::new(&model, options)?;
     let inputs = [("a", a.view())];
     let (start, mut best) = (Instant::now(), f64::INFINITY);
@@ -146,5 +154,5 @@ fn measure(case: &Case, peak: f64, kernel: Option<&str>) -> Result<Rate> {
     let [m, n, k] = case.shape;
     let kernel = session.report().nodes.first().map(|n| n.kernel.clone()).unwrap_or_default();
     let gflops = 2.0 * (m * n * k) as f64 / best / 1e3;
-    Ok(Rate { kernel, dtype: case.dtype.into(), threads, m, n, k, gflops, share_of_peak: gflops / peak.max(1e-9) })
+    Ok(Rate { kernel, dtype: case.dtype.into(), threads, m, n, k, gflops, share_of_peak: peak.map(|p| gflops / p.max(1e-9)) })
 }

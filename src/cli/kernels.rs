@@ -39,7 +39,7 @@ pub struct KernelArgs {
     #[cfg(feature = "cuda")]
     #[arg(long, conflicts_with_all = ["gemm", "conv", "model"])]
     load: bool,
-    /// For this device: cpu, or a GPU that need not be here, e.g. h200.
+    /// For this device: cpu, wgpu, or a GPU that need not be here, e.g. h200.
     #[arg(long, value_parser = device)]
     device: Option<DeviceName>,
     /// Threads of CPU kernels; all cores when left out.
@@ -81,8 +81,9 @@ pub fn kernels(args: &KernelArgs) -> Result<ExitCode> {
     }
     let info = match &args.device {
         Some(DeviceName::Planned(info)) => (**info).clone(),
+        Some(DeviceName::Here(DeviceKind::Wgpu, ordinal)) => hardware::probe::wgpu_info(*ordinal).map_err(Error::BadInput)?,
         Some(DeviceName::Here(kind, _)) if *kind != DeviceKind::Cpu => {
-            return Err(Error::BadInput("kernels are shown for cpu or for a GPU by its model, e.g. h200".into()));
+            return Err(Error::BadInput("kernels are shown for cpu, for wgpu, or for a GPU by its model, e.g. h200".into()));
         }
         _ => hardware::cpu::info(args.threads.unwrap_or_else(|| hardware::cpu::info(1).cores)),
     };

@@ -11,7 +11,7 @@ use super::run::size;
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::hardware::probe::{CpuSection, CudaDevice, Probe, Section, WgpuAdapter};
-use crate::hardware::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks, cpu};
+use crate::hardware::{DeviceInfo, DeviceKind, cpu};
 use crate::kernel::{all, choose};
 
 /// Arguments of `probe`.
@@ -68,26 +68,9 @@ fn devices(probe: &Probe) -> Vec<DeviceInfo> {
         all.extend(found.iter().map(CudaDevice::info));
     }
     if let Section::Found(found) = &probe.wgpu {
-        all.extend(found.iter().map(wgpu));
+        all.extend(found.iter().map(WgpuAdapter::info));
     }
     all
-}
-
-const NO_CACHES: Caches = Caches { l1d_bytes: 0, l2_bytes: 0, l3_bytes: 0 };
-
-fn wgpu(a: &WgpuAdapter) -> DeviceInfo {
-    let has = |feature: &str, c| if a.features.iter().any(|f| f == feature) { c } else { Capabilities::empty() };
-    DeviceInfo {
-        kind: DeviceKind::Wgpu,
-        name: a.name.clone(),
-        capabilities: has("shader-f16", Capabilities::SHADER_F16) | has("subgroup", Capabilities::SUBGROUPS),
-        cores: 0,
-        threads: 1,
-        caches: NO_CACHES,
-        shared_bytes: a.workgroup_storage_bytes as usize,
-        memory_bytes: 0,
-        peaks: Peaks { f32_gflops: 0.0, f16_gflops: 0.0, int8_gops: 0.0, read_gbps: 0.0 },
-    }
 }
 
 /// A square product and a product with one row in each precision, and a convolution.

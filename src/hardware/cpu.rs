@@ -74,6 +74,7 @@ fn fixed() -> &'static DeviceInfo {
             caches: caches(),
             shared_bytes: 0,
             memory_bytes: memory.unwrap_or(0) << 10,
+            operand_bytes: u64::MAX,
             peaks: predicted(1),
         }
     })

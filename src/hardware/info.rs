@@ -100,6 +100,8 @@ pub struct DeviceInfo {
     pub shared_bytes: usize,
     /// Memory in bytes; 0 when unknown.
     pub memory_bytes: u64,
+    /// Bytes that one operand of a kernel may have: what a shader can bind.
+    pub operand_bytes: u64,
     /// Predicted or measured rates.
     pub peaks: Peaks,
 }

@@ -65,6 +65,7 @@ pub fn info(name: &str, figures: Figures) -> DeviceInfo {
         caches: Caches { l1d_bytes: 0, l2_bytes, l3_bytes: 0 },
         shared_bytes,
         memory_bytes,
+        operand_bytes: u64::MAX,
         peaks: Peaks {
             f32_gflops: 2.0 * lanes * giga_clocks,
             f16_gflops: f16 * giga_clocks,

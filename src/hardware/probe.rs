@@ -1,7 +1,7 @@
 //! Everything that the machine has, each section saying plainly why it is absent.
 
 use super::topology::Topology;
-use super::{Caches, DeviceInfo, Peaks, cpu, nvidia, roofline};
+use super::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks, cpu, nvidia, roofline};
 
 /// What was found, or why nothing was.
 #[derive(Debug, Clone)]
@@ -126,6 +126,38 @@ pub struct WgpuAdapter {
     pub workgroup_storage_bytes: u32,
 }
 
+impl WgpuAdapter {
+    /// Whether it is a program on the CPU.
+    pub fn is_software(&self) -> bool {
+        self.kind == "Cpu"
+    }
+
+    /// As the chooser sees it. Drivers tell neither rates nor cores: the peaks are guesses from its kind.
+    pub fn info(&self) -> DeviceInfo {
+        let has = |feature: &str, c| if self.features.iter().any(|f| f == feature) { c } else { Capabilities::empty() };
+        let (f32_gflops, read_gbps) = match self.kind.as_str() {
+            "DiscreteGpu" => (10_000.0, 400.0),
+            "Cpu" => (4.0, 2.0),
+            _ => (1_000.0, 50.0),
+        };
+        DeviceInfo {
+            kind: DeviceKind::Wgpu,
+            name: self.name.clone(),
+            capabilities: has("shader-f16", Capabilities::SHADER_F16)
+                | has("shader-int64", Capabilities::SHADER_INT64)
+                | has("shader-f64", Capabilities::SHADER_F64)
+                | has("subgroup", Capabilities::SUBGROUPS),
+            cores: 0,
+            threads: 1,
+            caches: Caches { l1d_bytes: 0, l2_bytes: 0, l3_bytes: 0 },
+            shared_bytes: self.workgroup_storage_bytes as usize,
+            memory_bytes: 0,
+            operand_bytes: self.max_storage_buffer_bytes,
+            peaks: Peaks { f32_gflops, f16_gflops: f32_gflops, int8_gops: 2.0 * f32_gflops, read_gbps },
+        }
+    }
+}
+
 /// The whole machine.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -195,4 +227,11 @@ fn wgpu() -> Result<Vec<WgpuAdapter>, String> {
 #[cfg(not(feature = "wgpu"))]
 fn wgpu() -> Result<Vec<WgpuAdapter>, String> {
     Err("built without the feature wgpu".into())
+}
+
+/// Adapter `ordinal` as the chooser sees it, or why there is none.
+pub fn wgpu_info(ordinal: usize) -> Result<DeviceInfo, String> {
+    let found = wgpu()?;
+    let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
+    Ok(one.info())
 }

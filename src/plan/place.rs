@@ -4,6 +4,7 @@ use super::work::{Facts, Work};
 use crate::base::tensor::size_bytes;
 use crate::device::Device;
 use crate::error::{Error, Result};
+use crate::hardware::DeviceInfo;
 use crate::kernel::{Choice, NoKernel, choose};
 
 /// Microseconds of a copy between host and device, however small.
@@ -22,18 +23,32 @@ pub struct Placed {
 /// The device's cheapest kernel, else that of the CPU beside it. Errors when neither takes the work, or, with `strict`, when the
 /// device does not.
 pub fn place(device: &dyn Device, work: &Work, facts: &Facts, wanted: Option<&str>, strict: bool) -> Result<Placed> {
-    let unsupported = |why: &NoKernel| Error::Unsupported {
+    let unsupported = |why: String| Error::Unsupported {
         at: format!("node {} ({})", work.name, work.op),
         why: format!("no kernel takes it: {why}"),
     };
-    let refused = match choose(device.info(), &work.problem, wanted) {
-        Ok(choice) => return Ok(Placed { choice, fallback: None }),
-        Err(refused) => refused,
+    let refused = match too_large(device.info(), work, facts)? {
+        Some(why) => why,
+        None => match choose(device.info(), &work.problem, wanted) {
+            Ok(choice) => return Ok(Placed { choice, fallback: None }),
+            Err(refused) => refused.to_string(),
+        },
     };
-    let host = device.host().filter(|_| !strict).ok_or_else(|| unsupported(&refused))?;
-    let mut choice = choose(host, &work.problem, wanted).map_err(|why| unsupported(&why))?;
+    let host = device.host().filter(|_| !strict).ok_or_else(|| unsupported(refused.clone()))?;
+    let mut choice = choose(host, &work.problem, wanted).map_err(|why: NoKernel| unsupported(why.to_string()))?;
     choice.cost_us += copies_us(work, facts)?;
-    Ok(Placed { choice, fallback: Some(refused.to_string()) })
+    Ok(Placed { choice, fallback: Some(refused) })
+}
+
+/// Why an operand cannot be given to any kernel of the device, if so.
+fn too_large(info: &DeviceInfo, work: &Work, facts: &Facts) -> Result<Option<String>> {
+    for fact in work.inputs.iter().chain(&work.outputs).flatten().map(|&f| &facts[f]) {
+        let bytes = size_bytes(fact.ty.dtype, &fact.ty.shape)? as u64;
+        if bytes > info.operand_bytes {
+            return Ok(Some(format!("an operand of {bytes} bytes: {} takes {} in one piece", info.name, info.operand_bytes)));
+        }
+    }
+    Ok(None)
 }
 
 /// Predicted time of bringing a work's operands to the host and its results back; constants are there.

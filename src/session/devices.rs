@@ -39,11 +39,12 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
 fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
     use crate::device::wgpu::{Checks, Wgpu};
-    use crate::hardware::wgpu::{info, is_software, opened};
+    use crate::hardware::wgpu::{described, opened};
     let found = opened()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
-    let info = info(one);
-    if is_software(one) && !takes_software {
+    let about = described(one);
+    let info = about.info();
+    if about.is_software() && !takes_software {
         return Err(format!(
             "{} is a program on the CPU, slower than our own kernels there; --device wgpu asks for it",
             info.name

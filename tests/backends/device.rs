@@ -48,7 +48,7 @@ pub fn gpu() -> Option<Box<dyn Device>> {
 pub fn adapter() -> Option<Box<dyn Device>> {
     use halfbyte::device::gpu::GpuDevice;
     use halfbyte::device::wgpu::{Checks, Wgpu};
-    use halfbyte::hardware::wgpu::{info, opened};
+    use halfbyte::hardware::wgpu::{described, opened};
     let adapters = match opened() {
         Ok(found) => found,
         Err(why) => {
@@ -59,7 +59,7 @@ pub fn adapter() -> Option<Box<dyn Device>> {
     };
     let checks = if std::env::var("HALFBYTE_SHADER_CHECKS").is_ok_and(|v| v == "0") { Checks::None } else { Checks::Bounds };
     let driver = Wgpu::with_texts(&adapters[0], checks, super::shaders::text_of).expect("an adapter that is offered opens");
-    Some(Box::new(GpuDevice::new(info(&adapters[0]), driver).unwrap()))
+    Some(Box::new(GpuDevice::new(described(&adapters[0]).info(), driver).unwrap()))
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -11,3 +11,5 @@ mod placement;
 mod plans;
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
+#[cfg(feature = "wgpu")]
+mod shaders;

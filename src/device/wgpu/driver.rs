@@ -101,6 +101,11 @@ impl Wgpu {
         Ok(Wgpu(Arc::new(inner)))
     }
 
+    /// The device of wgpu, for what is not a [`Driver`]'s to do.
+    pub fn handle(&self) -> &Device {
+        &self.device
+    }
+
     /// Sends what waits.
     fn flush(&self) -> Result<()> {
         let pending = std::mem::take(&mut *lock(&self.pending));

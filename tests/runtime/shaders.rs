@@ -1,0 +1,78 @@
+//! The wgpu device where something goes wrong: errors with reasons, no panic, and a device that still works or says that it is lost.
+
+use std::sync::Arc;
+
+use halfbyte::cli::npz;
+use halfbyte::device::Device;
+use halfbyte::device::cpu::CpuDevice;
+use halfbyte::device::gpu::{Driver, GpuDevice, Module, Shader, Variant};
+use halfbyte::device::wgpu::{Checks, Wgpu};
+use halfbyte::hardware::DeviceKind;
+use halfbyte::hardware::wgpu::{described, opened};
+use halfbyte::{Error, Model, Options, Session};
+
+/// The first adapter, whose shaders' texts are `texts`; `None` where there is none and none is asked for.
+fn open(texts: fn(&'static Shader) -> &'static str) -> Option<(Wgpu, Arc<dyn Device>)> {
+    let Ok(adapters) = opened() else {
+        assert!(std::env::var_os("HALFBYTE_REQUIRE_WGPU").is_none(), "no adapter");
+        println!("SKIP the wgpu device: no adapter");
+        return None;
+    };
+    let driver = Wgpu::with_texts(&adapters[0], Checks::Bounds, texts).unwrap();
+    let device = GpuDevice::new(described(&adapters[0]).info(), driver.clone()).unwrap();
+    Some((driver, Arc::new(device)))
+}
+
+fn plain() -> Module {
+    Module::plain(Variant::named("scalar")).unwrap()
+}
+
+#[test]
+fn memory_beyond_the_adapter_is_an_error_and_the_device_lives_on() {
+    let Some((driver, _)) = open(|s| s.text) else { return };
+    for bytes in [usize::MAX >> 2, 1 << 50] {
+        match driver.allocate(bytes) {
+            Err(Error::OutOfMemory { needed_bytes, .. }) => assert!(needed_bytes >= bytes as u64),
+            other => panic!("{other:?}"),
+        }
+    }
+    let address = driver.allocate(5).unwrap();
+    driver.write(address, &[1, 2, 3, 4, 5]).unwrap();
+    let mut back = [0; 5];
+    driver.read(address, &mut back).unwrap();
+    assert_eq!(back, [1, 2, 3, 4, 5]);
+    driver.free(address);
+    assert!(driver.read(address, &mut back).is_err(), "an address that was given back");
+}
+
+#[test]
+fn a_shader_that_does_not_compile_says_why_and_the_device_lives_on() {
+    let Some((driver, _)) = open(|_| "//@entry n: u32, finish\nfn kernel() { let x: u32 = 1.5; }\n") else { return };
+    let error = driver.load(&plain()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("scalar") && error.contains("u32"), "{error}");
+    let Some((driver, _)) = open(|_| "//@entry n: unheard\nfn kernel() {}\n") else { return };
+    let error = driver.load(&plain()).map(drop).unwrap_err().to_string();
+    assert!(error.contains("n: unheard"), "{error}");
+    let address = driver.allocate(4).unwrap();
+    driver.write(address, &[7; 4]).unwrap();
+}
+
+#[test]
+fn a_lost_device_is_an_error_and_the_session_steps_down() {
+    let Some((driver, device)) = open(|s| s.text) else { return };
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let inputs = npz::read("models/digits-mlp.in.npz".as_ref()).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let devices: Vec<Arc<dyn Device>> = vec![device, Arc::new(CpuDevice::new(Some(1)).unwrap())];
+    let session = Session::with_devices(&model, Options { threads: Some(1), ..Options::default() }, devices).unwrap();
+    let first = session.run(&named).unwrap();
+    assert_eq!(session.report().device, DeviceKind::Wgpu, "{:?}", session.report().notes);
+    driver.handle().destroy();
+    let second = session.run(&named).unwrap();
+    let report = session.report();
+    assert!(report.device == DeviceKind::Cpu && report.notes.iter().any(|n| n.contains("lost")), "{:?}", report.notes);
+    for ((name, a), (_, b)) in first.iter().zip(second.iter()) {
+        assert!(halfbyte::cli::run::compare(&a.to_f64(), &b.to_f64()).1 > 0.999, "{name}");
+    }
+    assert!(driver.allocate(16).is_err());
+}
