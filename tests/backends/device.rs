@@ -16,13 +16,13 @@ pub fn all() -> &'static [Box<dyn Device>] {
             Box::new(CpuDevice::new(Some(2)).unwrap()) as Box<dyn Device>,
             #[cfg(feature = "cuda")]
             Box::new(super::cuda::device("h200", seed())),
-        ].into_iter().chain(gpu()).chain(adapter()).filter(is_wanted).collect::<Vec<_>>().into_boxed_slice());
+        ].into_iter().chain(gpu()).chain(adapter()).filter(|d| is_wanted(&**d)).collect::<Vec<_>>().into_boxed_slice());
     }
     ALL.with(|all| *all)
 }
 
 /// `HALFBYTE_DEVICE` restricts the tests to one kind while a kernel is being written.
-fn is_wanted(device: &Box<dyn Device>) -> bool {
+fn is_wanted(device: &dyn Device) -> bool {
     let kind = format!("{:?}", device.info().kind).to_lowercase();
     std::env::var("HALFBYTE_DEVICE").map_or(true, |wanted| wanted == kind)
 }
