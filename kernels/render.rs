@@ -7,7 +7,7 @@ use std::path::Path;
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{Environment, UndefinedBehavior, Value, context};
 
-/// Size of the parameter `finish`: `BYTES` of src/device/cuda/finish.rs, which has its layout.
+/// Size of the parameter `finish`: `BYTES` of src/device/gpu/finish.rs, which has its layout.
 pub const FINISH_BYTES: usize = 336;
 
 /// A row of a table of variants.
