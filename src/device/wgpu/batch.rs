@@ -83,8 +83,8 @@ impl Wgpu {
         Ok(all)
     }
 
-    /// Binds the operands whose addresses stand in `words`, and puts the number of each one's first element in their place: bindings
-    /// begin at multiples of the adapter's alignment.
+    /// Binds the operands whose addresses stand in `words`, and puts the number of each one's first element in their place, and whether
+    /// the address is null: bindings begin at multiples of the adapter's alignment.
     fn bind(&self, pipeline: &Pipeline, words: &mut [u32], uniforms: &Buffer, place: u64) -> Result<BindGroup> {
         let align = u64::from(self.limits.min_storage_buffer_offset_alignment);
         let wrong = |why: String| self.faults.error(format!("{}: {why}", pipeline.name));
@@ -101,7 +101,7 @@ impl Wgpu {
                 return Err(wrong(format!("{} begins at byte {byte}, in the middle of an element of {unit}", binding.name)));
             }
             words[binding.word] = ((byte - offset) / unit) as u32;
-            words[binding.word + 1] = 0;
+            words[binding.word + 1] = u32::from(address == 0);
             let size = (buffer.size() - offset).min(self.limits.max_storage_buffer_binding_size & !15);
             storage.push((buffer, offset, NonZeroU64::new(size)));
         }

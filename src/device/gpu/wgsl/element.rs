@@ -2,6 +2,7 @@
 //! of a word when read and put into it by atomic operations when written one by one, since neighbours may be another thread's.
 
 use super::interface::{Binding, Mode};
+use super::store::argument;
 use crate::base::DType;
 use crate::scalar::Domain;
 use crate::scalar::wgsl::{loaded, stored};
@@ -130,16 +131,16 @@ impl Element {
     }
 }
 
-/// The declaration of a binding and its accessors: `NAME_at(i)` gives element `i`; of what is written, `NAME_put(i, value)` stores
-/// it and, where elements are narrower than a word, `NAME_put_word(w, bits)` stores word `w`, counted from the first element, which
-/// must begin a word.
+/// The declaration of a binding and its accessors: `NAME_at(i)` gives element `i`; of what is only read, `NAME_given()` says whether
+/// it is there; of what is written, `NAME_put(i, value)` stores it and, where elements are narrower than a word, `NAME_put_word(w, bits)`
+/// stores word `w`, counted from the first element, which must begin a word.
 pub fn accessors(binding: &Binding, number: usize) -> String {
     let Binding { name, element, mode, .. } = binding;
     let (array, each, bits) = (element.array(), element.each(), element.bits);
     let is_atomic = *mode != Mode::In && each > 1;
     let access = if binding.is_constant { "read" } else { "read_write" };
     let held = if is_atomic { format!("atomic<{array}>") } else { array.into() };
-    let base = format!("hb_args[{}].{}", binding.word / 4, ["x", "y", "z", "w"][binding.word % 4]);
+    let base = argument(binding.word);
     let mut text = format!("@group(0) @binding({number}) var<storage, {access}> hb_m_{name}: array<{held}>;\n");
     let word = |at: &str| if is_atomic { format!("atomicLoad(&hb_m_{name}[{at}])") } else { format!("hb_m_{name}[{at}]") };
     if *mode != Mode::Out {
@@ -155,7 +156,9 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
         let value = element.read(&raw);
         text += &format!("fn {name}_at(i: u32) -> {} {{ let e = {base} + i; return {value}; }}\n", element.value());
     }
-    if *mode != Mode::In {
+    if *mode == Mode::In {
+        text += &format!("fn {name}_given() -> bool {{ return {} == 0u; }}\n", argument(binding.word + 1));
+    } else {
         let value = element.write("v");
         let ty = element.value();
         text += &match each {

@@ -10,12 +10,17 @@ use crate::base::DType;
 use crate::device::gpu::finish::{AXES, AXES_AT, Finish, Indexing, STEPS_AT};
 use crate::error::Result;
 use crate::scalar::Steps;
+use crate::scalar::steps::Step;
 use crate::scalar::wgsl::{function, loaded, stored, value_type, word_type};
 
 use super::element::Element;
 
 /// The functions. `param` is the parameter `finish`, where there is one.
 pub fn functions(finish: &Finish, param: Option<&Param>) -> Result<String> {
+    if let (Some(bits), true) = (plain(finish), param.is_some()) {
+        let word = format!("fn hb_word(i: u32, v: i32) -> u32 {{ return {bits}; }}\n");
+        return Ok(word + "fn store(i: u32, v: i32) { hb_out_put(i, hb_word(i, v)); }\n" + &store2(finish, "i32"));
+    }
     let mut text = function("hb_formula", &finish.steps)?;
     if param.is_none() {
         return Ok(text + &several(finish)?);
@@ -41,6 +46,18 @@ pub fn functions(finish: &Finish, param: Option<&Param>) -> Result<String> {
     text += &format!("fn store(i: u32{declared}) {{ hb_out_put(i, hb_word(i{passed})); }}\n");
     text += &if finish.value { store2(finish, value) } else { store_run(finish) };
     Ok(text)
+}
+
+/// The bits of a 32-bit integer that is stored as it is in as many bits or fewer: formulas of integers are computed in 64 bits, which
+/// not every adapter has.
+fn plain(finish: &Finish) -> Option<&'static str> {
+    match finish.steps.out {
+        _ if !finish.value || finish.value_type != DType::I32 || finish.steps.steps != [Step::Arg(0)] => None,
+        DType::I32 | DType::U32 => Some("bitcast<u32>(v)"),
+        DType::I16 | DType::U16 => Some("bitcast<u32>(v) & 0xffffu"),
+        DType::I8 | DType::U8 => Some("bitcast<u32>(v) & 0xffu"),
+        _ => None,
+    }
 }
 
 /// The kernel's value in the formula's domain.
