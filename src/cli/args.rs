@@ -53,6 +53,9 @@ pub enum Command {
         after_help = "Examples:\n  halfbyte kernels\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8\n  halfbyte kernels --device h200 --gemm 128x768x768 --dtype f16\n  halfbyte kernels --conv 1x64x56x56x64x3\n  halfbyte kernels --model models/digits-cnn.onnx --node Conv"
     )]
     Kernels(super::kernels::KernelArgs),
+    /// Measure which kernel is fastest for each problem of a model on a GPU; later runs use what was found.
+    #[command(after_help = "Example:\n  halfbyte tune models/digits-cnn.onnx --device wgpu --budget 30")]
+    Tune(super::tune::TuneArgs),
     /// Probe the hardware: what it has, what it reaches, and which kernels it would run.
     #[command(after_help = "Examples:\n  halfbyte probe\n  halfbyte probe --json")]
     Probe(super::probe::ProbeArgs),

@@ -57,7 +57,7 @@ struct Answer {
 /// Runs the subcommand.
 pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     if args.model.as_os_str() == "gemm" {
-        return bench_gemm::run(&args.gemm, args.running.kernel.as_deref(), args.json);
+        return bench_gemm::run(&args.gemm, &args.running, args.json);
     }
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;

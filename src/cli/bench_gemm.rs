@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::args::{DeviceName, device, gemm_dtypes};
+use super::args::{DeviceName, Running, gemm_dtypes};
 use super::interrupt::{self, INTERRUPTED};
 use super::measurement::product_roof;
 use super::output::{print, print_json, table};
@@ -25,9 +25,6 @@ pub struct GemmArgs {
     /// Shapes MxNxK, separated by commas, or a TSV of set, M, N, K.
     #[arg(long, default_value = "128x768x768")]
     shapes: String,
-    /// cpu, cuda, cuda:1 or wgpu.
-    #[arg(long, value_parser = device, default_value = "cpu")]
-    device: DeviceName,
     /// Thread counts of the CPU, separated by commas.
     #[arg(long = "thread-counts", default_value = "1,2", value_delimiter = ',')]
     thread_counts: Vec<usize>,
@@ -84,10 +81,10 @@ struct Case<'a> {
     types: (DType, DType),
 }
 
-fn cases(args: &GemmArgs) -> Result<Vec<Case<'_>>> {
+fn cases(args: &GemmArgs, on_cpu: bool) -> Result<Vec<Case<'_>>> {
     let mut all = Vec::new();
     let here = [1];
-    let threads = if args.device.kind()? == DeviceKind::Cpu { &args.thread_counts[..] } else { &here };
+    let threads = if on_cpu { &args.thread_counts[..] } else { &here };
     for shape in shapes(&args.shapes)? {
         for &threads in threads {
             for dtype in &args.dtype {
@@ -99,9 +96,11 @@ fn cases(args: &GemmArgs) -> Result<Vec<Case<'_>>> {
 }
 
 /// Runs the subcommand.
-pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode> {
-    let cases = cases(args)?;
-    let threads = args.thread_counts.iter().filter(|_| args.device.kind().is_ok_and(|k| k == DeviceKind::Cpu));
+pub fn run(args: &GemmArgs, running: &Running, json: bool) -> Result<ExitCode> {
+    let device = running.device.clone().unwrap_or(DeviceName::Here(DeviceKind::Cpu, 0));
+    let on_cpu = device.kind()? == DeviceKind::Cpu;
+    let cases = cases(args, on_cpu)?;
+    let threads = args.thread_counts.iter().filter(|_| on_cpu);
     let peaks: BTreeMap<usize, Peaks> = threads.map(|&t| (t, roofline::measure(t))).collect();
     if args.tsv {
         print("peer\tdtype\tthreads\tM\tN\tK\tgflops");
@@ -111,7 +110,7 @@ pub fn run(args: &GemmArgs, kernel: Option<&str>, json: bool) -> Result<ExitCode
     let mut rates = Vec::new();
     for case in cases.iter().take_while(|_| !interrupt::stopped()) {
         let peak = peaks.get(&case.threads).map(|p| product_roof(case.types.0, p));
-        let rate = measure(case, &args.device, peak, kernel)?;
+        let rate = measure(case, &device, peak, running.kernel.as_deref())?;
         if args.tsv {
             let line = format!("{}\t{}\t{}\t{}\t{}\t{:.2}", rate.dtype, rate.threads, rate.m, rate.n, rate.k, rate.gflops);
             bar.suspend(|| print(&format!("halfbyte:pre\t{line}")));

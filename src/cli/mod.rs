@@ -18,3 +18,4 @@ pub mod progress;
 pub mod run;
 pub mod suite;
 pub mod trace;
+pub mod tune;

@@ -19,6 +19,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Inspect(a) => super::inspect::inspect(&a),
         Command::Bench(a) => super::bench::bench(&a),
         Command::Kernels(a) => super::kernels::kernels(&a),
+        Command::Tune(a) => super::tune::tune(&a),
         Command::Probe(a) => super::probe::probe(&a),
     };
     match done {

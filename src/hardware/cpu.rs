@@ -1,6 +1,6 @@
 //! The CPU: instruction sets, caches and cores.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use super::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};
 
@@ -76,6 +76,8 @@ fn fixed() -> &'static DeviceInfo {
             memory_bytes: memory.unwrap_or(0) << 10,
             operand_bytes: u64::MAX,
             peaks: predicted(1),
+            identity: String::new(),
+            tuned: Arc::default(),
         }
     })
 }

@@ -1,5 +1,9 @@
 //! A device's description.
 
+use std::sync::Arc;
+
+use super::tuned::Tuned;
+
 /// The kinds of device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -104,4 +108,8 @@ pub struct DeviceInfo {
     pub operand_bytes: u64,
     /// Predicted or measured rates.
     pub peaks: Peaks,
+    /// Device, driver and kernels, for what is kept of measurements; empty where nothing is.
+    pub identity: String,
+    /// What was measured on it.
+    pub tuned: Arc<Tuned>,
 }

@@ -14,6 +14,7 @@ mod nvml;
 pub mod probe;
 pub mod roofline;
 pub mod topology;
+pub mod tuned;
 #[cfg(feature = "wgpu")]
 pub mod wgpu;
 

@@ -1,5 +1,7 @@
 //! What kernels need to know of NVIDIA GPUs, by compute capability: also for planning on a machine that has none.
 
+use std::sync::Arc;
+
 use super::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks};
 
 /// What a device's driver says of it.
@@ -72,6 +74,8 @@ pub fn info(name: &str, figures: Figures) -> DeviceInfo {
             int8_gops: int8 * giga_clocks,
             read_gbps: memory_gbps,
         },
+        identity: String::new(),
+        tuned: Arc::default(),
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything that the machine has, each section saying plainly why it is absent.
 
+use std::sync::Arc;
+
 use super::topology::Topology;
 use super::{Caches, Capabilities, DeviceInfo, DeviceKind, Peaks, cpu, nvidia, roofline};
 
@@ -87,7 +89,7 @@ impl CudaDevice {
             l2_bytes: self.l2_bytes.max(0) as usize,
             shared_bytes: self.shared_bytes_per_block.max(0) as usize,
         };
-        nvidia::info(&self.name, figures)
+        DeviceInfo { identity: format!("{} | CUDA {}", self.name, self.driver), ..nvidia::info(&self.name, figures) }
     }
 }
 
@@ -154,6 +156,8 @@ impl WgpuAdapter {
             memory_bytes: 0,
             operand_bytes: self.max_storage_buffer_bytes,
             peaks: Peaks { f32_gflops, f16_gflops: f32_gflops, int8_gops: 2.0 * f32_gflops, read_gbps },
+            identity: format!("{} | {} | {}", self.name, self.backend, self.driver),
+            tuned: Arc::default(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The only place where a kernel is chosen.
 
+use super::tune::key;
 use super::{KernelDef, Proof, all};
 use crate::graph::Problem;
 use crate::hardware::DeviceInfo;
@@ -62,9 +63,22 @@ fn verdict(kernel: &KernelDef, info: &DeviceInfo, problem: &Problem, named: bool
     Ok((kernel.cost_us)(problem, info))
 }
 
-/// The cheapest kernel that takes the problem.
+/// The kernel that was measured fastest for such problems, if it is in the running.
+fn measured(info: &DeviceInfo, problem: &Problem, all: &[Candidate]) -> Option<Choice> {
+    if info.tuned.is_empty() {
+        return None;
+    }
+    let pick = info.tuned.pick(&key(problem)?)?;
+    let kernel = all.iter().find(|c| c.kernel.name == pick.kernel && c.verdict.is_ok())?.kernel;
+    Some(Choice { kernel, cost_us: pick.median_us })
+}
+
+/// The kernel that takes the problem: the one asked for, else the one measured fastest, else the cheapest by prediction.
 pub fn choose(info: &DeviceInfo, problem: &Problem, wanted: Option<&str>) -> Result<Choice, NoKernel> {
     let all = candidates(info, problem, wanted);
+    if let Some(measured) = measured(info, problem, &all) {
+        return Ok(measured);
+    }
     let best = all.iter().filter_map(|c| Some((c.kernel, *c.verdict.as_ref().ok()?))).min_by(|a, b| a.1.total_cmp(&b.1));
     match best {
         Some((kernel, cost_us)) => Ok(Choice { kernel, cost_us }),

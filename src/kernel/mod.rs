@@ -14,6 +14,7 @@ pub mod recurrent;
 pub mod reduce;
 pub mod scalar;
 pub mod select;
+pub mod tune;
 
 pub use choose::{Candidate, Choice, NoKernel, candidates, choose};
 pub use def::{KernelDef, Proof};

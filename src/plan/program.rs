@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use super::fuse::{drop_unused, fuse};
 use super::lower::{Lowered, Source, Weights, lower};
 use super::storage::narrow;
+use super::trial::Trial;
 use super::walk::{Stop, Walk};
 use super::work::{FactId, Origin, Work};
 use crate::base::{DType, Tensor, TensorView, lock};
@@ -31,6 +32,8 @@ pub struct PlanOptions {
     pub strict: bool,
     /// Store f32 values between kernels as this, where the device has kernels for it.
     pub storage: Option<DType>,
+    /// Keep what measuring each command by itself needs.
+    pub measured: bool,
 }
 
 /// What a command is, for reports.
@@ -90,6 +93,8 @@ pub struct Plan {
     end: End,
     /// What each command is.
     pub labels: Vec<Label>,
+    /// Each command's problem with operands, when the plan is made for measuring.
+    pub trials: Vec<Trial>,
     arenas: Mutex<Vec<Region>>,
 }
 
@@ -224,7 +229,7 @@ impl Program {
         end: End,
     ) -> Result<Plan> {
         drop_unused(&mut works, &walk.facts, &outputs);
-        let PlanOptions { wanted, no_fuse, strict, storage } = &self.options;
+        let PlanOptions { wanted, no_fuse, strict, storage, measured } = &self.options;
         if !no_fuse {
             fuse(&mut works, &walk.facts, &outputs);
         }
@@ -235,11 +240,13 @@ impl Program {
         }
         let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
         let Lowered { list, outputs, slots, fallbacks } = lowered;
+        let of_work = |w: &Work| Trial::new(w, &walk.facts);
+        let trials = if *measured { works.iter().map(of_work).collect::<Result<_>>()? } else { Vec::new() };
         let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
         let labels = works.into_iter().zip(fallbacks).map(label).collect();
         let recorded = self.device.record(list)?;
         let device = self.device.clone();
-        Ok(Plan { device, recorded, outputs, slots, carried_in, end, labels, arenas: Mutex::default() })
+        Ok(Plan { device, recorded, outputs, slots, carried_in, end, labels, trials, arenas: Mutex::default() })
     }
 
     fn output_facts(&self, scope: &super::walk::Scope) -> Result<Vec<FactId>> {

@@ -6,6 +6,11 @@ use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
+#[cfg(feature = "gpu")]
+use crate::hardware::{
+    DeviceInfo,
+    tuned::{self, Tuned},
+};
 use crate::session::Options;
 
 /// In the order of preference.
@@ -35,6 +40,16 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
     Ok((vec![cpu()?], passed_over))
 }
 
+/// With what was measured on this device, by these kernels.
+#[cfg(feature = "gpu")]
+fn tuned(mut info: DeviceInfo) -> DeviceInfo {
+    info.identity += &format!(" | kernels {:016x}", crate::device::gpu::texts_hash());
+    if let Some(path) = tuned::path(&info.identity) {
+        info.tuned = Arc::new(Tuned::read(&path, &info.identity));
+    }
+    info
+}
+
 #[cfg(feature = "wgpu")]
 fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
@@ -43,7 +58,7 @@ fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String>
     let found = opened()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
     let about = described(one);
-    let info = about.info();
+    let info = tuned(about.info());
     if about.is_software() && !takes_software {
         return Err(format!(
             "{} is a program on the CPU, slower than our own kernels there; --device wgpu asks for it",
@@ -65,7 +80,7 @@ fn cuda(ordinal: usize) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
     let found = crate::hardware::cuda::devices()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no device {ordinal}, the driver knows {}", found.len()))?;
-    let info = one.info();
+    let info = tuned(one.info());
     if info.capabilities.is_empty() {
         return Err(format!("{} is of compute capability {}, kernels need 6.1 or more", one.name, one.compute_capability));
     }

@@ -10,6 +10,7 @@ mod options;
 mod outputs;
 mod report;
 mod rung;
+mod tune;
 
 pub use core::Session;
 pub use inputs::describe;
@@ -17,3 +18,4 @@ pub use model::Model;
 pub use options::{Options, Precision};
 pub use outputs::Outputs;
 pub use report::{NodeReport, Report};
+pub use tune::{Finding, Tuning, tune};

@@ -49,6 +49,15 @@ pub(crate) struct Rung {
 impl Rung {
     /// Optimises `graph` for `device` and `precision`.
     pub fn new(graph: &Graph, device: Arc<dyn Device>, precision: Precision, options: &Options) -> Self {
+        Rung::make(graph, device, precision, options, false)
+    }
+
+    /// The same, with plans that keep what measuring each command needs.
+    pub fn measured(graph: &Graph, device: Arc<dyn Device>, precision: Precision, options: &Options) -> Self {
+        Rung::make(graph, device, precision, options, true)
+    }
+
+    fn make(graph: &Graph, device: Arc<dyn Device>, precision: Precision, options: &Options, measured: bool) -> Self {
         let mut graph = graph.clone();
         let mut passes = Vec::new();
         if !options.no_optimize {
@@ -72,7 +81,7 @@ impl Rung {
             && precision != Precision::F32
             && !options.no_optimize;
         let storage = halves.then_some(DType::F16);
-        let plans = PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict, storage };
+        let plans = PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict, storage, measured };
         let program = Program::new(graph, device, plans);
         Rung { precision, program, passes }
     }

@@ -76,3 +76,32 @@ fn a_lost_device_is_an_error_and_the_session_steps_down() {
     }
     assert!(driver.allocate(16).is_err());
 }
+
+#[test]
+fn tuning_finds_right_kernels_keeps_them_and_sessions_use_them() {
+    if open(|s| s.text).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    // SAFETY: no other thread of this test binary reads the variable: sessions of other tests are given their devices.
+    unsafe { std::env::set_var("HALFBYTE_CACHE", folder.path()) };
+    let model = Model::open("models/digits-cnn.onnx").unwrap();
+    let inputs = npz::read("models/digits-cnn.in.npz".as_ref()).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let options = Options { device: Some(DeviceKind::Wgpu), ..Options::default() };
+    let none = halfbyte::session::tune(&model, &options, &named, std::time::Duration::MAX, &mut |_, _| false).unwrap();
+    assert!(none.findings.is_empty() && none.left > 0, "{none:?}");
+    let found = halfbyte::session::tune(&model, &options, &named, std::time::Duration::from_secs(60), &mut |_, _| true).unwrap();
+    assert!(!found.findings.is_empty() && found.file.as_ref().is_some_and(|f| f.is_file()), "{found:?}");
+    for f in &found.findings {
+        assert!(f.median_us <= f.before_us && f.refused.is_empty(), "{f:?}");
+    }
+    let session = Session::new(&model, options).unwrap();
+    session.run(&named).unwrap();
+    let used: Vec<String> = session.report().nodes.iter().map(|n| n.kernel.clone()).collect();
+    for f in &found.findings {
+        assert!(used.iter().any(|k| k == f.kernel), "{f:?} among {used:?}");
+    }
+    let cpu = Options { device: Some(DeviceKind::Cpu), ..Options::default() };
+    assert!(halfbyte::session::tune(&model, &cpu, &named, std::time::Duration::MAX, &mut |_, _| true).is_err());
+}

@@ -1,6 +1,8 @@
 //! The kernels' texts, as build.rs rendered them.
 
+use super::wgsl::shaders;
 use crate::hardware::Capabilities;
+use crate::hardware::tuned::hash;
 
 /// A kernel's text: one row of kernels/variants.toml.
 pub struct Variant {
@@ -31,6 +33,12 @@ static WGSL_ONLY: &[Variant] = include!(concat!(env!("OUT_DIR"), "/wgsl_only.rs"
 /// Every text.
 pub fn variants() -> &'static [Variant] {
     VARIANTS
+}
+
+/// Changes with any kernel's text, of any language.
+pub fn texts_hash() -> u64 {
+    let texts = VARIANTS.iter().map(|v| v.text).chain(shaders().iter().map(|s| s.text));
+    texts.fold(0, |all, text| all.rotate_left(5) ^ hash(text.as_bytes()))
 }
 
 impl Variant {

@@ -1,0 +1,126 @@
+//! Which kernel was measured fastest for what, on one device: kept in a file between processes.
+
+use std::collections::BTreeMap;
+use std::io::{Error, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// A measured kernel.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pick {
+    /// Its name.
+    pub kernel: String,
+    /// Microseconds of a launch.
+    pub median_us: f64,
+}
+
+/// The fastest kernels by the kind of problem: see [`crate::kernel::tune::key`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Tuned {
+    picks: BTreeMap<String, Pick>,
+}
+
+impl Tuned {
+    /// The kernel for problems of this kind.
+    pub fn pick(&self, key: &str) -> Option<&Pick> {
+        self.picks.get(key)
+    }
+
+    /// Keeps a measurement.
+    pub fn keep(&mut self, key: String, pick: Pick) {
+        self.picks.insert(key, pick);
+    }
+
+    /// How many kinds of problem are known.
+    pub fn len(&self) -> usize {
+        self.picks.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.picks.is_empty()
+    }
+
+    /// Reads a file that [`Tuned::write`] wrote for the same `identity`: device, driver and set of kernels. What is not there, was written
+    /// for another, or is damaged, counts as unknown.
+    pub fn read(path: &Path, identity: &str) -> Tuned {
+        let Ok(text) = std::fs::read_to_string(path) else { return Tuned::default() };
+        let mut lines = text.lines();
+        if lines.next() != Some(&head(identity)) {
+            return Tuned::default();
+        }
+        let pick = |line: &str| {
+            let mut fields = line.split('\t');
+            let (key, kernel, us) = (fields.next()?, fields.next()?, fields.next()?);
+            let median_us = us.parse().ok().filter(|us: &f64| us.is_finite() && *us >= 0.0)?;
+            Some((key.to_string(), Pick { kernel: kernel.into(), median_us }))
+        };
+        Tuned { picks: lines.filter_map(pick).collect() }
+    }
+
+    /// Writes the file as a whole: a reader sees the old one or the new one.
+    pub fn write(&self, path: &Path, identity: &str) -> std::io::Result<()> {
+        let folder = path.parent().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a file in no folder"))?;
+        std::fs::create_dir_all(folder)?;
+        let aside = path.with_extension(format!("{}.new", std::process::id()));
+        let mut text = head(identity) + "\n";
+        for (key, pick) in &self.picks {
+            text += &format!("{key}\t{}\t{:.3}\n", pick.kernel, pick.median_us);
+        }
+        let mut file = std::fs::File::create(&aside)?;
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
+        std::fs::rename(aside, path)
+    }
+}
+
+fn head(identity: &str) -> String {
+    format!("# halfbyte {} | {}", env!("CARGO_PKG_VERSION"), identity.replace(['\n', '\t'], " "))
+}
+
+/// Where a device's file lies: in `HALFBYTE_CACHE`, else in the user's cache folder; `None` when there is no such place, or the variable
+/// is empty.
+pub fn path(identity: &str) -> Option<PathBuf> {
+    let folder = match std::env::var_os("HALFBYTE_CACHE") {
+        Some(folder) if folder.is_empty() => return None,
+        Some(folder) => PathBuf::from(folder),
+        None => {
+            let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
+            let home =
+                || std::env::var_os("HOME").or_else(|| std::env::var_os("LOCALAPPDATA")).map(|h| Path::new(&h).join(".cache"));
+            user.or_else(home)?.join("halfbyte")
+        }
+    };
+    Some(folder.join(format!("tuned-{:016x}.tsv", hash(identity.as_bytes()))))
+}
+
+/// FNV-1a of 64 bits. Source: Fowler, Noll, Vo; IETF draft-eastlake-fnv.
+pub fn hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_again_by_the_same_device_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("deep/tuned.tsv");
+        let mut tuned = Tuned::default();
+        tuned.keep("gemm a".into(), Pick { kernel: "k1".into(), median_us: 1.5 });
+        tuned.keep("gemm b".into(), Pick { kernel: "k2".into(), median_us: 20.25 });
+        tuned.write(&path, "gpu\n1").unwrap();
+        assert_eq!(Tuned::read(&path, "gpu\n1"), tuned);
+        assert!(Tuned::read(&path, "gpu 2").is_empty(), "another driver");
+        let mut text = std::fs::read_to_string(&path).unwrap();
+        text += "half a li";
+        std::fs::write(&path, text + "\nkey\tk\tNaN\n").unwrap();
+        assert_eq!(Tuned::read(&path, "gpu\n1"), tuned, "damaged lines are left out");
+        assert!(Tuned::read(&folder.path().join("none"), "gpu").is_empty());
+    }
+
+    #[test]
+    fn hashes_are_fnv_1a() {
+        assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c);
+    }
+}
