@@ -113,6 +113,7 @@ impl Running {
             profile,
             check_finite: false,
             no_optimize: self.no_optimize,
+            cache_dir: None,
         }
     }
 }

@@ -76,13 +76,14 @@ fn head(identity: &str) -> String {
     format!("# halfbyte {} | {}", env!("CARGO_PKG_VERSION"), identity.replace(['\n', '\t'], " "))
 }
 
-/// Where a device's file lies: in `HALFBYTE_CACHE`, else in the user's cache folder; `None` when there is no such place, or the variable
-/// is empty.
-pub fn path(identity: &str) -> Option<PathBuf> {
-    let folder = match std::env::var_os("HALFBYTE_CACHE") {
-        Some(folder) if folder.is_empty() => return None,
-        Some(folder) => PathBuf::from(folder),
-        None => {
+/// Where a device's file lies: in the folder given, else in `HALFBYTE_CACHE`, else in the user's cache folder; `None` when there is no
+/// such place, or the variable is empty.
+pub fn path(folder: Option<&Path>, identity: &str) -> Option<PathBuf> {
+    let folder = match (folder, std::env::var_os("HALFBYTE_CACHE")) {
+        (Some(folder), _) => folder.to_path_buf(),
+        (None, Some(folder)) if folder.is_empty() => return None,
+        (None, Some(folder)) => PathBuf::from(folder),
+        (None, None) => {
             let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
             let home =
                 || std::env::var_os("HOME").or_else(|| std::env::var_os("LOCALAPPDATA")).map(|h| Path::new(&h).join(".cache"));

@@ -23,13 +23,13 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
     let only = |device: Result<Arc<dyn Device>, String>| Ok((vec![device.map_err(refused)?], Vec::new()));
     match options.device {
         Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
-        Some(DeviceKind::Cuda) => return only(cuda(options.ordinal)),
-        Some(DeviceKind::Wgpu) => return only(wgpu(options.ordinal, true)),
+        Some(DeviceKind::Cuda) => return only(cuda(options)),
+        Some(DeviceKind::Wgpu) => return only(wgpu(options, true)),
         Some(DeviceKind::Null) => return Err(refused("it runs nothing".into())),
         None => {}
     }
     let mut passed_over = Vec::new();
-    for (name, device) in [("cuda", cuda(options.ordinal)), ("wgpu", wgpu(options.ordinal, false))] {
+    for (name, device) in [("cuda", cuda(options)), ("wgpu", wgpu(options, false))] {
         match device {
             Ok(gpu) if options.strict => return Ok((vec![gpu], passed_over)),
             Ok(gpu) => return Ok((vec![gpu, cpu()?], passed_over)),
@@ -42,23 +42,24 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
 
 /// With what was measured on this device, by these kernels.
 #[cfg(feature = "gpu")]
-fn tuned(mut info: DeviceInfo) -> DeviceInfo {
+fn tuned(mut info: DeviceInfo, options: &Options) -> DeviceInfo {
     info.identity += &format!(" | kernels {:016x}", crate::device::gpu::texts_hash());
-    if let Some(path) = tuned::path(&info.identity) {
+    if let Some(path) = tuned::path(options.cache_dir.as_deref(), &info.identity) {
         info.tuned = Arc::new(Tuned::read(&path, &info.identity));
     }
     info
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String> {
+fn wgpu(options: &Options, takes_software: bool) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
     use crate::device::wgpu::{Checks, Wgpu};
     use crate::hardware::wgpu::{described, opened};
+    let ordinal = options.ordinal;
     let found = opened()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
     let about = described(one);
-    let info = tuned(about.info());
+    let info = tuned(about.info(), options);
     if about.is_software() && !takes_software {
         return Err(format!(
             "{} is a program on the CPU, slower than our own kernels there; --device wgpu asks for it",
@@ -70,17 +71,18 @@ fn wgpu(ordinal: usize, takes_software: bool) -> Result<Arc<dyn Device>, String>
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn wgpu(_: usize, _: bool) -> Result<Arc<dyn Device>, String> {
+fn wgpu(_: &Options, _: bool) -> Result<Arc<dyn Device>, String> {
     Err("built without the feature wgpu".into())
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(ordinal: usize) -> Result<Arc<dyn Device>, String> {
+fn cuda(options: &Options) -> Result<Arc<dyn Device>, String> {
     use crate::device::cuda::Nvidia;
     use crate::device::gpu::GpuDevice;
+    let ordinal = options.ordinal;
     let found = crate::hardware::cuda::devices()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no device {ordinal}, the driver knows {}", found.len()))?;
-    let info = tuned(one.info());
+    let info = tuned(one.info(), options);
     if info.capabilities.is_empty() {
         return Err(format!("{} is of compute capability {}, kernels need 6.1 or more", one.name, one.compute_capability));
     }
@@ -89,6 +91,6 @@ fn cuda(ordinal: usize) -> Result<Arc<dyn Device>, String> {
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: usize) -> Result<Arc<dyn Device>, String> {
+fn cuda(_: &Options) -> Result<Arc<dyn Device>, String> {
     Err("built without the feature cuda".into())
 }

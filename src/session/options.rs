@@ -1,5 +1,7 @@
 //! What the caller may ask of a session.
 
+use std::path::PathBuf;
+
 use crate::hardware::DeviceKind;
 
 /// The arithmetic of matrix products and convolutions.
@@ -37,4 +39,6 @@ pub struct Options {
     pub check_finite: bool,
     /// Run the graph as it stands in the file, without fusions.
     pub no_optimize: bool,
+    /// Where measurements of [`crate::session::tune`] are kept; `None` is `HALFBYTE_CACHE`, else the user's cache folder.
+    pub cache_dir: Option<PathBuf>,
 }

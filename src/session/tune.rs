@@ -53,7 +53,7 @@ pub struct Tuning {
 }
 
 /// Measures the kernels of the device that `options` choose first, for the problems of a run on these inputs, and keeps what it finds
-/// in the user's cache (`HALFBYTE_CACHE`). Candidates run on a device of their own, which a bad one may take down. `go_on` is told how many
+/// in [`Options::cache_dir`]. Candidates run on a device of their own, which a bad one may take down. `go_on` is told how many
 /// kinds of problem are done, of how many, and may end it. Errors when the device cannot be tuned or the model does not run on it.
 pub fn tune(
     model: &Model,
@@ -70,7 +70,7 @@ pub fn tune(
         return Err(nothing("kernels of the CPU are chosen by calibrated costs; tune a GPU (--device cuda or wgpu)"));
     }
     let trials = trials(model.graph(), device.clone(), options, inputs)?;
-    let file = tuned::path(&identity);
+    let file = tuned::path(options.cache_dir.as_deref(), &identity);
     let mut known = file.as_deref().map_or_else(Tuned::default, |f| Tuned::read(f, &identity));
     let mut tuning = Tuning { file: file.clone(), ..Tuning::default() };
     for (done, (key, trial)) in trials.iter().enumerate() {

@@ -83,12 +83,11 @@ fn tuning_finds_right_kernels_keeps_them_and_sessions_use_them() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    // SAFETY: no other thread of this test binary reads the variable: sessions of other tests are given their devices.
-    unsafe { std::env::set_var("HALFBYTE_CACHE", folder.path()) };
     let model = Model::open("models/digits-cnn.onnx").unwrap();
     let inputs = npz::read("models/digits-cnn.in.npz".as_ref()).unwrap();
     let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
-    let options = Options { device: Some(DeviceKind::Wgpu), ..Options::default() };
+    let cache_dir = Some(folder.path().to_path_buf());
+    let options = Options { device: Some(DeviceKind::Wgpu), cache_dir: cache_dir.clone(), ..Options::default() };
     let none = halfbyte::session::tune(&model, &options, &named, std::time::Duration::MAX, &mut |_, _| false).unwrap();
     assert!(none.findings.is_empty() && none.left > 0, "{none:?}");
     let found = halfbyte::session::tune(&model, &options, &named, std::time::Duration::from_secs(60), &mut |_, _| true).unwrap();
@@ -102,6 +101,6 @@ fn tuning_finds_right_kernels_keeps_them_and_sessions_use_them() {
     for f in &found.findings {
         assert!(used.iter().any(|k| k == f.kernel), "{f:?} among {used:?}");
     }
-    let cpu = Options { device: Some(DeviceKind::Cpu), ..Options::default() };
+    let cpu = Options { device: Some(DeviceKind::Cpu), cache_dir, ..Options::default() };
     assert!(halfbyte::session::tune(&model, &cpu, &named, std::time::Duration::MAX, &mut |_, _| true).is_err());
 }
