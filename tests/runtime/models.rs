@@ -1,10 +1,10 @@
-//! Small models end to end on the interpreted device, against the outputs kept with them.
+//! Models end to end on the interpreted device and on shaders, against the outputs kept with them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use halfbyte::cli::{npz, run};
-use halfbyte::hardware::DeviceKind;
+use halfbyte::device::Device;
 use halfbyte::{Model, Options, Precision, Session};
 
 /// Runs a model on the interpreted GPU: largest error relative to the reference's range, and cosine, of the worst output.
@@ -15,7 +15,19 @@ fn compare(name: &str, gpu: &str, options: Options) -> (f64, f64) {
 
 /// The same for the files of a model, its inputs and its outputs.
 fn compare_files(name: &str, [model, inputs, outputs]: [PathBuf; 3], gpu: &str, options: Options) -> (f64, f64) {
-    let device = Arc::new(super::cuda::device(gpu, 3));
+    let (left, error, cosine) = on_device(name, [model, inputs, outputs], Arc::new(super::cuda::device(gpu, 3)), options);
+    assert_eq!(left, 0, "{name} on {gpu}: commands left to the CPU");
+    (error, cosine)
+}
+
+/// On any device: the number of commands that the CPU ran besides, then as above.
+pub fn on_device(
+    name: &str,
+    [model, inputs, outputs]: [PathBuf; 3],
+    device: Arc<dyn Device>,
+    options: Options,
+) -> (usize, f64, f64) {
+    let info = device.info().clone();
     let model = Model::open(model).unwrap();
     let session = Session::with_device(&model, options, device).unwrap();
     let inputs = npz::read(&inputs).unwrap();
@@ -23,15 +35,20 @@ fn compare_files(name: &str, [model, inputs, outputs]: [PathBuf; 3], gpu: &str, 
     let began = std::time::Instant::now();
     let got = session.run(&named).unwrap();
     let report = session.report();
-    let there = report.nodes.iter().filter(|n| n.device == DeviceKind::Cuda).count();
+    let left: Vec<_> = report.nodes.iter().filter(|n| n.device != info.kind).map(|n| &n.op).collect();
     let seconds = began.elapsed().as_secs_f64();
-    println!("{name} {:?} on {gpu}: {there} of {} commands there, {seconds:.1} s", report.precision, report.nodes.len());
+    println!(
+        "{name} {:?} on {}: {} commands, on the CPU {left:?}, {seconds:.1} s",
+        report.precision,
+        info.name,
+        report.nodes.len()
+    );
     let each = npz::read(&outputs).unwrap().into_iter().map(|(n, want)| {
         let got = got.tensor(&n).unwrap();
         assert_eq!(got.shape(), want.shape(), "{name} {n}");
         run::compare(&got.to_f64(), &want.to_f64())
     });
-    each.fold((0.0, 1.0), |(e, c), (error, cosine)| (f64::max(e, error), f64::min(c, cosine)))
+    each.fold((left.len(), 0.0, 1.0), |(n, e, c), (error, cosine)| (n, f64::max(e, error), f64::min(c, cosine)))
 }
 
 #[test]

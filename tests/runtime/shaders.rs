@@ -1,5 +1,6 @@
 //! The wgpu device where something goes wrong: errors with reasons, no panic, and a device that still works or says that it is lost.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use halfbyte::cli::npz;
@@ -103,4 +104,35 @@ fn tuning_finds_right_kernels_keeps_them_and_sessions_use_them() {
     }
     let cpu = Options { device: Some(DeviceKind::Cpu), cache_dir, ..Options::default() };
     assert!(halfbyte::session::tune(&model, &cpu, &named, std::time::Duration::MAX, &mut |_, _| true).is_err());
+}
+
+/// Every model of models/ and, where they lie beside the checkout, of the zoo: all of it on shaders, f32 and as stored.
+#[test]
+fn whole_models_agree_with_the_reference() {
+    let stored = |name: &str| ["onnx", "in.npz", "out.npz"].map(|kind| PathBuf::from(format!("models/{name}.{kind}")));
+    let small = ["digits-mlp", "digits-cnn", "digits-cnn-qdq", "digits-cnn-qop", "ppocr-cls"];
+    let mut models: Vec<(String, [PathBuf; 3])> = small.into_iter().map(|n| (n.to_string(), stored(n))).collect();
+    match std::env::var("HALFBYTE_SUITES") {
+        Ok(suites) => {
+            for folder in std::fs::read_dir(PathBuf::from(suites).join("zoo")).unwrap().flatten() {
+                let files = ["model.onnx", "case0.in.npz", "case0.out.npz"].map(|f| folder.path().join(f));
+                models.extend(files[0].exists().then(|| (folder.file_name().to_string_lossy().into_owned(), files)));
+            }
+        }
+        Err(_) => println!("SKIP the zoo on shaders: HALFBYTE_SUITES is not set"),
+    }
+    models.sort();
+    models.dedup_by(|a, b| a.0 == b.0);
+    let mut wrong = Vec::new();
+    for (name, files) in models {
+        let Some((_, device)) = open(|s| s.text) else { return };
+        let (left, error, cosine) = super::models::on_device(&name, files, device, Options::default());
+        println!("{name}: error {error:.1e}, cosine {cosine:.6}");
+        let quantised = ["qdq", "qop", "int8"].iter().any(|q| name.contains(q));
+        let close = if quantised { cosine >= 0.995 } else { error <= 1e-3 };
+        if left > 0 || !close {
+            wrong.push(format!("{name}: {left} commands on the CPU, error {error:.1e}, cosine {cosine:.6}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
