@@ -135,7 +135,7 @@ pub(super) fn prepared(p: &GemmProblem) -> usize {
     usize::from(dynamic || moved)
 }
 
-fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Gemm(p) = problem else { return f64::INFINITY };
     let peak = match tile.family {
         // Four products and sums take as long as one of f32.
@@ -160,7 +160,7 @@ fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 {
 }
 
 /// Of kernels that read B once for up to [`FEW_ROWS`] rows.
-fn gemv_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn gemv_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Gemm(p) = problem else { return f64::INFINITY };
     let rate = info.peaks.f32_gflops * if p.quant.is_some() { 4.0 } else { 1.0 };
     let before = if p.quant.as_ref().is_some_and(|q| q.dynamic.is_some()) { launch_us(info, 0.0, 1.0, 0.0) } else { 0.0 };
@@ -170,11 +170,11 @@ fn gemv_us(problem: &Problem, info: &DeviceInfo) -> f64 {
 }
 
 /// A thread for each result, sums in f64 or 64-bit integers.
-fn any_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn any_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     launch_us(info, 0.0, 1.0, problem.flops() * 64.0 / info.peaks.f32_gflops.max(1e-3) / 1e3)
 }
 
-fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
+pub(super) fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     let Problem::Gemm(p) = problem else { return Err("not a matrix product") };
     let elements = |x: usize, y: usize| p.batch.numel() * x.max(1).next_multiple_of(16) * y.max(1).next_multiple_of(16);
     if [elements(p.m, p.n), elements(p.m, p.k), elements(p.n, p.k)].iter().any(|&e| e > ELEMENTS) {
@@ -186,8 +186,13 @@ fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     Ok(p)
 }
 
-/// Products and contractions of operands of one type, which is that of the result.
+/// Contractions that no kernel in f32 takes.
 fn any(problem: &Problem) -> Result<(), &'static str> {
+    if real(problem).is_ok() { Err("products that kernels in f32 take") } else { contraction(problem).map(drop) }
+}
+
+/// Products and contractions of operands of one type, which is that of the result.
+pub(super) fn contraction(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     let p = gemm(problem)?;
     let (kept, summed, operands) = match &p.contraction {
         Some(c) => (c.kept, c.sizes.len() - c.kept, c.steps.len()),
@@ -202,14 +207,13 @@ fn any(problem: &Problem) -> Result<(), &'static str> {
             Err("at most 8 labels of the result, 4 summed and 4 operands")
         }
         _ if !fits => Err("at most 2^31 - 1 elements"),
-        _ if real(problem).is_ok() => Err("products that kernels in f32 take"),
         _ if !p.out.is_float() && (p.alpha, p.beta) != (1.0, 1.0) => Err("scaled sums of integers"),
-        _ => Ok(()),
+        _ => Ok(p),
     }
 }
 
 /// Few rows of floats: A of B's type, or of f32 where rows are whole 16-byte pieces of B.
-fn float_rows(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn float_rows(problem: &Problem) -> Result<(), &'static str> {
     real(problem)?;
     let p = gemm(problem)?;
     match () {
@@ -222,7 +226,7 @@ fn float_rows(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// Few rows of bytes.
-fn int8_rows(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn int8_rows(problem: &Problem) -> Result<(), &'static str> {
     int8(problem)?;
     if gemm(problem)?.m <= FEW_ROWS { Ok(()) } else { Err("at most 8 rows") }
 }
@@ -240,7 +244,7 @@ fn tiled(problem: &Problem) -> Result<&GemmProblem, &'static str> {
 }
 
 /// f32, f16 and bf16 in f32: A and B of one type, or a f32 A with a B of fewer bits.
-fn real(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn real(problem: &Problem) -> Result<(), &'static str> {
     let p = tiled(problem)?;
     let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
     let lowered = |from: DType, to: DType| from == to || from == DType::F32;

@@ -13,8 +13,10 @@ use crate::error::Result;
 use crate::graph::problem::gemm::{Contraction, GemmProblem};
 use crate::kernel::gpu::gemm::{KEPT, OPERANDS, SUMMED};
 
-/// The row's code.
-pub const KERNEL: GpuKernel = GpuKernel { name: "any-gemm", pack: pack_nothing, scratch_bytes: no_scratch, launches };
+/// A row's code.
+pub const fn kernel(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
+}
 
 /// A product as a contraction of the labels batch, m, n and k.
 fn product(p: &GemmProblem) -> Contraction {

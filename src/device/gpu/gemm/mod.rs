@@ -29,7 +29,10 @@ use crate::kernel::gpu::gemm::{
 use tile::{kernel, launches, scratch_bytes};
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    any::KERNEL,
+    any::kernel("any-gemm"),
+    any::kernel("any-gemm64"),
+    kernel("float-gemv", gemv::scratch_bytes, gemv::launches),
+    kernel("int8-gemv", gemv::scratch_bytes, gemv::launches),
     kernel("sm61-float-gemv", gemv::scratch_bytes, gemv::launches),
     kernel("sm61-int8-gemv", gemv::scratch_bytes, gemv::launches),
     real::kernel("sm61-float-128x64", |p, i| real::scratch_bytes(&F32_128X64, p, i), |c| real::launches(&F32_128X64, c)),

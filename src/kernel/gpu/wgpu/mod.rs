@@ -1,9 +1,10 @@
 //! Rows of shaders, a file for each family. They take what the CUDA kernels of the same arguments take; where 64-bit types are
 //! computed with, a row of its own asks for an adapter that has them.
 
+mod gemm;
 mod row;
 mod scalar;
 
 use crate::kernel::KernelDef;
 
-pub(in crate::kernel) static TABLES: &[&[KernelDef]] = &[scalar::KERNELS];
+pub(in crate::kernel) static TABLES: &[&[KernelDef]] = &[scalar::KERNELS, gemm::KERNELS];
