@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::finish::Finish;
 use super::ptx::splice;
 use super::variant::Variant;
+use super::wgsl::Shader;
 use crate::base::{DType, Tensor};
 use crate::graph::Type;
 use crate::scalar::arg;
@@ -103,7 +104,8 @@ impl Module {
         };
         let has = |slot: &str| variant.text.contains(slot);
         let out = Type::new(if has("//@apply2") { DType::F16 } else { DType::F32 }, [64, 64]);
-        let finish = match has("//@") {
+        let is_finished = has("//@") || variant.text.is_empty() && Shader::named(variant.name).is_some_and(Shader::is_finished);
+        let finish = match is_finished {
             true if has("//@store -") || has("//@vector") => Some(Finish::new(None, &arg(0), std::slice::from_ref(&out), &out)?),
             true if has("//@load") => Some(Finish::new(Some(value), &arg(0), &[], &out)?.reading(DType::F32)),
             true => Some(Finish::new(Some(value), &arg(0), &[], &out)?),

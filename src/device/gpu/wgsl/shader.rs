@@ -26,4 +26,9 @@ impl Shader {
     pub fn named(name: &str) -> Option<&'static Shader> {
         SHADERS.iter().find(|s| s.name == name)
     }
+
+    /// Whether its last argument is [`crate::device::gpu::Finish::argument`].
+    pub fn is_finished(&self) -> bool {
+        self.text.lines().any(|l| l.starts_with("//@entry") && l.trim_end().ends_with("finish"))
+    }
 }

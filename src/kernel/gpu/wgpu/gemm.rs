@@ -6,15 +6,38 @@ use crate::graph::Problem;
 use crate::graph::problem::Family;
 use crate::graph::problem::gemm::GemmProblem;
 use crate::kernel::KernelDef;
-use crate::kernel::gpu::gemm::{any_us, contraction, float_rows, gemm, gemv_us, int8_rows};
+use crate::kernel::gpu::gemm::{
+    WGSL_F32_32X32, WGSL_F32_64X64, WGSL_INT8_32X32, WGSL_INT8_64X64, any_us, contraction, cost_us, float_rows, gemm, gemv_us,
+    int8, int8_rows, real,
+};
 use crate::scalar::Steps;
 
 pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("wgpu-any-gemm", Family::Gemm, any32, any_us),
     row64("wgpu-any-gemm64", Family::Gemm, any64, any_us),
-    row("wgpu-float-gemv", Family::Gemm, |p| narrow(p).and(float_rows(p)), gemv_us),
-    row("wgpu-int8-gemv", Family::Gemm, |p| narrow(p).and(int8_rows(p)), gemv_us),
+    row("wgpu-float-gemv", Family::Gemm, few_floats, gemv_us),
+    row("wgpu-int8-gemv", Family::Gemm, few_bytes, gemv_us),
+    row("wgpu-tile-float-64x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_64X64, p, i)),
+    row("wgpu-tile-float-32x32", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_32X32, p, i)),
+    row("wgpu-tile-int8-64x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_64X64, p, i)),
+    row("wgpu-tile-int8-32x32", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_32X32, p, i)),
 ];
+
+fn floats(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).and(real(problem))
+}
+
+fn bytes(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).and(int8(problem))
+}
+
+fn few_floats(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).and(float_rows(problem))
+}
+
+fn few_bytes(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).and(int8_rows(problem))
+}
 
 /// What follows the product has no 64-bit types.
 fn narrow(problem: &Problem) -> Result<(), &'static str> {
