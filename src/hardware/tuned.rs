@@ -13,7 +13,7 @@ pub struct Pick {
     pub median_us: f64,
 }
 
-/// The fastest kernels by the kind of problem: see [`crate::kernel::tune::key`].
+/// The fastest kernels by the kind of problem: by the key that the chooser makes of it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Tuned {
     picks: BTreeMap<String, Pick>,
