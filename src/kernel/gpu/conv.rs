@@ -52,7 +52,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
 ];
 
 /// What all of them take: three axes at most, sizes that 32 bits index, types that there are kernels for.
-fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
+pub(super) fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
     let Problem::Conv(p) = problem else { return Err("another family") };
     if !(1..=3).contains(&p.window.rank()) {
         return Err("takes one to three spatial axes");
@@ -72,12 +72,12 @@ fn conv(problem: &Problem) -> Result<&ConvProblem, &'static str> {
     }
 }
 
-fn direct(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn direct(problem: &Problem) -> Result<(), &'static str> {
     conv(problem).map(drop)
 }
 
 /// One input channel a group.
-fn depthwise(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn depthwise(problem: &Problem) -> Result<(), &'static str> {
     let p = conv(problem)?;
     match () {
         _ if p.x == DType::F64 => Err("takes no f64"),
@@ -90,8 +90,12 @@ fn depthwise(problem: &Problem) -> Result<(), &'static str> {
 /// f32, one or two axes, not transposed.
 fn fma(problem: &Problem) -> Result<(), &'static str> {
     let p = conv(problem)?;
+    if p.x == DType::F32 { tiled(p) } else { Err("takes f32") }
+}
+
+/// What tiles of channels by pixels take.
+pub(super) fn tiled(p: &ConvProblem) -> Result<(), &'static str> {
     match () {
-        _ if p.x != DType::F32 => Err("takes f32"),
         _ if p.transposed || p.window.rank() > 2 => Err("takes one or two spatial axes, not transposed"),
         _ if p.groups > 65_535 => Err("takes at most 65535 groups"),
         _ => Ok(()),
@@ -106,13 +110,13 @@ fn bytes(p: &ConvProblem) -> f64 {
 }
 
 /// By memory, or by five loads of the L1 for four products: a fifth of the f32 roof.
-fn depthwise_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn depthwise_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     launch_us(info, bytes(p), 0.7, p.flops() / (0.2 * info.peaks.f32_gflops.max(1.0)) / 1e3)
 }
 
 /// At a twentieth of the f32 roof: two loads a multiplication.
-fn direct_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn direct_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     let gflops = info.peaks.f32_gflops.max(1.0) * if p.x == DType::F64 { 0.0125 } else { 0.05 };
     launch_us(info, bytes(p), 0.8, p.flops() / gflops / 1e3)
@@ -178,13 +182,13 @@ fn steps_of_pieces(p: &ConvProblem) -> Steps {
 }
 
 /// Tiles of output channels x pixels, and so many terms at once.
-fn tiles_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
+pub(super) fn tiles_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     launch_us(info, bytes(p), 0.8, tiled_us(p, info, [channels, pixels], steps_of_terms(p, terms), false, gflops))
 }
 
 /// The same by parts of K.
-fn split_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
+pub(super) fn split_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, terms]: [usize; 3], gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     let steps = steps_of_terms(p, terms);
     let product = tiled_us(p, info, [channels, pixels], steps, true, gflops);

@@ -39,7 +39,7 @@ fn is_narrow(dtype: DType) -> bool {
 }
 
 /// Sums and comparisons in f32.
-fn narrow(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn narrow(problem: &Problem) -> Result<(), &'static str> {
     let p = fits(problem)?;
     match p.pooling {
         _ if !is_narrow(p.dtype) => Err("takes f32, f16, bf16, u8 and i8 only"),
@@ -51,7 +51,7 @@ fn narrow(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// Everything, in f64.
-fn any(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn any(problem: &Problem) -> Result<(), &'static str> {
     let p = fits(problem)?;
     match p.pooling {
         _ if p.window.rank() > 6 => Err("at most 6 spatial axes"),
@@ -61,7 +61,7 @@ fn any(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// One window, which is the plane.
-fn whole(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn whole(problem: &Problem) -> Result<(), &'static str> {
     narrow(problem)?;
     let Problem::Pool(p) = problem else { return Err("not pooling") };
     let w = &p.window;
@@ -76,14 +76,14 @@ fn bytes(p: &PoolProblem) -> f64 {
     (p.planes * (p.window.plane() + p.window.pixels()) * p.dtype.size_bytes()) as f64
 }
 
-fn windows_us(problem: &Problem, info: &DeviceInfo, factor: f64) -> f64 {
+pub(super) fn windows_us(problem: &Problem, info: &DeviceInfo, factor: f64) -> f64 {
     let Problem::Pool(p) = problem else { return f64::INFINITY };
     // A multiply-add is two operations.
     let work = p.flops() * 2.0 * INSTRUCTIONS * factor / (info.peaks.f32_gflops.max(1.0) * 1e3);
     launch_us(info, bytes(p), 0.7, work.max(p.window.taps() as f64 * TAP_US))
 }
 
-fn whole_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn whole_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Pool(p) = problem else { return f64::INFINITY };
     launch_us(info, bytes(p), 0.7, p.window.taps() as f64 * TAP_US / 32.0)
 }

@@ -9,8 +9,11 @@ use crate::device::gpu::launch::{Arg, Launch, Pointer};
 use crate::device::gpu::variant::Variant;
 use crate::error::Result;
 
-pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "sm61-conv-depthwise", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
+pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[kernel("sm61-conv-depthwise"), kernel("conv-depthwise")];
+
+const fn kernel(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
+}
 
 fn launches(call: &Call) -> Result<Vec<Launch>> {
     let p = problem(call)?;

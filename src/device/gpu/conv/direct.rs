@@ -11,7 +11,11 @@ use crate::error::Result;
 use crate::graph::problem::ConvProblem;
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
-    &[GpuKernel { name: "sm61-conv-direct", pack: pack_nothing, scratch_bytes: no_scratch, launches }];
+    &[kernel("sm61-conv-direct"), kernel("conv-direct"), kernel("conv-direct64")];
+
+const fn kernel(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }
+}
 
 fn variant(p: &ConvProblem) -> &'static Variant {
     Variant::named(match p.x {

@@ -1,7 +1,9 @@
-//! Implicit matrix products of output channels by pixels, with f32 arithmetic: kernels/conv_fma.ptx.j2. Weights are read as they are.
+//! Implicit matrix products of output channels by pixels, with f32 arithmetic: kernels/conv_fma.ptx.j2, and of f16 and bf16 shaders/conv_fma.wgsl.j2
+//! alone. Weights are read as they are.
 
 use super::geometry::{Window3, bias_or_quant, finish, grid, own_channels, own_outputs, problem, w_half};
 use super::split;
+use crate::base::DType;
 use crate::device::cpu::call::{no_scratch, pack_nothing};
 use crate::device::gpu::call::{Call, GpuKernel};
 use crate::device::gpu::divide::magic;
@@ -17,21 +19,31 @@ const fn kernel(name: &'static str, launches: fn(&Call) -> Result<Vec<Launch>>) 
 }
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
-    kernel("sm61-conv-f32-128x128", |c| launches(c, "conv_fma_f32_128x128")),
-    kernel("sm61-conv-f32-64x64", |c| launches(c, "conv_fma_f32_64x64")),
-    kernel("sm61-conv-f32-32x128", |c| launches(c, "conv_fma_f32_32x128")),
-    GpuKernel {
-        scratch_bytes: split_scratch_bytes,
-        ..kernel("sm61-conv-f32-64x64-split", |c| launches(c, "conv_fma_f32_64x64_split"))
-    },
+    kernel("sm61-conv-f32-128x128", |c| launches(c, "128x128")),
+    kernel("sm61-conv-f32-64x64", |c| launches(c, "64x64")),
+    kernel("sm61-conv-f32-32x128", |c| launches(c, "32x128")),
+    split("sm61-conv-f32-64x64-split"),
+    kernel("conv-128x128", |c| launches(c, "128x128")),
+    kernel("conv-64x64", |c| launches(c, "64x64")),
+    kernel("conv-32x128", |c| launches(c, "32x128")),
+    split("conv-64x64-split"),
 ];
 
-fn launches(call: &Call, variant: &str) -> Result<Vec<Launch>> {
+const fn split(name: &'static str) -> GpuKernel {
+    GpuKernel { scratch_bytes: split_scratch_bytes, ..kernel(name, |c| launches(c, "64x64_split")) }
+}
+
+fn launches(call: &Call, tile: &str) -> Result<Vec<Launch>> {
     let p = problem(call)?;
     if p.out_shape().numel() == 0 {
         return Ok(Vec::new());
     }
-    let (w, variant) = (Window3::new(&p.window), Variant::named(variant));
+    let element = match p.x {
+        DType::F16 => "f16",
+        DType::BF16 => "bf16",
+        _ => "f32",
+    };
+    let (w, variant) = (Window3::new(&p.window), Variant::named(&format!("conv_fma_{element}_{tile}")));
     let (pixels, own) = (p.window.pixels(), own_outputs(p));
     let mut args = vec![Arg::Pointer(Pointer::Input(p.x_at, 0)), Arg::Pointer(Pointer::Input(p.w_at, 0))];
     args.extend(bias_or_quant(call, p)?);

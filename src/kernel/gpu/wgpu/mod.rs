@@ -1,10 +1,12 @@
 //! Rows of shaders, a file for each family. They take what the CUDA kernels of the same arguments take; where 64-bit types are
 //! computed with, a row of its own asks for an adapter that has them.
 
+mod conv;
 mod gemm;
+mod pool;
 mod row;
 mod scalar;
 
 use crate::kernel::KernelDef;
 
-pub(in crate::kernel) static TABLES: &[&[KernelDef]] = &[scalar::KERNELS, gemm::KERNELS];
+pub(in crate::kernel) static TABLES: &[&[KernelDef]] = &[scalar::KERNELS, conv::KERNELS, gemm::KERNELS, pool::KERNELS];

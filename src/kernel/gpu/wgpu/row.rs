@@ -2,10 +2,11 @@
 
 use crate::base::DType;
 use crate::graph::Problem;
-use crate::graph::problem::Family;
+use crate::graph::problem::{EpilogueSpec, Family};
 use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 use crate::kernel::KernelDef;
 use crate::kernel::gpu::row::on;
+use crate::scalar::{Domain, Steps};
 
 /// Whether a row takes a problem.
 pub type Accepts = fn(&Problem) -> Result<(), &'static str>;
@@ -25,4 +26,23 @@ pub const fn row64(name: &'static str, family: Family, accepts: Accepts, cost_us
 /// Whether shaders need more than WGSL's own types to compute with it.
 pub fn is_wide(dtype: DType) -> bool {
     matches!(dtype, DType::I64 | DType::U64 | DType::F64)
+}
+
+/// What becomes of a kernel's values of type `value`, through the epilogue if there is one: an error where it is computed in 64 bits.
+/// Integers that are only stored are not.
+pub fn stores_in_32_bits(value: DType, epilogue: Option<&EpilogueSpec>, out: DType) -> Result<(), &'static str> {
+    let out = epilogue.map_or(out, |e| e.out);
+    let types = || [value, out].into_iter().chain(epilogue.iter().flat_map(|e| e.operands.iter().map(|t| t.dtype)));
+    match types().any(is_wide) || (epilogue.is_some() && Domain::of(types()) == Domain::I64) {
+        true => Err("computed in 64 bits"),
+        false => Ok(()),
+    }
+}
+
+/// The same of an adapter with 64-bit types: an error where shaders lack a function.
+pub fn stores_in_64_bits(value: DType, epilogue: Option<&EpilogueSpec>) -> Result<(), &'static str> {
+    let Some(e) = epilogue else { return Ok(()) };
+    let types: Vec<DType> = [value].into_iter().chain(e.operands.iter().map(|t| t.dtype)).collect();
+    let steps = Steps::compile(&e.formula, &types, e.out).map_err(|_| "a formula of operands that are missing")?;
+    crate::scalar::wgsl::function("f", &steps).map(drop).map_err(|_| "a function that shaders lack in 64 bits")
 }

@@ -1,0 +1,57 @@
+//! Kernels of the conv family. f16 and bf16 are computed in f32.
+
+use super::row::{row, row64, stores_in_32_bits, stores_in_64_bits};
+use crate::base::DType;
+use crate::graph::Problem;
+use crate::graph::problem::{ConvProblem, Family};
+use crate::kernel::KernelDef;
+use crate::kernel::gpu::conv;
+
+pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
+    row("wgpu-conv-direct", Family::Conv, direct, conv::direct_us),
+    row64("wgpu-conv-direct64", Family::Conv, direct64, conv::direct_us),
+    row("wgpu-conv-depthwise", Family::Conv, depthwise, conv::depthwise_us),
+    row("wgpu-conv-128x128", Family::Conv, tiled, |p, info| conv::tiles_us(p, info, [128, 128, 8], 0.5 * info.peaks.f32_gflops)),
+    row("wgpu-conv-64x64", Family::Conv, tiled, |p, info| conv::tiles_us(p, info, [64, 64, 8], 0.4 * info.peaks.f32_gflops)),
+    row("wgpu-conv-32x128", Family::Conv, tiled, |p, info| conv::tiles_us(p, info, [32, 128, 8], 0.35 * info.peaks.f32_gflops)),
+    row("wgpu-conv-64x64-split", Family::Conv, tiled, |p, info| {
+        conv::split_us(p, info, [64, 64, 8], 0.4 * info.peaks.f32_gflops)
+    }),
+];
+
+/// The type of sums.
+fn value(p: &ConvProblem) -> DType {
+    match p.x {
+        _ if p.quant.is_some() => DType::I32,
+        DType::F64 => DType::F64,
+        _ => DType::F32,
+    }
+}
+
+/// What needs no 64-bit types.
+fn narrow(problem: &Problem) -> Result<&ConvProblem, &'static str> {
+    let p = conv::conv(problem)?;
+    stores_in_32_bits(value(p), p.epilogue.as_ref(), p.y)?;
+    Ok(p)
+}
+
+fn direct(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).map(drop)
+}
+
+/// What needs 64-bit types.
+fn direct64(problem: &Problem) -> Result<(), &'static str> {
+    let p = conv::conv(problem)?;
+    stores_in_64_bits(value(p), p.epilogue.as_ref())?;
+    if narrow(problem).is_err() { Ok(()) } else { Err("computed in 32 bits") }
+}
+
+fn depthwise(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem)?;
+    conv::depthwise(problem)
+}
+
+fn tiled(problem: &Problem) -> Result<(), &'static str> {
+    let p = narrow(problem)?;
+    if p.quant.is_some() { Err("takes floats") } else { conv::tiled(p) }
+}
