@@ -13,7 +13,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[row("cuda-any-move", Fami
 /// Axes that the kernels walk along, at most.
 const AXES: usize = 8;
 
-fn accepts(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn accepts(problem: &Problem) -> Result<(), &'static str> {
     let Problem::Move(p) = problem else { return Err("not a movement") };
     let mut all = p.inputs.iter().flatten().chain(&p.outputs);
     if all.any(|t: &Type| t.shape.numel() > ELEMENTS) {
@@ -40,7 +40,7 @@ fn accepts(problem: &Problem) -> Result<(), &'static str> {
     }
 }
 
-fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Move(p) = problem else { return f64::INFINITY };
     let launches = match &p.movement {
         Movement::Copy { pieces, fill } => pieces.len() + usize::from(fill.is_some()),

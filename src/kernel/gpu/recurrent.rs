@@ -16,7 +16,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
 /// Hidden units at most: states of 4 batch entries lie in shared memory as bytes. `MOST` of kernels/recurrent_step.ptx.j2.
 const INT8_HIDDEN: usize = 4096;
 
-fn floats(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn floats(problem: &Problem) -> Result<(), &'static str> {
     match problem {
         Problem::Recurrent(p) if p.quantized.is_some() => Err("no quantised weights"),
         Problem::Recurrent(p) => sizes(p),
@@ -49,7 +49,7 @@ fn sizes(p: &RecurrentProblem) -> Result<(), &'static str> {
 }
 
 /// The input's products at 40 % of the f32 rate, then for each step a launch that reads the weights once for 4 batch entries.
-fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Recurrent(p) = problem else { return f64::INFINITY };
     let rows = (p.directions() * p.cell.gates() * p.hidden_size) as f64;
     let tokens = (p.seq_len * p.batch) as f64;

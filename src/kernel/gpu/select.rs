@@ -13,7 +13,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] =
 /// Elements that a block keeps.
 const KEPT: usize = 1024;
 
-fn accepts(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn accepts(problem: &Problem) -> Result<(), &'static str> {
     let Problem::Select(p) = problem else { return Err("not a choice") };
     match p.selection {
         Selection::TopK { k, .. } if k > KEPT => Err("at most 1024 elements of a line"),
@@ -25,7 +25,7 @@ fn accepts(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// A block sorts 2048 keys in some 66 steps of 100 ns; later keys are mostly only read.
-fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Select(p) = problem else { return f64::INFINITY };
     let Selection::TopK { axis, .. } = p.selection else { return f64::INFINITY };
     let dim = p.x.shape[axis].max(1);

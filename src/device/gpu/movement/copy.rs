@@ -48,18 +48,19 @@ fn copied(call: &Call, piece: &Piece) -> Result<Launch> {
     }
     let steps = piece.from.strides.iter().zip(&piece.to.strides);
     let axes = piece.from.shape.iter().zip(steps).map(|(&n, (&f, &t))| (n, [f as i64, t as i64]));
-    let from = Pointer::Input(piece.input, (piece.from.offset * size) as u64);
-    let to = Pointer::Output(piece.output, (piece.to.offset * size) as u64);
     let mut walk = Walk::new(axes);
     let width = walk.width(size, 2, &[piece.from.offset as i64, piece.to.offset as i64]);
     let bytes = size * width;
     walk = walk.widened(width, 2);
-    let pointers = [to, from].map(Arg::Pointer);
+    let pointers = [Pointer::Output(piece.output, 0), Pointer::Input(piece.input, 0)].map(Arg::Pointer);
+    // Steps may lead back, so that the first element is not the operand's first.
+    let starts = [piece.to.offset, piece.from.offset].map(|offset| Arg::U32((offset / width) as u32));
     match tiled(&walk).filter(|_| bytes <= DType::F64.size_bytes()) {
-        Some((along, across)) => transposed(walk, along, across, bytes, pointers),
+        Some((along, across)) => transposed(walk, along, across, bytes, pointers, starts),
         None => {
-            let numbers = [Arg::U32(walk.elements() as u32), walk.rank(), walk.argument()?];
-            Ok(over(&format!("copy{bytes}"), walk.elements(), pointers.into_iter().chain(numbers).collect()))
+            let numbers = [Arg::U32(walk.elements() as u32), walk.rank()];
+            let args = pointers.into_iter().chain(numbers).chain(starts).chain([walk.argument()?]).collect();
+            Ok(over(&format!("copy{bytes}"), walk.elements(), args))
         }
     }
 }
@@ -72,7 +73,7 @@ fn tiled(walk: &Walk<2>) -> Option<(usize, usize)> {
     (along != across && apart(along, 1) && apart(across, 0)).then_some((along, across))
 }
 
-fn transposed(walk: Walk<2>, along: usize, across: usize, bytes: usize, pointers: [Arg; 2]) -> Result<Launch> {
+fn transposed(walk: Walk<2>, along: usize, across: usize, bytes: usize, pointers: [Arg; 2], starts: [Arg; 2]) -> Result<Launch> {
     let variant = Variant::named(&format!("transpose{bytes}"));
     let tile = i64::from(variant.number("tile"));
     let tiles = |axis: Axis<2>, counts: [i64; 2]| {
@@ -85,6 +86,6 @@ fn transposed(walk: Walk<2>, along: usize, across: usize, bytes: usize, pointers
     blocks.push(tiles(a, [tile, 0]));
     blocks.push(tiles(b, [0, tile]));
     let numbers = [a.size as u32, b.size as u32, a.steps[1] as u32, b.steps[0] as u32].map(Arg::U32);
-    let args = pointers.into_iter().chain([blocks.rank()]).chain(numbers).chain([blocks.argument()?]).collect();
+    let args = pointers.into_iter().chain([blocks.rank()]).chain(numbers).chain(starts).chain([blocks.argument()?]).collect();
     Ok(Launch::new(variant, [blocks.elements() as u32, 1, 1], args))
 }

@@ -99,22 +99,22 @@ fn pass(p: &Pass, filters: &Filters) -> Result<Launch> {
         [] => vec![(&identity, 0)],
         axes => axes.iter().map(|&a| (filters[a].as_deref().unwrap_or(&identity), strides[a])).collect(),
     };
-    let part = |&(taps, step): &(&[Taps], usize)| {
-        Arg::Block(vec![Arg::Table(table(taps)), Arg::U32(taps.len() as u32 + 1), Arg::U32(step as u32)])
-    };
-    let mut args = vec![Arg::Pointer(p.from), Arg::U32(p.y.shape.numel() as u32)];
-    let tables = Arg::Block(tables.iter().map(part).collect());
+    let part =
+        |&(taps, step): &(&[Taps], usize)| [Arg::Table(table(taps)), Arg::U32(taps.len() as u32 + 1), Arg::U32(step as u32)];
     let coordinate = |axis: usize, n: usize| i64::from(p.axes.get(n) == Some(&axis));
     let step = |axis: usize| if p.axes.contains(&axis) { 0 } else { strides[axis] as i64 };
     let sizes = p.y.shape.iter().enumerate();
-    if p.axes.len() == 2 {
+    let (name, rank, axes) = if p.axes.len() == 2 {
         let walk = Walk::new(sizes.map(|(a, &n)| (n, [step(a), coordinate(a, 0), coordinate(a, 1)])));
-        args.extend([walk.rank(), tables, walk.argument()?]);
-        return Ok(over("interpolate2", p.y.shape.numel(), args).finished(&finish, p.to, &[]));
-    }
-    let walk = Walk::new(sizes.map(|(a, &n)| (n, [step(a), coordinate(a, 0)])));
-    args.extend([walk.rank(), tables, walk.argument()?]);
-    Ok(over("interpolate1", p.y.shape.numel(), args).finished(&finish, p.to, &[]))
+        ("interpolate2", walk.rank(), walk.argument()?)
+    } else {
+        let walk = Walk::new(sizes.map(|(a, &n)| (n, [step(a), coordinate(a, 0)])));
+        ("interpolate1", walk.rank(), walk.argument()?)
+    };
+    let mut args = vec![Arg::Pointer(p.from), Arg::U32(p.y.shape.numel() as u32), rank];
+    args.extend(tables.iter().flat_map(part));
+    args.push(axes);
+    Ok(over(name, p.y.shape.numel(), args).finished(&finish, p.to, &[]))
 }
 
 /// Writes what lies outside along an axis.

@@ -12,9 +12,8 @@ pub(super) mod walk;
 use super::call::GpuKernel;
 use crate::device::cpu::call::pack_nothing;
 
-pub(super) static KERNELS: &[GpuKernel] = &[GpuKernel {
-    name: "any-move",
-    pack: pack_nothing,
-    scratch_bytes: |problem, _| run::scratch_bytes(problem),
-    launches: run::launches,
-}];
+pub(super) static KERNELS: &[GpuKernel] = &[kernel("any-move"), kernel("any-move64")];
+
+const fn kernel(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: |problem, _| run::scratch_bytes(problem), launches: run::launches }
+}

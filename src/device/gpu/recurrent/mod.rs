@@ -7,7 +7,8 @@ use super::call::GpuKernel;
 use crate::device::cpu::call::pack_nothing;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel { name: "sm61-recurrent", pack: pack_nothing, scratch_bytes: steps::scratch_bytes, launches: steps::launches },
+    floats("sm61-recurrent"),
+    floats("any-recurrent"),
     GpuKernel {
         name: "sm61-int8-recurrent",
         pack: quantized::pack,
@@ -15,3 +16,7 @@ pub(super) static KERNELS: &[GpuKernel] = &[
         launches: steps::launches,
     },
 ];
+
+const fn floats(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: steps::scratch_bytes, launches: steps::launches }
+}

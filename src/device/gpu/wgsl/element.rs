@@ -22,6 +22,8 @@ enum Meaning {
     Unsigned,
     Float,
     Brain,
+    /// Signed, for atomic operations.
+    Atomic,
     /// Of the first type, and a value of the second for the shader.
     As(DType, DType),
 }
@@ -36,6 +38,7 @@ impl Element {
             "u" => Meaning::Unsigned,
             "f" => Meaning::Float,
             "bf" => Meaning::Brain,
+            "a" => Meaning::Atomic,
             _ => return None,
         };
         let bits = match bits {
@@ -107,6 +110,7 @@ impl Element {
     /// The value of raw bits.
     fn read(self, raw: &str) -> String {
         match (self.bits, self.meaning) {
+            (_, Meaning::As(DType::F64, DType::F32)) => format!("f32({raw})"),
             (_, Meaning::As(from, DType::I32)) => format!("i32({})", loaded(from, Domain::I64, raw)),
             (_, Meaning::As(from, to)) => loaded(from, Domain::of([to]), raw),
             (8 | 16, Meaning::Signed) => format!("bitcast<i32>(({raw}) << {0}u) >> {0}u", 32 - self.bits),
@@ -131,11 +135,15 @@ impl Element {
     }
 }
 
-/// The declaration of a binding and its accessors: `NAME_at(i)` gives element `i`; of what is only read, `NAME_given()` says whether
-/// it is there; of what is written, `NAME_put(i, value)` stores it and, where elements are narrower than a word, `NAME_put_word(w, bits)`
-/// stores word `w`, counted from the first element, which must begin a word.
+/// The declaration of a binding and its accessors: `NAME_given()` says whether it is there; `NAME_at(i)` gives element `i`; of what is
+/// written, `NAME_put(i, value)` stores it and, where elements are narrower than a word, `NAME_put_word(w, bits)` stores word `w`,
+/// counted from the first element, which must begin a word, and `NAME_put_run(i, bits)` as many elements as a word holds, from any `i`
+/// on. Atomic elements have `NAME_exchange(i, value)` and `NAME_max(i, value)` instead, which give the old value.
 pub fn accessors(binding: &Binding, number: usize) -> String {
     let Binding { name, element, mode, .. } = binding;
+    if element.meaning == Meaning::Atomic {
+        return atomic(binding, number);
+    }
     let (array, each, bits) = (element.array(), element.each(), element.bits);
     let is_atomic = *mode != Mode::In && each > 1;
     let access = if binding.is_constant { "read" } else { "read_write" };
@@ -156,9 +164,8 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
         let value = element.read(&raw);
         text += &format!("fn {name}_at(i: u32) -> {} {{ let e = {base} + i; return {value}; }}\n", element.value());
     }
-    if *mode == Mode::In {
-        text += &format!("fn {name}_given() -> bool {{ return {} == 0u; }}\n", argument(binding.word + 1));
-    } else {
+    text += &format!("fn {name}_given() -> bool {{ return {} == 0u; }}\n", argument(binding.word + 1));
+    if *mode != Mode::In {
         let value = element.write("v");
         let ty = element.value();
         text += &match each {
@@ -173,6 +180,31 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
                 each.ilog2()
             ),
         };
+        if each > 1 {
+            text += &put_run(name, &base, bits);
+        }
+    }
+    text
+}
+
+/// Of a run that begins within a word, parts of two words are stored.
+fn put_run(name: &str, base: &str, bits: u32) -> String {
+    let each = 32 / bits;
+    format!(
+        "fn {name}_put_run(i: u32, bits: u32) {{ let e = {base} + i; let w = e >> {}u; let s = (e & {}u) * {bits}u; \
+         if (s == 0u) {{ atomicStore(&hb_m_{name}[w], bits); return; }} \
+         atomicAnd(&hb_m_{name}[w], (1u << s) - 1u); atomicOr(&hb_m_{name}[w], bits << s); \
+         atomicAnd(&hb_m_{name}[w + 1u], ~((1u << s) - 1u)); atomicOr(&hb_m_{name}[w + 1u], bits >> (32u - s)); }}\n",
+        each.ilog2(),
+        each - 1,
+    )
+}
+
+fn atomic(binding: &Binding, number: usize) -> String {
+    let (name, base) = (&binding.name, argument(binding.word));
+    let mut text = format!("@group(0) @binding({number}) var<storage, read_write> hb_m_{name}: array<atomic<i32>>;\n");
+    for (what, function) in [("exchange", "atomicExchange"), ("max", "atomicMax")] {
+        text += &format!("fn {name}_{what}(i: u32, v: i32) -> i32 {{ return {function}(&hb_m_{name}[{base} + i], v); }}\n");
     }
     text
 }

@@ -9,21 +9,23 @@ use super::interface::Param;
 use crate::base::DType;
 use crate::device::gpu::finish::{AXES, AXES_AT, Finish, Indexing, STEPS_AT};
 use crate::error::Result;
-use crate::scalar::Steps;
 use crate::scalar::steps::Step;
 use crate::scalar::wgsl::{function, loaded, stored, value_type, word_type};
 
 use super::element::Element;
 
-/// The functions. `param` is the parameter `finish`, where there is one.
-pub fn functions(finish: &Finish, param: Option<&Param>) -> Result<String> {
+/// Functions of one f32 that a kernel calls, at most.
+const FUNCTIONS: usize = 3;
+
+/// The functions that `kernel` calls. `param` is the parameter `finish`, where there is one.
+pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result<String> {
     if let (Some(bits), true) = (plain(finish), param.is_some()) {
         let word = format!("fn hb_word(i: u32, v: i32) -> u32 {{ return {bits}; }}\n");
         return Ok(word + "fn store(i: u32, v: i32) { hb_out_put(i, hb_word(i, v)); }\n" + &store2(finish, "i32"));
     }
-    let mut text = function("hb_formula", &finish.steps)?;
+    let mut text = function("hb_formula", &finish.steps)? + &several(finish, kernel)?;
     if param.is_none() {
-        return Ok(text + &several(finish)?);
+        return Ok(text);
     }
     let word = param.map_or(0, |p| p.word);
     let domain = finish.steps.domain;
@@ -69,12 +71,14 @@ fn of_value(finish: &Finish) -> String {
     }
 }
 
-/// `apply_1`, `apply_2`, ...: functions of one f32.
-fn several(finish: &Finish) -> Result<String> {
-    let mut text = String::from("fn apply_1(v: f32) -> f32 { return hb_formula(v); }\n");
-    for (n, steps) in finish.more.iter().enumerate() {
-        let steps: &Steps = steps;
-        text += &function(&format!("apply_{}", n + 2), steps)?;
+/// `apply_1`, `apply_2`, ... as far as `kernel` calls them: functions of one f32, all the first where there is but one.
+fn several(finish: &Finish, kernel: &str) -> Result<String> {
+    let mut text = String::new();
+    for n in (1..=FUNCTIONS).filter(|n| kernel.contains(&format!("apply_{n}("))) {
+        text += &match n.checked_sub(2).and_then(|n| finish.more.get(n)) {
+            Some(steps) => function(&format!("apply_{n}"), steps)?,
+            None => format!("fn apply_{n}(v: f32) -> f32 {{ return hb_formula(v); }}\n"),
+        };
     }
     Ok(text)
 }

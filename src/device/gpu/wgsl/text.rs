@@ -29,7 +29,7 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
     }
     interface.params.iter().for_each(|p| own += &parameter(p));
     if let Some(finish) = finish {
-        own += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish))?;
+        own += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish), text)?;
     }
     own += text;
     let mut module = format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);

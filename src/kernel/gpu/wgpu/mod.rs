@@ -3,10 +3,14 @@
 
 mod conv;
 mod gemm;
+mod movement;
 mod pool;
+mod recurrent;
 mod row;
 mod scalar;
+mod select;
 
 use crate::kernel::KernelDef;
 
-pub(in crate::kernel) static TABLES: &[&[KernelDef]] = &[scalar::KERNELS, conv::KERNELS, gemm::KERNELS, pool::KERNELS];
+pub(in crate::kernel) static TABLES: &[&[KernelDef]] =
+    &[scalar::KERNELS, conv::KERNELS, gemm::KERNELS, movement::KERNELS, pool::KERNELS, recurrent::KERNELS, select::KERNELS];
