@@ -215,7 +215,9 @@ fn quantised_layers_have_the_same_bits() {
         }
     }
     println!("{runs} runs");
-    assert!(runs >= 8 * 3 * 2 * 2);
+    // Shaders leave such layers to the CPU.
+    let takes = super::device::all().iter().any(|d| d.info().kind != DeviceKind::Wgpu);
+    assert!(!takes || runs >= 8 * 3 * 2 * 2);
 }
 
 /// Compares every kernel but the reference, which sums in f64, with the CPU's portable one; gives the number of runs.

@@ -1,4 +1,4 @@
-//! Movements of elements on CUDA: docs/cuda-moves.md says which kernel does what.
+//! Movements of elements on GPUs: docs/cuda-moves.md says which kernel does what.
 
 mod copy;
 mod index;

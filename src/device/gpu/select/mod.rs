@@ -1,4 +1,4 @@
-//! Choices of elements on CUDA. The others' outputs are known when the planner is done: see docs/cuda-moves.md.
+//! Choices of elements on GPUs. The others' outputs are known when the planner is done: see docs/cuda-moves.md.
 
 mod top_k;
 
