@@ -131,7 +131,7 @@ fn half(problem: &Problem) -> Result<(), &'static str> {
     }
 }
 
-fn int8(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn int8(problem: &Problem) -> Result<(), &'static str> {
     let p = conv(problem)?;
     if p.quant.is_some() { tensor(p) } else { Err("takes 8-bit integers") }
 }
@@ -196,14 +196,14 @@ pub(super) fn split_us(problem: &Problem, info: &DeviceInfo, [channels, pixels, 
 }
 
 /// With the image's copy in pieces: another launch, which writes what the product reads.
-fn tensor_us(problem: &Problem, info: &DeviceInfo, tile: [usize; 2], gflops: f64) -> f64 {
+pub(super) fn tensor_us(problem: &Problem, info: &DeviceInfo, tile: [usize; 2], gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     let copied = (p.n * padded(p) * line(p) * 16) as f64;
     let product = tiled_us(p, info, tile, steps_of_pieces(p), false, gflops);
     launch_us(info, bytes(p) + copied, 0.8, 0.0) + launch_us(info, copied, 0.8, product)
 }
 
-fn tensor_split_us(problem: &Problem, info: &DeviceInfo, gflops: f64) -> f64 {
+pub(super) fn tensor_split_us(problem: &Problem, info: &DeviceInfo, gflops: f64) -> f64 {
     let Problem::Conv(p) = problem else { return f64::INFINITY };
     let (copied, steps) = ((p.n * padded(p) * line(p) * 16) as f64, steps_of_pieces(p));
     let product = tiled_us(p, info, [32, 64], steps, true, gflops);

@@ -1,5 +1,6 @@
 //! Implicit matrix products of pixels by output channels on tensor cores: kernels/conv_mma.ptx.j2, after kernels/conv_nhwc.ptx.j2 has
-//! laid out the image. Weights that are not constant are not packed: those run as [`super::direct`].
+//! laid out the image; with packed products of bytes, shaders/conv_dot.wgsl.j2 takes the same. Weights that are not constant are not
+//! packed: those run as [`super::direct`].
 
 use std::borrow::Cow;
 
@@ -46,6 +47,9 @@ pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
     kernel("sm75-conv-int8-128x64", |c| launches(c, "128x64_sm75")),
     kernel("sm75-conv-int8-64x32", |c| launches(c, "64x32_sm75")),
     split_kernel("sm75-conv-int8-64x32-split", |c| launches(c, "64x32_split_sm75")),
+    kernel("conv-int8-128x64", |c| launches(c, "128x64_dot")),
+    kernel("conv-int8-64x32", |c| launches(c, "64x32_dot")),
+    split_kernel("conv-int8-64x32-split", |c| launches(c, "64x32_split_dot")),
 ];
 
 /// How channels lie in pieces.

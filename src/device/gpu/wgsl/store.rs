@@ -2,6 +2,7 @@
 //!
 //! - `store(i, value)` stores the formula as element `i` of the output (`store(i)` where the kernel gives no value);
 //! - `store2(i, a, b, has_a, has_b)` stores elements `i`, an even number, and `i + 1`, each if it is there;
+//! - `store4(i, values)` stores elements `i`, a multiple of 4, to `i + 3`, of kernels whose values have 32 bits;
 //! - `store_run(i)`, of kernels that give no value: as many elements from `i` on as [`Finish::vector`] says;
 //! - `apply(i, value)` gives the formula and stores nothing; `apply_n(value)` gives formula N of several, of one f32 each.
 
@@ -21,7 +22,10 @@ const FUNCTIONS: usize = 3;
 pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result<String> {
     if let (Some(bits), true) = (plain(finish), param.is_some()) {
         let word = format!("fn hb_word(i: u32, v: i32) -> u32 {{ return {bits}; }}\n");
-        return Ok(word + "fn store(i: u32, v: i32) { hb_out_put(i, hb_word(i, v)); }\n" + &store2(finish, "i32"));
+        return Ok(word
+            + "fn store(i: u32, v: i32) { hb_out_put(i, hb_word(i, v)); }\n"
+            + &store2(finish, "i32")
+            + &store4(finish, "i32"));
     }
     let mut text = function("hb_formula", &finish.steps)? + &several(finish, kernel)?;
     if param.is_none() {
@@ -46,7 +50,7 @@ pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result
     let bits = |applied: &str| stored(out, domain, applied);
     text += &format!("fn hb_word(i: u32{declared}) -> {} {{ return {}; }}\n", word_type(out), bits(&format!("apply(i{passed})")));
     text += &format!("fn store(i: u32{declared}) {{ hb_out_put(i, hb_word(i{passed})); }}\n");
-    text += &if finish.value { store2(finish, value) } else { store_run(finish) };
+    text += &if finish.value { store2(finish, value) + &store4(finish, value) } else { store_run(finish) };
     Ok(text)
 }
 
@@ -127,6 +131,23 @@ fn store2(finish: &Finish, value: &str) -> String {
         _ => one_by_one.into(),
     };
     format!("fn store2(i: u32, a: {value}, b: {value}, has_a: bool, has_b: bool) {{ {body} }}\n")
+}
+
+fn store4(finish: &Finish, value: &str) -> String {
+    if finish.value_type.size_bytes() != 4 {
+        return String::new();
+    }
+    let bytes = finish.steps.out.size_bytes();
+    let each = (4 / bytes).max(1);
+    let mut text = format!("fn store4(i: u32, v: vec4<{value}>) {{\n");
+    for first in (0..4).step_by(each) {
+        let bits: Vec<String> = (first..first + each).map(|e| format!("hb_word(i + {e}u, v[{e}])")).collect();
+        text += &match each {
+            1 => format!("  store(i + {first}u, v[{first}]);\n"),
+            _ => format!("  hb_out_put_word((i >> {}u) + {}u, {});\n", each.ilog2(), first / each, packed(bytes, &bits)),
+        };
+    }
+    text + "}\n"
 }
 
 fn store_run(finish: &Finish) -> String {

@@ -17,6 +17,9 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("wgpu-conv-64x64-split", Family::Conv, tiled, |p, info| {
         conv::split_us(p, info, [64, 64, 8], 0.4 * info.peaks.f32_gflops)
     }),
+    row("wgpu-conv-int8-128x64", Family::Conv, int8, |p, info| conv::tensor_us(p, info, [64, 128], 0.4 * info.peaks.int8_gops)),
+    row("wgpu-conv-int8-64x32", Family::Conv, int8, |p, info| conv::tensor_us(p, info, [32, 64], 0.2 * info.peaks.int8_gops)),
+    row("wgpu-conv-int8-64x32-split", Family::Conv, int8, |p, info| conv::tensor_split_us(p, info, 0.2 * info.peaks.int8_gops)),
 ];
 
 /// The type of sums.
@@ -49,6 +52,11 @@ fn direct64(problem: &Problem) -> Result<(), &'static str> {
 fn depthwise(problem: &Problem) -> Result<(), &'static str> {
     narrow(problem)?;
     conv::depthwise(problem)
+}
+
+fn int8(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem)?;
+    conv::int8(problem)
 }
 
 fn tiled(problem: &Problem) -> Result<(), &'static str> {
