@@ -239,3 +239,51 @@ fn requantised_values_have_the_bits_of_the_cpu() {
         assert_eq!(got, decode(job.steps.out, &formulas::run(&job.steps, &job.args, n)), "{}", job.name);
     }
 }
+
+/// `hb_div` rounds as the CPU does, whatever the adapter's own division: for floats of every exponent, and quotients next to halves.
+#[test]
+fn exact_quotients_have_the_bits_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let n = 1 << 16;
+    let mut random = Xorshift::new(17);
+    let mut any = || f32::from_bits((random.unit() * 4_294_967_296.0) as u32);
+    let mut pairs: Vec<[f32; 2]> = (0..n).map(|_| [any(), any()]).collect();
+    let special = [0.0, -0.0, 1.0, f32::MIN_POSITIVE, f32::from_bits(1), f32::MAX, f32::INFINITY, f32::NEG_INFINITY, f32::NAN];
+    pairs.iter_mut().zip(special.iter().flat_map(|&a| special.map(|b| [a, b]))).for_each(|(p, s)| *p = s);
+    for (i, p) in pairs.iter_mut().enumerate().filter(|(i, _)| i % 4 == 1) {
+        *p = [p[1] * ((i % 511) as f32 - 255.5), p[1]];
+    }
+    let input: Vec<u8> = std::iter::once([0.0; 2]).chain(pairs.iter().copied()).flatten().flat_map(f32::to_le_bytes).collect();
+    let text = prelude((false, false))
+        + BINDINGS
+        + "@compute @workgroup_size(64) fn main(@builtin(global_invocation_id) id: vec3<u32>) {\n  hb_zero = given[0].x;\n  \
+           let p = bitcast<vec2<f32>>(given[1u + id.x]);\n  made[id.x] = vec2<u32>(bitcast<u32>(hb_div(p.x, p.y)), 0u);\n}\n";
+    let bytes = gpu.run(&text, [(n / 64) as u32, 1], &input, 8 * n as u64);
+    for ([a, b], got) in pairs.into_iter().zip(bytes.chunks(8)) {
+        let (want, got) = (a / b, f32::from_le_bytes(got[..4].try_into().unwrap()));
+        assert!(want.to_bits() == got.to_bits() || (want.is_nan() && got.is_nan()), "{a:e} / {b:e}: {got:e}, not {want:e}");
+    }
+}
+
+/// f64 next to what lies halfway between two narrower floats: rounding by way of f32 would end on the wrong side.
+#[test]
+fn doubles_are_rounded_once() {
+    let Some(gpu) = gpu() else { return };
+    let n = 1 << 12;
+    let mut random = Xorshift::new(23);
+    for (out, bits) in [(DType::F16, 11), (DType::BF16, 8), (DType::F32, 24)] {
+        let halfway = |i: usize| {
+            let whole = (1u64 << bits) + (random.unit() * f64::from(1u32 << bits)) as u64 | 1;
+            let off = [0.0, 1.0, -1.0][i % 3] * 2f64.powi(-(i as i32 / 3 % 30));
+            (whole as f64 + off) * 2f64.powi(-(bits as i32) + i as i32 % 7) * [1.0, -1.0][i % 2]
+        };
+        let values: Vec<f64> = (0..n).map(halfway).collect();
+        let steps = Steps::compile(&arg(0), &[DType::F64], out).unwrap();
+        let args = vec![bytemuck::cast_slice(&values).to_vec()];
+        let want = decode(out, &formulas::run(&steps, &args, n));
+        let got = results(&gpu, &[Job { name: format!("{out}"), steps, args }], n).remove(0);
+        for (i, (g, w)) in got.iter().zip(&want).enumerate() {
+            assert_eq!(g, w, "{:?} as {out}", values[i]);
+        }
+    }
+}

@@ -17,7 +17,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     }),
 ];
 
-fn heads(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn heads(problem: &Problem) -> Result<(), &'static str> {
     let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
     match problem {
         Problem::Attend(AttendProblem::Rotary(r)) => match () {
@@ -59,7 +59,7 @@ fn elements(a: &Attention) -> usize {
 
 /// Operations at so many a microsecond (in thousands of millions a second), or the bytes moved. A block does the work
 /// of so many queries even for one.
-fn cost_us(problem: &Problem, gflops: f64, queries: usize, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, gflops: f64, queries: usize, info: &DeviceInfo) -> f64 {
     let Problem::Attend(p) = problem else { return f64::INFINITY };
     match p {
         AttendProblem::Rotary(r) => {

@@ -13,7 +13,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("cuda-sm61-dynamic-quantize", Family::Reduce, Capabilities::SM_61, dynamic_quantize, cost_us),
 ];
 
-fn rows(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn rows(problem: &Problem) -> Result<(), &'static str> {
     let Problem::Reduce(p) = problem else { return Err("not a reduction") };
     let (dtype, kind) = (p.x.dtype, &p.kind);
     if p.x.shape.numel() > ELEMENTS {
@@ -53,7 +53,7 @@ fn normalize(n: &Normalize) -> Result<(), &'static str> {
     }
 }
 
-fn dynamic_quantize(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn dynamic_quantize(problem: &Problem) -> Result<(), &'static str> {
     match problem {
         Problem::Reduce(p) if p.kind != ReduceKind::DynamicQuantize => Err("another kind of reduction"),
         Problem::Reduce(p) if p.x.dtype != DType::F32 => Err("of f32 only"),
@@ -64,7 +64,7 @@ fn dynamic_quantize(problem: &Problem) -> Result<(), &'static str> {
 }
 
 /// Bytes read and written, at the share of the rate that rows which lie side by side reach, or others.
-fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
+pub(super) fn cost_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Reduce(p) = problem else { return f64::INFINITY };
     let read = (p.x.shape.numel() * p.x.dtype.size_bytes()) as f64;
     let (bytes, share, launches) = match &p.kind {

@@ -99,6 +99,6 @@ fn attention(call: &Call, p: &Attention) -> Result<Option<Launch>> {
     let y = steps(p.layout, p.q_heads, p.q_len, p.v_head_size, false);
     args.extend([&q[..3], &k, &v[..3], &y[..3], &mask_at].map(|s| Arg::Block(s.iter().copied().map(Arg::U32).collect())));
     let grid = [p.q_len.div_ceil(QUERIES), p.q_heads * v_blocks, p.batch].map(|n| n as u32);
-    let finish = Finish::new(Some(DType::F32), &arg(0), &[], out)?;
+    let finish = Finish::new(Some(DType::F32), &arg(0), &[], out)?.reading(p.dtype);
     Ok(Some(Launch::new(variant, grid, args).finished(&Arc::new(finish), Pointer::Output(0, 0), &[])))
 }

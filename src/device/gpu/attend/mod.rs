@@ -15,6 +15,7 @@ use crate::graph::problem::attend::HeadLayout;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
     GpuKernel { name: "sm61-heads", pack: pack_nothing, scratch_bytes: no_scratch, launches },
+    GpuKernel { name: "any-heads", pack: pack_nothing, scratch_bytes: no_scratch, launches },
     GpuKernel { name: "sm80-flash", pack: pack_nothing, scratch_bytes: no_scratch, launches: flash },
 ];
 

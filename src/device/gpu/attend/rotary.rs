@@ -26,7 +26,7 @@ pub fn launches(call: &Call, p: &Rotary) -> Result<Vec<Launch>> {
     args.extend([p.layout == HeadLayout::TokensFirst, p.interleaved].map(|b| Arg::U32(b.into())));
     args.extend([p.head_size, p.heads, p.tokens].map(divisor));
     let variant = Variant::named("rotary");
-    let finish = Finish::new(Some(DType::F32), &arg(0), &[], call.output(0)?)?;
+    let finish = Finish::new(Some(DType::F32), &arg(0), &[], call.output(0)?)?.reading(p.dtype);
     let launch = Launch::new(variant, [n.div_ceil(variant.threads as usize) as u32, 1, 1], args);
     Ok(vec![launch.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])])
 }

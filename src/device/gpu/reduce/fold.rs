@@ -103,9 +103,10 @@ pub fn fold(call: &Call, fold: Fold, groups: &Groups) -> Result<Vec<Launch>> {
     let divisor = if rule.mean { walk.len as f64 } else { 1.0 };
     let divisor = if rule.number == Number::S64 { divisor.max(1.0) } else { divisor };
     let finish = Finish::new(Some(rule.number.dtype()), &rule.end, &[], out)?;
+    let reading = |finish: Finish, dtype| Arc::new(finish.reading(dtype));
     if count == 1 {
         let launch = one(&walk, [part, 1], rule.op, &rule, divisor, Pointer::Input(0, 0), x.dtype);
-        return Ok(vec![launch.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])]);
+        return Ok(vec![launch.finished(&reading(finish, x.dtype), Pointer::Output(0, 0), &[])]);
     }
     let between = Type::new(rule.number.dtype(), Shape::from([walk.count, count]));
     let partial = Finish::new(Some(between.dtype), &arg(0), &[], &between)?;
@@ -113,8 +114,8 @@ pub fn fold(call: &Call, fold: Fold, groups: &Groups) -> Result<Vec<Launch>> {
     let again = Walk::new(&Groups(vec![(walk.count, false), (count, true)]), rule.number == Number::F32, 8);
     let units = again.units();
     let second = one(&again, [units, 1], rule.op & 3, &rule, divisor, Pointer::Scratch(0), between.dtype);
-    let first = first.finished(&Arc::new(partial), Pointer::Scratch(0), &[]);
-    Ok(vec![first, second.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])])
+    let first = first.finished(&reading(partial, x.dtype), Pointer::Scratch(0), &[]);
+    Ok(vec![first, second.finished(&reading(finish, between.dtype), Pointer::Output(0, 0), &[])])
 }
 
 /// One launch of kernels/fold.ptx.j2 over `[units of a part, parts]`.
@@ -137,7 +138,7 @@ pub fn extreme(call: &Call, rows: Rows, max: bool, last: bool) -> Result<Vec<Lau
     let mut args = walk.arguments(Pointer::Input(0, 0), x.dtype);
     args.extend([Arg::U32(last.into()), number.bits(flip)]);
     let launch = Launch::new(Variant::named(&format!("arg_{}", number.name())), [walk.blocks(), 1, 1], args);
-    let finish = Finish::new(Some(DType::I32), &arg(0), &[], out)?;
+    let finish = Finish::new(Some(DType::I32), &arg(0), &[], out)?.reading(x.dtype);
     Ok(vec![launch.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])])
 }
 
@@ -152,6 +153,6 @@ pub fn running_sums(call: &Call, rows: Rows, exclusive: bool, reverse: bool) -> 
     let mut args = walk.arguments(Pointer::Input(0, 0), x.dtype);
     args.extend([exclusive, reverse].map(|b| Arg::U32(b.into())));
     let launch = Launch::new(Variant::named(&format!("scan_{}", number.name())), [walk.blocks(), 1, 1], args);
-    let finish = Finish::new(Some(number.dtype()), &arg(0), &[], out)?;
+    let finish = Finish::new(Some(number.dtype()), &arg(0), &[], out)?.reading(x.dtype);
     Ok(vec![launch.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])])
 }

@@ -16,9 +16,21 @@ use crate::graph::problem::reduce::{Fold, ReduceKind};
 use crate::hardware::DeviceInfo;
 
 pub(super) static KERNELS: &[GpuKernel] = &[
-    GpuKernel { name: "sm61-rows", pack: pack_nothing, scratch_bytes, launches },
-    GpuKernel { name: "sm61-dynamic-quantize", pack: pack_nothing, scratch_bytes: |_, _| BLOCKS * 8, launches: dynamic_quantize },
+    rows("sm61-rows"),
+    rows("any-rows"),
+    rows("any-rows-i64"),
+    rows("any-rows64"),
+    quantisation("sm61-dynamic-quantize"),
+    quantisation("any-dynamic-quantize"),
 ];
+
+const fn rows(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes, launches }
+}
+
+const fn quantisation(name: &'static str) -> GpuKernel {
+    GpuKernel { name, pack: pack_nothing, scratch_bytes: |_, _| BLOCKS * 8, launches: dynamic_quantize }
+}
 
 /// Blocks that look for a tensor's range at most.
 const BLOCKS: usize = 512;

@@ -55,7 +55,7 @@ fn shares(
     let mut args = walk.arguments(Pointer::Input(0, 0), x.dtype);
     args.extend([Arg::U32(mode), Arg::Pointer(scale)]);
     let launch = Launch::new(variant, [walk.blocks(), 1, 1], args);
-    Ok(vec![launch.finished(&Arc::new(finish), Pointer::Output(0, 0), operands)])
+    Ok(vec![launch.finished(&Arc::new(finish.reading(x.dtype)), Pointer::Output(0, 0), operands)])
 }
 
 /// The type of what kernels/rows.ptx.j2 computes of x with a softmax.
@@ -126,7 +126,7 @@ fn alone(call: &Call, groups: &Groups, m: &Moments) -> Result<Vec<Launch>> {
     let x = call.input(0)?;
     let finish = Finish::new(Some(Number::of_floats(x.dtype).dtype()), &arg(0), &[], call.output(0)?)?;
     let launch = moments(x, groups, m);
-    Ok(launch.map(|l| l.finished(&Arc::new(finish), Pointer::Output(0, 0), &[])).into_iter().collect())
+    Ok(launch.map(|l| l.finished(&Arc::new(finish.reading(x.dtype)), Pointer::Output(0, 0), &[])).into_iter().collect())
 }
 
 /// `value * scale + bias`, with those of the two that there are, and their places among the operands.
@@ -190,7 +190,7 @@ pub fn normalize(call: &Call, norm: &Normalize) -> Result<Vec<Launch>> {
         &Groups(vec![(norm.rows, false), (norm.len, true)]),
         &Moments { mode: norm.center.into(), places, count: norm.len as f64, epsilon: norm.epsilon.into() },
     );
-    let first = moments.map(|l| l.finished(&Arc::new(finish), Pointer::Output(0, 0), &pointers));
+    let first = moments.map(|l| l.finished(&Arc::new(finish.reading(x.dtype)), Pointer::Output(0, 0), &pointers));
     Ok(first.into_iter().chain(after).collect())
 }
 
@@ -231,9 +231,9 @@ pub fn batch_norm(call: &Call, norm: &BatchNorm) -> Result<Vec<Launch>> {
         &Type::new(out.dtype, shape),
     )?;
     let launch = moments(x, &groups, &Moments { mode: 1, places, count, epsilon });
-    launches.extend(
-        launch.map(|l| l.finished(&Arc::new(finish), Pointer::Output(0, 0), &[Pointer::Input(1, 0), Pointer::Input(2, 0)])),
-    );
+    launches.extend(launch.map(|l| {
+        l.finished(&Arc::new(finish.reading(x.dtype)), Pointer::Output(0, 0), &[Pointer::Input(1, 0), Pointer::Input(2, 0)])
+    }));
     let keep = f64::from(norm.momentum);
     for (i, now) in [(1, stats[0]), (2, stats[1])] {
         let Some(wanted) = output(i) else { continue };

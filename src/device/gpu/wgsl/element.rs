@@ -26,11 +26,16 @@ enum Meaning {
     Atomic,
     /// Of the first type, and a value of the second for the shader.
     As(DType, DType),
+    /// Of a type that the shader learns when it runs.
+    Any,
 }
 
 impl Element {
     /// As a declaration names it.
     pub fn named(name: &str) -> Option<Element> {
+        if name == "any" {
+            return Some(Element { bits: 8, meaning: Meaning::Any });
+        }
         let (letter, bits) = name.split_at(name.find(|c: char| c.is_ascii_digit())?);
         let meaning = match letter {
             "b" => Meaning::Bits,
@@ -65,12 +70,23 @@ impl Element {
         Element { bits: 8 * dtype.size_bytes() as u32, meaning }
     }
 
-    /// Elements of type `from` as a kernel's values of type `to`.
+    /// Elements of type `from` as a kernel's values of type `to`, and back.
     pub fn converted(from: DType, to: DType) -> Element {
         if from == to {
             return Element::natural(to);
         }
         Element { bits: 8 * from.size_bytes() as u32, meaning: Meaning::As(from, to) }
+    }
+
+    /// The element type of numbers of this width and meaning.
+    pub fn dtype(self) -> Option<DType> {
+        Some(match (self.bits, self.meaning) {
+            (32, Meaning::Float) => DType::F32,
+            (64, Meaning::Float) => DType::F64,
+            (32, Meaning::Signed) => DType::I32,
+            (64, Meaning::Signed) => DType::I64,
+            _ => return None,
+        })
     }
 
     /// Bytes of an element.
@@ -125,6 +141,7 @@ impl Element {
     /// The bits of a value.
     fn write(self, value: &str) -> String {
         match (self.bits, self.meaning) {
+            (_, Meaning::As(from, to)) => stored(from, Domain::of([to]), value),
             (16, Meaning::Float) => stored(DType::F16, Domain::F32, value),
             (16, Meaning::Brain) => stored(DType::BF16, Domain::F32, value),
             (32, Meaning::Float | Meaning::Signed) => format!("bitcast<u32>({value})"),
@@ -138,7 +155,9 @@ impl Element {
 /// The declaration of a binding and its accessors: `NAME_given()` says whether it is there; `NAME_at(i)` gives element `i`; of what is
 /// written, `NAME_put(i, value)` stores it and, where elements are narrower than a word, `NAME_put_word(w, bits)` stores word `w`,
 /// counted from the first element, which must begin a word, and `NAME_put_run(i, bits)` as many elements as a word holds, from any `i`
-/// on. Atomic elements have `NAME_exchange(i, value)` and `NAME_max(i, value)` instead, which give the old value.
+/// on. Of f32 in 16 or 32 bits, `NAME_pair_at(i)` and `NAME_put_pair(i, values)` take elements `i`, an even number, and `i + 1`, the
+/// first of which must begin a word. Atomic elements have `NAME_exchange(i, value)` and `NAME_max(i, value)` instead, which give the old
+/// value; for elements of any type see [`bytes`].
 pub fn accessors(binding: &Binding, number: usize) -> String {
     let Binding { name, element, mode, .. } = binding;
     if element.meaning == Meaning::Atomic {
@@ -150,7 +169,11 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
     let held = if is_atomic { format!("atomic<{array}>") } else { array.into() };
     let base = argument(binding.word);
     let mut text = format!("@group(0) @binding({number}) var<storage, {access}> hb_m_{name}: array<{held}>;\n");
+    text += &format!("fn {name}_given() -> bool {{ return {} == 0u; }}\n", argument(binding.word + 1));
     let word = |at: &str| if is_atomic { format!("atomicLoad(&hb_m_{name}[{at}])") } else { format!("hb_m_{name}[{at}]") };
+    if element.meaning == Meaning::Any {
+        return text + &bytes(name, *mode, &base, &word("b >> 2u"));
+    }
     if *mode != Mode::Out {
         let raw = match each {
             1 => word("e"),
@@ -162,9 +185,20 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
             ),
         };
         let value = element.read(&raw);
-        text += &format!("fn {name}_at(i: u32) -> {} {{ let e = {base} + i; return {value}; }}\n", element.value());
+        let ty = element.value();
+        text += &format!("fn {name}_at(i: u32) -> {ty} {{ let e = {base} + i; return {value}; }}\n");
+        text += &match (bits, ty) {
+            (16, "f32") => {
+                let (low, high) = (element.read("(w & 0xffffu)"), element.read("(w >> 16u)"));
+                let pair = word(&format!("({base} + i) >> 1u"));
+                format!("fn {name}_pair_at(i: u32) -> vec2<f32> {{ let w = {pair}; return vec2<f32>({low}, {high}); }}\n")
+            }
+            (32, "f32") => {
+                format!("fn {name}_pair_at(i: u32) -> vec2<f32> {{ return vec2<f32>({name}_at(i), {name}_at(i + 1u)); }}\n")
+            }
+            _ => String::new(),
+        };
     }
-    text += &format!("fn {name}_given() -> bool {{ return {} == 0u; }}\n", argument(binding.word + 1));
     if *mode != Mode::In {
         let value = element.write("v");
         let ty = element.value();
@@ -183,6 +217,16 @@ pub fn accessors(binding: &Binding, number: usize) -> String {
         if each > 1 {
             text += &put_run(name, &base, bits);
         }
+        text += &match (bits, ty) {
+            (16, "f32") => {
+                let both = format!("({}) | (({}) << 16u)", element.write("v.x"), element.write("v.y"));
+                format!("fn {name}_put_pair(i: u32, v: vec2<f32>) {{ {name}_put_word(i >> 1u, {both}); }}\n")
+            }
+            (32, "f32") => {
+                format!("fn {name}_put_pair(i: u32, v: vec2<f32>) {{ {name}_put(i, v.x); {name}_put(i + 1u, v.y); }}\n")
+            }
+            _ => String::new(),
+        };
     }
     text
 }
@@ -205,6 +249,23 @@ fn atomic(binding: &Binding, number: usize) -> String {
     let mut text = format!("@group(0) @binding({number}) var<storage, read_write> hb_m_{name}: array<atomic<i32>>;\n");
     for (what, function) in [("exchange", "atomicExchange"), ("max", "atomicMax")] {
         text += &format!("fn {name}_{what}(i: u32, v: i32) -> i32 {{ return {function}(&hb_m_{name}[{base} + i], v); }}\n");
+    }
+    text
+}
+
+/// Access to elements of a type that the shader learns when it runs, at a multiple of their size in bytes: `NAME_bits(byte)` gives
+/// the element's bits with others above them, `NAME_put_bits(byte, mask, bits)` stores the bits that `mask` covers from 0 on.
+fn bytes(name: &str, mode: Mode, base: &str, word: &str) -> String {
+    let mut text = String::new();
+    if mode != Mode::Out {
+        text += &format!("fn {name}_bits(byte: u32) -> u32 {{ let b = {base} + byte; return {word} >> ((b & 3u) * 8u); }}\n");
+    }
+    if mode != Mode::In {
+        text += &format!(
+            "fn {name}_put_bits(byte: u32, mask: u32, bits: u32) {{ let b = {base} + byte; let s = (b & 3u) * 8u; \
+             if (mask == 0xffffffffu) {{ atomicStore(&hb_m_{name}[b >> 2u], bits); return; }} \
+             atomicAnd(&hb_m_{name}[b >> 2u], ~(mask << s)); atomicOr(&hb_m_{name}[b >> 2u], (bits & mask) << s); }}\n"
+        );
     }
     text
 }

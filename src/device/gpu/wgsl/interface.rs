@@ -3,7 +3,8 @@
 //! `//@entry to: out b32, from: in b32, n: u32, axes: block 40, finish`
 //!
 //! in the order of the launch's arguments. A pointer is `in`, `out` or `inout` and says how its elements are read and written (see
-//! [`super::element`]); `block N` is a parameter of N words; `finish` is [`crate::device::gpu::Finish::argument`].
+//! [`super::element`]), `reads T` as elements of type [`Finish::reads`], or of T where there is none, that are values of type T to
+//! the shader; `block N` is a parameter of N words; `finish` is [`crate::device::gpu::Finish::argument`].
 
 use super::element::Element;
 use crate::base::DType;
@@ -139,12 +140,18 @@ fn kind(words: &str, finish: Option<&Finish>) -> Option<Kind> {
         ("reads", Some(f)) => Some(Element::converted(f.reads?, f.value_type)),
         _ => Element::named(name),
     };
+    let reads = |value: &str| {
+        let to = Element::named(value)?.dtype()?;
+        Some(Element::converted(finish.and_then(|f| f.reads).unwrap_or(to), to))
+    };
     Some(match words.split_whitespace().collect::<Vec<_>>()[..] {
         ["u32"] => Kind::U32,
         ["f32"] => Kind::F32,
         ["u64"] => Kind::U64,
         ["finish"] => Kind::Finish,
         ["block", n] => Kind::Block(n.parse().ok()?),
+        ["in", "reads", value] => Kind::Pointer(Mode::In, reads(value)?),
+        ["out", "reads", value] => Kind::Pointer(Mode::Out, reads(value)?),
         ["in", e] => Kind::Pointer(Mode::In, element(e)?),
         ["out", e] => Kind::Pointer(Mode::Out, element(e)?),
         ["inout", e] => Kind::Pointer(Mode::InOut, element(e)?),
