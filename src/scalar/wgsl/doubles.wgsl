@@ -26,7 +26,8 @@ fn hb_sign_f64(x: f64) -> f64 {
 
 // As f32, the last bit set where bits are lost, so that rounding again is as if it were done once.
 fn hb_odd_f64(x: f64) -> f32 {
-  let near = f32(x);
+  // Compilers may take f64(f32(x)) for x.
+  let near = hb_exact(f32(x));
   let bits = bitcast<u32>(near);
   let size = abs(f64(near));
   if hb_is_nan(near) || size == abs(x) || (bits & 1u) == 1u { return near; }
