@@ -291,7 +291,9 @@ fn an_index_outside_its_axis_is_an_error() {
         (Movement::ScatterNd { reduction: Reduction::None }, vec![2, 1], vec![3, 2], vec![2, 2]),
     ];
     for (movement, at, out, updates) in cases {
-        for (values, fine) in [([0i64, 1], true), ([-3, -1], false), ([0, 7], false), ([-4, 0], false)] {
+        let far = 1i64 << 32;
+        let outside = [[-3, -1], [0, 7], [-4, 0], [far, 0], [0, far + 1], [-far, 0]].map(|v| (v, false));
+        for (values, fine) in [([0i64, 1], true)].into_iter().chain(outside) {
             // Of the tuple, the second index is of an axis of 2.
             let fine = fine || (values == [-3, -1]);
             let at = Tensor::new(Shape::from(&at[..]), &values).unwrap();

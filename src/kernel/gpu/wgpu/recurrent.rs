@@ -1,4 +1,4 @@
-//! Kernels of the recurrent family.
+//! Kernels of the recurrent family: of floats, since layers of 8-bit weights need activations with the CPU's bits.
 
 use super::row::row;
 use crate::graph::problem::Family;
