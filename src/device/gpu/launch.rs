@@ -109,7 +109,7 @@ impl Module {
             true if has("//@store -") || has("//@vector") => Some(Finish::new(None, &arg(0), std::slice::from_ref(&out), &out)?),
             true if has("//@load") => Some(Finish::new(Some(value), &arg(0), &[], &out)?.reading(DType::F32)),
             true => Some(Finish::new(Some(value), &arg(0), &[], &out)?),
-            false if Shader::named(variant.name).is_some_and(|s| variant.text.is_empty() && s.text.contains("store(")) => {
+            false if Shader::named(variant.name).is_some_and(|s| variant.text.is_empty() && s.text.contains("store")) => {
                 Some(Finish::new(Some(value), &arg(0), &[], &out)?)
             }
             false => None,

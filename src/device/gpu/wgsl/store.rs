@@ -3,6 +3,8 @@
 //! - `store(i, value)` stores the formula as element `i` of the output (`store(i)` where the kernel gives no value);
 //! - `store2(i, a, b, has_a, has_b)` stores elements `i`, an even number, and `i + 1`, each if it is there;
 //! - `store4(i, values)` stores elements `i`, a multiple of 4, to `i + 3`, of kernels whose values have 32 bits;
+//! - `store_row(i, value, has)`, once in uniform control flow by all threads of a workgroup, whose elements follow each other from a
+//!   multiple of 4 on, those that are there first: narrow ones join to words in shared memory;
 //! - `store_run(i)`, of kernels that give no value: as many elements from `i` on as [`Finish::vector`] says;
 //! - `apply(i, value)` gives the formula and stores nothing; `apply_n(value)` gives formula N of several, of one f32 each.
 
@@ -148,6 +150,23 @@ fn store4(finish: &Finish, value: &str) -> String {
         };
     }
     text + "}\n"
+}
+
+/// `store_row` of a workgroup of so many threads. The last word's bits beyond the tensor are 0: tensors begin at multiples of 16 bytes.
+pub fn store_row(finish: &Finish, threads: u32) -> String {
+    let (bytes, value) = (finish.steps.out.size_bytes(), Element::natural(finish.value_type).value());
+    let head = format!("fn store_row(i: u32, v: {value}, has: bool) {{\n");
+    if bytes >= 4 {
+        return head + "  if (has) { store(i, v); }\n}\n";
+    }
+    let each = 4 / bytes;
+    let words: Vec<String> = (0..each).map(|e| format!("hb_row[thread + {e}u]")).collect();
+    format!(
+        "var<workgroup> hb_row: array<u32, {threads}>;\n{head}  var bits = 0u;\n  if (has) {{ bits = hb_word(i, v); }}\n  \
+         hb_row[thread] = bits;\n  workgroupBarrier();\n  \
+         if (has && i % {each}u == 0u) {{ hb_out_put_word(i / {each}u, {}); }}\n}}\n",
+        packed(bytes, &words)
+    )
 }
 
 fn store_run(finish: &Finish) -> String {

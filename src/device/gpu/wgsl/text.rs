@@ -2,7 +2,7 @@
 
 use super::element::accessors;
 use super::interface::{Binding, HEADER_WORDS, Interface, Kind, Param};
-use super::store::{argument, functions};
+use super::store::{argument, functions, store_row};
 use crate::device::gpu::finish::Finish;
 use crate::error::Result;
 use crate::scalar::wgsl::{support, support_f64, support64};
@@ -30,6 +30,9 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
     interface.params.iter().for_each(|p| own += &parameter(p));
     if let Some(finish) = finish {
         own += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish), text)?;
+        if text.contains("store_row(") {
+            own += &store_row(finish, threads);
+        }
     }
     own += text;
     let mut module = format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);
