@@ -148,28 +148,6 @@ fn hb_rem(a: f32, b: f32) -> f32 {
   return hb_float(sign | ((ey - up) << 23u) | ((r << up) & 0x7fffffu));
 }
 
-// a / b rounded once, which the language's own may miss by 2.5 units; where a number or the quotient is not normal, the language's own.
-// A long division of the mantissas, 8 bits at a time.
-fn hb_quotient(a: f32, b: f32) -> f32 {
-  let x = bitcast<u32>(a);
-  let y = bitcast<u32>(b);
-  let ex = (x >> 23u) & 255u;
-  let ey = (y >> 23u) & 255u;
-  if ex == 0u || ex == 255u || ey == 0u || ey == 255u || ex + 125u < ey || ex > ey + 126u { return a / b; }
-  let less = select(0u, 1u, (x & 0x7fffffu) < (y & 0x7fffffu));
-  let mx = ((x & 0x7fffffu) | 0x800000u) << less;
-  let my = (y & 0x7fffffu) | 0x800000u;
-  // 24 bits and one more, of a quotient of 1 to 2.
-  var q = 1u;
-  var r = mx - my;
-  for (var i = 0u; i < 3u; i += 1u) {
-    q = (q << 8u) | ((r << 8u) / my);
-    r = (r << 8u) % my;
-  }
-  let kept = (q >> 1u) + select(0u, 1u, (q & 1u) == 1u && (r != 0u || (q & 2u) != 0u));
-  return hb_float(((x ^ y) & 0x80000000u) | (((ex + 127u - less - ey) << 23u) + kept - 0x800000u));
-}
-
 fn hb_modulo(a: f32, b: f32) -> f32 {
   let r = hb_rem(a, b);
   return select(r, r + b, hb_true(r) && !hb_is_nan(r) && ((bitcast<u32>(r) ^ bitcast<u32>(b)) >> 31u) == 1u);
