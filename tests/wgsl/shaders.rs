@@ -1,6 +1,9 @@
 //! Every shader, completed, is valid WGSL and can be written as SPIR-V, HLSL and MSL: no driver is needed to know.
 
-use halfbyte::device::gpu::{Module, Shader, Variant, complete, shaders};
+use halfbyte::DType;
+use halfbyte::device::gpu::{Finish, Module, Shader, Variant, complete, shaders};
+use halfbyte::graph::Type;
+use halfbyte::scalar::arg;
 
 use crate::texts::text_of;
 use crate::written;
@@ -31,4 +34,14 @@ fn shaders_are_launched_as_the_ptx_of_their_name() {
         assert_eq!(numbers(variant.numbers), numbers(shader.numbers), "numbers of {}", shader.name);
         assert!(shader.text.trim_start().starts_with("//"), "{} begins with what it computes", shader.template);
     }
+}
+
+/// Not every adapter has integers of 64 bits; places of elements are stored in as many without.
+#[test]
+fn places_are_stored_in_64_bits_without_64_bit_integers() {
+    let shader = Shader::named("arg_f32").unwrap();
+    let finish = Finish::new(Some(DType::I32), &arg(0), &[], &Type::new(DType::I64, [3])).unwrap().reading(DType::F16);
+    let text = complete(text_of(shader), shader.threads, Some(&finish), 0).unwrap().text;
+    assert!(!text.contains("i64") && !text.contains("u64"), "{text}");
+    written(shader.name, &text, (false, false));
 }

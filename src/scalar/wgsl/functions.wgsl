@@ -17,41 +17,6 @@ fn hb_ldexp(y: f32, n: i32) -> f32 {
   return hb_exact(y * hb_power_of_2(half)) * hb_power_of_2(n - half);
 }
 
-// The bits of |x| > 0 as m 2^(e - 150), m in [2^23, 2^24): (m, e).
-fn hb_mantissa(x: u32) -> vec2<u32> {
-  let up = select(0u, countLeadingZeros(x) - 8u, x < 0x00800000u);
-  return vec2<u32>(select((x & 0x7fffffu) | 0x800000u, x << up, up > 0u), select(x >> 23u, 1u - up, up > 0u));
-}
-
-// a / b rounded once, as the CPU has it: the mantissas are divided 8 bits at a time.
-fn hb_div(a: f32, b: f32) -> f32 {
-  let x = bitcast<u32>(a) & 0x7fffffffu;
-  let y = bitcast<u32>(b) & 0x7fffffffu;
-  let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
-  if x > 0x7f800000u || y > 0x7f800000u || (x == y && (x == 0u || x == 0x7f800000u)) { return hb_float(0x7fc00000u); }
-  if x == 0x7f800000u || y == 0u { return hb_float(sign | 0x7f800000u); }
-  if y == 0x7f800000u || x == 0u { return hb_float(sign); }
-  let n = hb_mantissa(x);
-  let d = hb_mantissa(y);
-  let less = n.x < d.x;
-  var r = select(n.x, n.x << 1u, less) - d.x;
-  // 1 and 24 bits behind the point.
-  var q = 1u;
-  for (var i = 0u; i < 3u; i += 1u) {
-    r <<= 8u;
-    q = (q << 8u) | (r / d.x);
-    r %= d.x;
-  }
-  let e = bitcast<i32>(n.y) - bitcast<i32>(d.y) + select(127, 126, less);
-  if e > 254 { return hb_float(sign | 0x7f800000u); }
-  let drop = u32(clamp(2 - e, 1, 27));
-  let kept = q >> drop;
-  let rest = q & ((1u << drop) - 1u);
-  let half = 1u << (drop - 1u);
-  let up = rest > half || (rest == half && (r != 0u || (kept & 1u) == 1u));
-  return hb_float(sign | ((u32(max(e, 1) - 1) << 23u) + kept + select(0u, 1u, up)));
-}
-
 // e^r for |r| <= ln(2) / 2.
 fn hb_exp_near_0(r: f32) -> f32 {
   return hb_poly_exp(r) * r * r + r + 1.0;

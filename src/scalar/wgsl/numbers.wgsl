@@ -148,6 +148,51 @@ fn hb_rem(a: f32, b: f32) -> f32 {
   return hb_float(sign | ((ey - up) << 23u) | ((r << up) & 0x7fffffu));
 }
 
+// The bits of |x| > 0 as m 2^(e - 150), m in [2^23, 2^24): (m, e).
+fn hb_mantissa(x: u32) -> vec2<u32> {
+  let up = select(0u, countLeadingZeros(x) - 8u, x < 0x00800000u);
+  return vec2<u32>(select((x & 0x7fffffu) | 0x800000u, x << up, up > 0u), select(x >> 23u, 1u - up, up > 0u));
+}
+
+// a / b rounded once, as the CPU has it; the language's own may be 2.5 units off, and more where a number is not normal. A long
+// division of the mantissas, 8 bits at a time.
+fn hb_div(a: f32, b: f32) -> f32 {
+  let x = bitcast<u32>(a) & 0x7fffffffu;
+  let y = bitcast<u32>(b) & 0x7fffffffu;
+  let sign = (bitcast<u32>(a) ^ bitcast<u32>(b)) & 0x80000000u;
+  if x > 0x7f800000u || y > 0x7f800000u || (x == y && (x == 0u || x == 0x7f800000u)) { return hb_float(0x7fc00000u); }
+  if x == 0x7f800000u || y == 0u { return hb_float(sign | 0x7f800000u); }
+  if y == 0x7f800000u || x == 0u { return hb_float(sign); }
+  let n = hb_mantissa(x);
+  let d = hb_mantissa(y);
+  let less = n.x < d.x;
+  var r = select(n.x, n.x << 1u, less) - d.x;
+  // 1 and 24 bits behind the point.
+  var q = 1u;
+  for (var i = 0u; i < 3u; i += 1u) {
+    r <<= 8u;
+    q = (q << 8u) | (r / d.x);
+    r %= d.x;
+  }
+  let e = bitcast<i32>(n.y) - bitcast<i32>(d.y) + select(127, 126, less);
+  if e > 254 { return hb_float(sign | 0x7f800000u); }
+  let drop = u32(clamp(2 - e, 1, 27));
+  let kept = q >> drop;
+  let rest = q & ((1u << drop) - 1u);
+  let half = 1u << (drop - 1u);
+  let up = rest > half || (rest == half && (r != 0u || (kept & 1u) == 1u));
+  return hb_float(sign | ((u32(max(e, 1) - 1) << 23u) + kept + select(0u, 1u, up)));
+}
+
+// round(a / b), half to even, of the quotient that is rounded once: next to a half, and where the language promises nothing, the exact
+// one decides.
+fn hb_rounded_quotient(a: f32, b: f32) -> f32 {
+  let q = a / b;
+  let near = abs(b) > 1.2e-38 && abs(b) < 8.5e37 && abs(q) < 8388608.0;
+  if near && abs(abs(q - floor(q)) - 0.5) > abs(q) * 4.8e-7 { return round(q); }
+  return round(hb_div(a, b));
+}
+
 fn hb_modulo(a: f32, b: f32) -> f32 {
   let r = hb_rem(a, b);
   return select(r, r + b, hb_true(r) && !hb_is_nan(r) && ((bitcast<u32>(r) ^ bitcast<u32>(b)) >> 31u) == 1u);

@@ -2,8 +2,9 @@
 //! of a word when read and put into it by atomic operations when written one by one, since neighbours may be another thread's.
 
 use super::interface::{Binding, Mode};
-use super::store::argument;
+use super::store::{argument, plain};
 use crate::base::DType;
+use crate::device::gpu::finish::Finish;
 use crate::scalar::Domain;
 use crate::scalar::wgsl::{loaded, stored};
 
@@ -62,6 +63,14 @@ impl Element {
             _ => Meaning::Bits,
         };
         Element { bits: 8 * dtype.size_bytes() as u32, meaning }
+    }
+
+    /// What a formula's results are stored as.
+    pub fn stored_by(finish: &Finish) -> Element {
+        match plain(finish) {
+            Some(_) => Element { bits: 8 * finish.steps.out.size_bytes() as u32, meaning: Meaning::Bits },
+            None => Element::of(finish.steps.out),
+        }
     }
 
     /// A kernel's values of this type.

@@ -120,7 +120,7 @@ impl Interface {
             match (param.kind, finish) {
                 (Kind::Pointer(mode, element), _) => push(&param.name, param.word, mode, element),
                 (Kind::Finish, Some(f)) => {
-                    push("hb_out", param.word, Mode::Out, Element::of(f.steps.out));
+                    push("hb_out", param.word, Mode::Out, Element::stored_by(f));
                     let own = usize::from(f.value);
                     for i in 0..f.operands.len() {
                         let at = param.word + finish::OPERANDS_AT / 4 + 2 * i;

@@ -23,7 +23,8 @@ const FUNCTIONS: usize = 3;
 /// The functions that `kernel` calls. `param` is the parameter `finish`, where there is one.
 pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result<String> {
     if let (Some(bits), true) = (plain(finish), param.is_some()) {
-        let word = format!("fn hb_word(i: u32, v: i32) -> u32 {{ return {bits}; }}\n");
+        let ty = Element::stored_by(finish).value();
+        let word = format!("fn hb_word(i: u32, v: i32) -> {ty} {{ return {bits}; }}\n");
         return Ok(word
             + "fn store(i: u32, v: i32) { hb_out_put(i, hb_word(i, v)); }\n"
             + &store2(finish, "i32")
@@ -56,14 +57,14 @@ pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result
     Ok(text)
 }
 
-/// The bits of a 32-bit integer that is stored as it is in as many bits or fewer: formulas of integers are computed in 64 bits, which
-/// not every adapter has.
-fn plain(finish: &Finish) -> Option<&'static str> {
+/// The bits of a 32-bit integer that is stored as it is: formulas of integers are computed in 64 bits, which not every adapter has.
+pub fn plain(finish: &Finish) -> Option<&'static str> {
     match finish.steps.out {
         _ if !finish.value || finish.value_type != DType::I32 || finish.steps.steps != [Step::Arg(0)] => None,
         DType::I32 | DType::U32 => Some("bitcast<u32>(v)"),
         DType::I16 | DType::U16 => Some("bitcast<u32>(v) & 0xffffu"),
         DType::I8 | DType::U8 => Some("bitcast<u32>(v) & 0xffu"),
+        DType::I64 | DType::U64 => Some("vec2<u32>(bitcast<u32>(v), select(0u, 0xffffffffu, v < 0))"),
         _ => None,
     }
 }

@@ -37,9 +37,11 @@ fn rows(problem: &Problem, numbers: Numbers) -> Result<(), &'static str> {
         ReduceKind::CumSum { .. } => p.x.dtype.is_float(),
         _ => folds_floats && !p.x.dtype.is_float(),
     };
+    // Places are stored as they are.
+    let is_place = matches!(p.kind, ReduceKind::Arg { .. });
     let needs = match () {
         _ if wide || is_double(&p.x.dtype) || p.out.iter().any(is_double) => Numbers::Wide,
-        _ if !p.x.dtype.is_float() || p.out.iter().copied().any(is_wide) => Numbers::Integers,
+        _ if !p.x.dtype.is_float() || (!is_place && p.out.iter().copied().any(is_wide)) => Numbers::Integers,
         _ => Numbers::Narrow,
     };
     if needs == numbers { Ok(()) } else { Err("computed in numbers of another width") }
