@@ -283,9 +283,9 @@ fn doubles_are_rounded_once() {
     let mut random = Xorshift::new(23);
     for (out, bits) in [(DType::F16, 11), (DType::BF16, 8), (DType::F32, 24)] {
         let halfway = |i: usize| {
-            let whole = (1u64 << bits) + (random.unit() * f64::from(1u32 << bits)) as u64 | 1;
+            let whole = ((1u64 << bits) + (random.unit() * f64::from(1u32 << bits)) as u64) | 1;
             let off = [0.0, 1.0, -1.0][i % 3] * 2f64.powi(-(i as i32 / 3 % 30));
-            (whole as f64 + off) * 2f64.powi(-(bits as i32) + i as i32 % 7) * [1.0, -1.0][i % 2]
+            (whole as f64 + off) * 2f64.powi(i as i32 % 7 - bits) * [1.0, -1.0][i % 2]
         };
         let values: Vec<f64> = (0..n).map(halfway).collect();
         let steps = Steps::compile(&arg(0), &[DType::F64], out).unwrap();
