@@ -62,10 +62,14 @@ pub static SM80_128X128: Tile = Tile { family: "gemm_sm80", m: 128, n: 128, stag
 pub static SM80_64X64: Tile = Tile { family: "gemm_sm80", m: 64, n: 64, stage: Stage::Bytes, share: 0.55 };
 /// 4 warps of 16x32.
 pub static SM80_16X128: Tile = Tile { family: "gemm_sm80", m: 16, n: 128, stage: Stage::Bytes, share: 0.3 };
-/// Shaders: 64 threads of 8x8, of floats.
+/// Shaders: 128 threads of 8x8, of floats.
+pub static WGSL_F32_128X64: Tile = Tile { family: "gemm_tile", m: 128, n: 64, stage: Stage::Elements, share: 0.65 };
+/// 64 threads of 8x8, of floats.
 pub static WGSL_F32_64X64: Tile = Tile { family: "gemm_tile", m: 64, n: 64, stage: Stage::Elements, share: 0.55 };
 /// 64 threads of 4x4, of floats.
 pub static WGSL_F32_32X32: Tile = Tile { family: "gemm_tile", m: 32, n: 32, stage: Stage::Elements, share: 0.3 };
+/// 128 threads of 8x8.
+pub static WGSL_INT8_128X64: Tile = Tile { family: "gemm_tile", m: 128, n: 64, stage: Stage::Bytes, share: 0.65 };
 /// 64 threads of 8x8.
 pub static WGSL_INT8_64X64: Tile = Tile { family: "gemm_tile", m: 64, n: 64, stage: Stage::Bytes, share: 0.55 };
 /// 64 threads of 4x4.
