@@ -18,10 +18,10 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("wgpu-float-gemv", Family::Gemm, few_floats, gemv_us),
     row("wgpu-int8-gemv", Family::Gemm, few_bytes, gemv_us),
     row("wgpu-tile-float-128x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_128X64, p, i)),
-    row("wgpu-tile-float-64x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_64X64, WGSL_F32_128X64, p, i)),
+    row("wgpu-tile-float-64x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_64X64, p, i)),
     row("wgpu-tile-float-32x32", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_32X32, p, i)),
     row("wgpu-tile-int8-128x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_128X64, p, i)),
-    row("wgpu-tile-int8-64x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_64X64, WGSL_INT8_128X64, p, i)),
+    row("wgpu-tile-int8-64x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_64X64, p, i)),
     row("wgpu-tile-int8-32x32", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_32X32, p, i)),
 ];
 
