@@ -134,13 +134,13 @@ impl WgpuAdapter {
         self.kind == "Cpu"
     }
 
-    /// As the chooser sees it. Drivers tell neither rates nor cores: the peaks are guesses from its kind.
+    /// As the chooser sees it. Drivers tell neither rates nor cores: both are guesses from its kind.
     pub fn info(&self) -> DeviceInfo {
         let has = |feature: &str, c| if self.features.iter().any(|f| f == feature) { c } else { Capabilities::empty() };
-        let (f32_gflops, read_gbps) = match self.kind.as_str() {
-            "DiscreteGpu" => (10_000.0, 400.0),
-            "Cpu" => (4.0, 2.0),
-            _ => (1_000.0, 50.0),
+        let (f32_gflops, read_gbps, cores) = match self.kind.as_str() {
+            "DiscreteGpu" => (10_000.0, 400.0, 32),
+            "Cpu" => (4.0, 2.0, 4),
+            _ => (1_000.0, 50.0, 8),
         };
         DeviceInfo {
             kind: DeviceKind::Wgpu,
@@ -149,7 +149,7 @@ impl WgpuAdapter {
                 | has("shader-int64", Capabilities::SHADER_INT64)
                 | has("shader-f64", Capabilities::SHADER_F64)
                 | has("subgroup", Capabilities::SUBGROUPS),
-            cores: 0,
+            cores,
             threads: 1,
             caches: Caches { l1d_bytes: 0, l2_bytes: 0, l3_bytes: 0 },
             shared_bytes: self.workgroup_storage_bytes as usize,
