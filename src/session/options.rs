@@ -39,6 +39,6 @@ pub struct Options {
     pub check_finite: bool,
     /// Run the graph as it stands in the file, without fusions.
     pub no_optimize: bool,
-    /// Where measurements of [`crate::session::tune`] are kept; `None` is `HALFBYTE_CACHE`, else the user's cache folder.
+    /// Where measurements of [`crate::session::tune()`] are kept; `None` is `HALFBYTE_CACHE`, else the user's cache folder.
     pub cache_dir: Option<PathBuf>,
 }

@@ -14,7 +14,7 @@ pub fn needs(steps: &Steps) -> (bool, bool) {
 }
 
 /// The formula as `fn name(a0: T, ..) -> T` of values of the domain's type: [`super::loaded`] gives the arguments,
-/// [`super::stored`] takes the result. It calls [`super::support`]. A product that goes into a sum is rounded by itself on every
+/// [`super::stored`] takes the result. It calls [`super::support()`]. A product that goes into a sum is rounded by itself on every
 /// device. Errors for what WGSL cannot compute well in that domain: functions of f64 and of integers that are not f32's.
 pub fn function(name: &str, steps: &Steps) -> Result<String> {
     let value = value_type(steps.domain);

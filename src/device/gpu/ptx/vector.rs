@@ -1,5 +1,5 @@
 //! The slot `//@vector INDEX`: as many neighbouring elements at once as fill 16 bytes of the widest operand. Registers are those of
-//! [`super::splice`]; words of 32 bits hold what is loaded and stored.
+//! [`super::splice()`]; words of 32 bits hold what is loaded and stored.
 
 use super::splice::{address, coordinates, load};
 use crate::base::DType;

@@ -166,7 +166,7 @@ impl Element {
 /// counted from the first element, which must begin a word, and `NAME_put_run(i, bits)` as many elements as a word holds, from any `i`
 /// on. Of f32 in 16 or 32 bits, `NAME_pair_at(i)` and `NAME_put_pair(i, values)` take elements `i`, an even number, and `i + 1`, the
 /// first of which must begin a word. Atomic elements have `NAME_exchange(i, value)` and `NAME_max(i, value)` instead, which give the old
-/// value; for elements of any type see [`bytes`].
+/// value; for elements of any type see [`bytes()`].
 pub fn accessors(binding: &Binding, number: usize) -> String {
     let Binding { name, element, mode, .. } = binding;
     if element.meaning == Meaning::Atomic {
