@@ -223,7 +223,7 @@ fn errors_in_recurrent_layers() {
         ("recurrent_lstm", "setp.lt.u32 %cell, %lane, 4;", "setp.le.u32 %cell, %lane, 4;", OUTSIDE),
         ("recurrent_lstm", "selp.f32 %x, %v, %old, %active;", "mov.f32 %x, %v;", &[]),
         ("recurrent_lstm", "@%p mov.b32 %time, %e;", "", &[]),
-        ("recurrent_lstm", "fma.rn.f32 %mem, %s2, %mem, %x;", "fma.rn.f32 %mem, %s1, %mem, %x;", &[]),
+        ("recurrent_lstm", "mul.rn.f32 %mem, %s2, %mem;", "mul.rn.f32 %mem, %s1, %mem;", &[]),
     ]);
     recurrent("GRU", 3, &[], 1).catches(&[
         ("recurrent_gru_gates", "mul.rn.f32 %v, %s1, %old;", "mul.rn.f32 %v, %s0, %old;", &[]),
