@@ -19,7 +19,8 @@ pub(crate) type Devices = Vec<Arc<dyn Device>>;
 /// Devices in the order in which they are tried, and why others were passed over.
 pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
     let cpu = || Ok::<Arc<dyn Device>, Error>(Arc::new(CpuDevice::new(options.threads)?));
-    let refused = |why| Error::Unsupported { at: format!("device {:?}", options.device).to_lowercase(), why };
+    let asked = options.device.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
+    let refused = |why| Error::Unsupported { at: format!("device{asked}"), why };
     let only = |device: Result<Arc<dyn Device>, String>| Ok((vec![device.map_err(refused)?], Vec::new()));
     match options.device {
         Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
