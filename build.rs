@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
@@ -20,9 +21,20 @@ fn main() {
         println!("cargo::rerun-if-changed={read}");
     }
     println!("cargo::rerun-if-env-changed=PTXAS");
-    if let Err(why) = write_kernels().and_then(|()| write_shaders()) {
+    if let Err(why) = write_all() {
         println!("cargo::error={}", why.replace('\n', " "));
     }
+}
+
+fn write_all() -> Result<(), String> {
+    let kernels = render::render::<Row>(Path::new("kernels"), |_| true)?;
+    let shaders = render::render::<ShaderRow>(Path::new("shaders"), |_| true)?;
+    write_kernels(&kernels)?;
+    write_shaders(&shaders, &kernels)?;
+    let mut hash = DefaultHasher::new();
+    kernels.iter().map(|k| &k.text).chain(shaders.iter().map(|s| &s.text)).for_each(|text| text.hash(&mut hash));
+    println!("cargo::rustc-env=HALFBYTE_TEXTS={:016x}", hash.finish());
+    Ok(())
 }
 
 /// Those of a row's parameters that are numbers, as an array of pairs.
@@ -30,14 +42,13 @@ fn numbers(params: &BTreeMap<String, toml::Value>) -> String {
     params.iter().filter_map(|(k, v)| Some(format!("({k:?}, {}), ", v.as_integer()?))).collect()
 }
 
-fn write_kernels() -> Result<(), String> {
-    let kernels = render::render::<Row>(Path::new("kernels"), |_| true)?;
+fn write_kernels(kernels: &[Rendered<Row>]) -> Result<(), String> {
     let (ptxas, out) = (ptxas(), out()?);
     if let Some(ptxas) = &ptxas {
-        assemble_all(ptxas, &kernels, &out)?;
+        assemble_all(ptxas, kernels, &out)?;
     }
     let mut code = String::from("&[\n");
-    for kernel in &kernels {
+    for kernel in kernels {
         let row = &kernel.row;
         let (threads, shared) = (row.threads, row.shared_bytes);
         let (target, text, params) = (&row.target, &kernel.text, numbers(&row.params));
@@ -81,15 +92,14 @@ fn assemble_all(ptxas: &str, kernels: &[Rendered<Row>], out: &Path) -> Result<()
     })
 }
 
-fn write_shaders() -> Result<(), String> {
+fn write_shaders(shaders: &[Rendered<ShaderRow>], kernels: &[Rendered<Row>]) -> Result<(), String> {
     let (mut code, mut only) = (String::from("&[\n"), String::from("&[\n"));
-    let kernels: Vec<String> = render::rows::<Row>(Path::new("kernels"))?.into_iter().map(|r| r.name).collect();
-    for shader in render::render::<ShaderRow>(Path::new("shaders"), |_| true)? {
+    for shader in shaders {
         let row = &shader.row;
         let (threads, text, params) = (row.threads, &shader.text, numbers(&row.params));
         let fields = format!("name: {:?}, template: {:?}, threads: {threads}", row.name, row.template);
         writeln!(code, "Shader {{ {fields}, numbers: &[{params}], text: {text:?} }},").map_err(|e| e.to_string())?;
-        if !kernels.contains(&row.name) {
+        if !kernels.iter().any(|k| k.row.name == row.name) {
             let value = row.params.get("value").and_then(toml::Value::as_str).unwrap_or("f32");
             let rest = format!("shared_bytes: 0, numbers: &[{params}], value: {value:?}, text: \"\", cubin: None");
             writeln!(only, "Variant {{ {fields}, target: \"wgsl\", {rest} }},").map_err(|e| e.to_string())?;

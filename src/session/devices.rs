@@ -44,7 +44,7 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
 /// With what was measured on this device, by these kernels.
 #[cfg(feature = "gpu")]
 fn tuned(mut info: DeviceInfo, options: &Options) -> DeviceInfo {
-    info.identity += &format!(" | kernels {:016x}", crate::device::gpu::texts_hash());
+    info.identity += &format!(" | kernels {}", crate::device::gpu::TEXTS_HASH);
     if let Some(path) = tuned::path(options.cache_dir.as_deref(), &info.identity) {
         info.tuned = Arc::new(Tuned::read(&path, &info.identity));
     }

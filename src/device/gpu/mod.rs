@@ -32,5 +32,5 @@ pub use dry::Dry;
 pub use finish::Finish;
 pub use kernels::{find, kernels};
 pub use launch::{Arg, Element, Launch, Module, Pointer, TensorMap};
-pub use variant::{Variant, texts_hash, variants};
+pub use variant::{TEXTS_HASH, Variant, variants};
 pub use wgsl::{Binding, Complete, HEADER_WORDS, Interface, Shader, complete, shaders};

@@ -1,8 +1,6 @@
 //! The kernels' texts, as build.rs rendered them.
 
-use super::wgsl::shaders;
 use crate::hardware::Capabilities;
-use crate::hardware::tuned::hash;
 
 /// A kernel's text: one row of kernels/variants.toml.
 pub struct Variant {
@@ -36,10 +34,7 @@ pub fn variants() -> &'static [Variant] {
 }
 
 /// Changes with any kernel's text, of any language.
-pub fn texts_hash() -> u64 {
-    let texts = VARIANTS.iter().map(|v| v.text).chain(shaders().iter().map(|s| s.text));
-    texts.fold(0, |all, text| all.rotate_left(5) ^ hash(text.as_bytes()))
-}
+pub const TEXTS_HASH: &str = env!("HALFBYTE_TEXTS");
 
 impl Variant {
     /// The text of this name. Names are those of kernels/variants.toml; a test sees that every kernel's variants are there.
