@@ -42,24 +42,11 @@ pub fn gpu() -> Option<Box<dyn Device>> {
     None
 }
 
-/// This machine's first adapter of Vulkan, Metal or DX12, a software one too, with all of the shaders' indexes checked or, with
-/// `HALFBYTE_SHADER_CHECKS=0`, none. No adapter is an error where `HALFBYTE_REQUIRE_WGPU` is set.
+/// This machine's first adapter of Vulkan, Metal or DX12.
 #[cfg(feature = "wgpu")]
 pub fn adapter() -> Option<Box<dyn Device>> {
-    use halfbyte::device::gpu::GpuDevice;
-    use halfbyte::device::wgpu::{Checks, Wgpu};
-    use halfbyte::hardware::wgpu::{described, opened};
-    let adapters = match opened() {
-        Ok(found) => found,
-        Err(why) => {
-            assert!(std::env::var_os("HALFBYTE_REQUIRE_WGPU").is_none(), "{why}");
-            println!("SKIP shaders: {why}");
-            return None;
-        }
-    };
-    let checks = if std::env::var("HALFBYTE_SHADER_CHECKS").is_ok_and(|v| v == "0") { Checks::None } else { Checks::Bounds };
-    let driver = Wgpu::with_texts(&adapters[0], checks, super::shaders::text_of).expect("an adapter that is offered opens");
-    Some(Box::new(GpuDevice::new(described(&adapters[0]).info(), driver).unwrap()))
+    let (_, device) = super::shaders::open(super::shaders::text_of)?;
+    Some(Box::new(device))
 }
 
 #[cfg(not(feature = "wgpu"))]

@@ -13,3 +13,6 @@ mod plans;
 mod ptx_interpreter;
 #[cfg(feature = "wgpu")]
 mod shaders;
+#[cfg(feature = "wgpu")]
+#[path = "../shaders/mod.rs"]
+mod texts;

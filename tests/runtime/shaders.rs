@@ -6,21 +6,14 @@ use std::sync::Arc;
 use halfbyte::cli::npz;
 use halfbyte::device::Device;
 use halfbyte::device::cpu::CpuDevice;
-use halfbyte::device::gpu::{Driver, GpuDevice, Module, Shader, Variant};
-use halfbyte::device::wgpu::{Checks, Wgpu};
+use halfbyte::device::gpu::{Driver, Module, Variant};
+use halfbyte::device::wgpu::{Texts, Wgpu};
 use halfbyte::hardware::DeviceKind;
-use halfbyte::hardware::wgpu::{described, opened};
 use halfbyte::{Error, Model, Options, Session};
 
-/// The first adapter, whose shaders' texts are `texts`; `None` where there is none and none is asked for.
-fn open(texts: fn(&'static Shader) -> &'static str) -> Option<(Wgpu, Arc<dyn Device>)> {
-    let Ok(adapters) = opened() else {
-        assert!(std::env::var_os("HALFBYTE_REQUIRE_WGPU").is_none(), "no adapter");
-        println!("SKIP the wgpu device: no adapter");
-        return None;
-    };
-    let driver = Wgpu::with_texts(&adapters[0], Checks::Bounds, texts).unwrap();
-    let device = GpuDevice::new(described(&adapters[0]).info(), driver.clone()).unwrap();
+/// A device whose shaders' texts are `texts`; `None` where there is none.
+fn open(texts: Texts) -> Option<(Wgpu, Arc<dyn Device>)> {
+    let (driver, device) = super::texts::open(texts)?;
     Some((driver, Arc::new(device)))
 }
 

@@ -1,5 +1,5 @@
 //! Shaders' texts: as built in, or with `HALFBYTE_RENDER=1` as shaders/ has them now, so that a changed shader needs no build. Changed
-//! arguments and new names do.
+//! arguments and new names do. And the device that runs them.
 #![allow(dead_code)]
 
 use std::collections::HashMap;
@@ -24,4 +24,27 @@ pub fn text_of(shader: &'static Shader) -> &'static str {
         all.into_iter().map(|r| (r.row.name, r.text)).collect()
     };
     NOW.get_or_init(render).get(shader.name).unwrap_or_else(|| panic!("no shader {}", shader.name))
+}
+
+/// This machine's first adapter of Vulkan, Metal or DX12, a software one too, whose shaders' texts are `texts`, with all of the shaders'
+/// indexes checked or, with `HALFBYTE_SHADER_CHECKS=0`, none. No adapter is an error where `HALFBYTE_REQUIRE_WGPU` is set.
+#[cfg(feature = "wgpu")]
+pub fn open(
+    texts: halfbyte::device::wgpu::Texts,
+) -> Option<(halfbyte::device::wgpu::Wgpu, impl halfbyte::device::Device + 'static)> {
+    use halfbyte::device::gpu::GpuDevice;
+    use halfbyte::device::wgpu::{Checks, Wgpu};
+    use halfbyte::hardware::wgpu::{described, opened};
+    let adapters = match opened() {
+        Ok(found) => found,
+        Err(why) => {
+            assert!(std::env::var_os("HALFBYTE_REQUIRE_WGPU").is_none(), "{why}");
+            println!("SKIP the wgpu device: {why}");
+            return None;
+        }
+    };
+    let checks = if std::env::var("HALFBYTE_SHADER_CHECKS").is_ok_and(|v| v == "0") { Checks::None } else { Checks::Bounds };
+    let driver = Wgpu::with_texts(&adapters[0], checks, texts).expect("an adapter that is offered opens");
+    let device = GpuDevice::new(described(&adapters[0]).info(), driver.clone()).unwrap();
+    Some((driver, device))
 }
