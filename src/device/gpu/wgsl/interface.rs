@@ -4,7 +4,7 @@
 //!
 //! in the order of the launch's arguments. A pointer is `in`, `out` or `inout` and says how its elements are read and written (see
 //! [`super::element`]), `reads T` as elements of type [`Finish::reads`], or of T where there is none, that are values of type T to
-//! the shader; `block N` is a parameter of N words; `finish` is [`crate::device::gpu::Finish::argument`].
+//! the shader (`value` is [`Finish::value_type`]); `block N` is a parameter of N words; `finish` is [`crate::device::gpu::Finish::argument`].
 
 use super::element::Element;
 use crate::base::DType;
@@ -137,11 +137,10 @@ impl Interface {
 fn kind(words: &str, finish: Option<&Finish>) -> Option<Kind> {
     let element = |name: &str| match (name, finish) {
         ("value", f) => Some(Element::natural(f.map_or(DType::F32, |f| f.value_type))),
-        ("reads", Some(f)) => Some(Element::converted(f.reads?, f.value_type)),
         _ => Element::named(name),
     };
     let reads = |value: &str| {
-        let to = Element::named(value)?.dtype()?;
+        let to = element(value)?.dtype()?;
         Some(Element::converted(finish.and_then(|f| f.reads).unwrap_or(to), to))
     };
     Some(match words.split_whitespace().collect::<Vec<_>>()[..] {

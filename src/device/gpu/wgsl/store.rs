@@ -140,17 +140,29 @@ fn store4(finish: &Finish, value: &str) -> String {
     if finish.value_type.size_bytes() != 4 {
         return String::new();
     }
+    format!("fn store4(i: u32, v: vec4<{value}>) {{\n{}}}\n", store_each(finish, 4, |e| format!(", v[{e}]")))
+}
+
+fn store_run(finish: &Finish) -> String {
+    format!("fn store_run(i: u32) {{\n{}}}\n", store_each(finish, finish.vector, |_| String::new()))
+}
+
+/// Stores elements `i`, a multiple of `count`, to `i + count - 1`, whose values are the arguments `value(e)`: narrow ones as words.
+fn store_each(finish: &Finish, count: usize, value: impl Fn(usize) -> String) -> String {
     let bytes = finish.steps.out.size_bytes();
     let each = (4 / bytes).max(1);
-    let mut text = format!("fn store4(i: u32, v: vec4<{value}>) {{\n");
-    for first in (0..4).step_by(each) {
-        let bits: Vec<String> = (first..first + each).map(|e| format!("hb_word(i + {e}u, v[{e}])")).collect();
-        text += &match each {
-            1 => format!("  store(i + {first}u, v[{first}]);\n"),
-            _ => format!("  hb_out_put_word((i >> {}u) + {}u, {});\n", each.ilog2(), first / each, packed(bytes, &bits)),
+    let mut text = String::new();
+    for first in (0..count).step_by(each) {
+        let all = first..count.min(first + each);
+        text += &match each > 1 && all.len() == each {
+            true => {
+                let bits: Vec<String> = all.map(|e| format!("hb_word(i + {e}u{})", value(e))).collect();
+                format!("  hb_out_put_word((i >> {}u) + {}u, {});\n", each.ilog2(), first / each, packed(bytes, &bits))
+            }
+            false => all.map(|e| format!("  store(i + {e}u{});\n", value(e))).collect(),
         };
     }
-    text + "}\n"
+    text
 }
 
 /// `store_row` of a workgroup of so many threads. The last word's bits beyond the tensor are 0: tensors begin at multiples of 16 bytes.
@@ -168,18 +180,4 @@ pub fn store_row(finish: &Finish, threads: u32) -> String {
          if (has && i % {each}u == 0u) {{ hb_out_put_word(i / {each}u, {}); }}\n}}\n",
         packed(bytes, &words)
     )
-}
-
-fn store_run(finish: &Finish) -> String {
-    let bytes = finish.steps.out.size_bytes();
-    let each = (4 / bytes).max(1);
-    let mut text = String::from("fn store_run(i: u32) {\n");
-    for first in (0..finish.vector).step_by(each) {
-        let bits: Vec<String> = (first..first + each.min(finish.vector)).map(|e| format!("hb_word(i + {e}u)")).collect();
-        text += &match bits.len() == each && each > 1 {
-            true => format!("  hb_out_put_word((i >> {}u) + {}u, {});\n", each.ilog2(), first / each, packed(bytes, &bits)),
-            false => (first..first + bits.len()).map(|e| format!("  store(i + {e}u);\n")).collect(),
-        };
-    }
-    text + "}\n"
 }
