@@ -14,7 +14,6 @@ use crate::device::gpu::{HEADER_WORDS, Resolved, Value};
 use crate::error::Result;
 
 /// A launch with its buffers.
-#[derive(Clone)]
 pub struct Dispatch {
     /// The code.
     pub pipeline: Arc<Pipeline>,
@@ -29,8 +28,8 @@ pub type Mark = Arc<OnceLock<f64>>;
 
 /// What waits.
 pub enum Pending {
-    /// A dispatch.
-    Dispatch(Dispatch),
+    /// Dispatches in order, shared with what repeats them.
+    Dispatches(Arc<[Dispatch]>),
     /// A point whose time is asked for.
     Mark(Mark),
 }
@@ -79,7 +78,7 @@ impl Wgpu {
             all.push(Dispatch { pipeline: (*pipeline).clone(), group, grid });
         }
         self.queue.write_buffer(&uniforms, 0, &bytes);
-        self.faults.check()?;
+        self.check()?;
         Ok(all)
     }
 

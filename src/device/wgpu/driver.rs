@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 
 /// Alignment of addresses, and of sizes.
 const ALIGN: u64 = 256;
-/// Dispatches and marks that wait at most.
+/// Launches, replays and marks that wait at most.
 const WAITING: usize = 2048;
 /// Features that kernels or reports use, where the adapter has them.
 const WANTED: Features = Features::SHADER_F16
@@ -109,15 +109,15 @@ impl Wgpu {
     /// Sends what waits.
     fn flush(&self) -> Result<()> {
         let pending = std::mem::take(&mut *lock(&self.pending));
+        if pending.is_empty() {
+            return self.check();
+        }
         self.send(&pending)?;
         // What was freed meanwhile is given back here.
         self.poll(PollType::Poll)
     }
 
     fn send(&self, pending: &[Pending]) -> Result<()> {
-        if pending.is_empty() {
-            return Ok(());
-        }
         let marks: Vec<&Mark> = pending.iter().filter_map(|p| if let Pending::Mark(m) = p { Some(m) } else { None }).collect();
         let queries = (!marks.is_empty()).then(|| {
             let count = marks.len() as u32;
@@ -129,10 +129,12 @@ impl Wgpu {
             let mut next = 0;
             for one in pending {
                 match (one, &queries) {
-                    (Pending::Dispatch(d), _) => {
-                        pass.set_pipeline(&d.pipeline.compute);
-                        pass.set_bind_group(0, &d.group, &[]);
-                        pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
+                    (Pending::Dispatches(all), _) => {
+                        for d in all.iter() {
+                            pass.set_pipeline(&d.pipeline.compute);
+                            pass.set_bind_group(0, &d.group, &[]);
+                            pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
+                        }
                     }
                     (Pending::Mark(_), Some(set)) => {
                         pass.write_timestamp(set, next);
@@ -144,7 +146,7 @@ impl Wgpu {
         }
         let Some(set) = queries else {
             self.queue.submit([encoder.finish()]);
-            return self.faults.check();
+            return self.check();
         };
         let bytes = 8 * marks.len() as u64;
         let usage = BufferUsages::QUERY_RESOLVE | BufferUsages::COPY_SRC;
@@ -162,9 +164,17 @@ impl Wgpu {
         Ok(())
     }
 
+    /// Errors with what was reported since the last call. A loss, of which only polling tells, comes before its consequences.
+    pub(super) fn check(&self) -> Result<()> {
+        self.faults.check().or_else(|e| {
+            self.device.poll(PollType::Poll).map_err(|e| self.faults.error(e.to_string()))?;
+            self.faults.check().and(Err(e))
+        })
+    }
+
     fn poll(&self, how: PollType) -> Result<()> {
         self.device.poll(how).map_err(|e| self.faults.error(e.to_string()))?;
-        self.faults.check()
+        self.check()
     }
 
     /// Bytes of a buffer, which begin at a multiple of 4, after all that was submitted.
@@ -185,7 +195,7 @@ impl Wgpu {
         let mut encoder = self.device.create_command_encoder(&CommandEncoderDescriptor { label: None });
         encoder.copy_buffer_to_buffer(from, offset, staging, 0, size);
         self.queue.submit([encoder.finish()]);
-        self.faults.check()?;
+        self.check()?;
         staging.slice(..size).map_async(MapMode::Read, |_| {});
         self.poll(PollType::wait_indefinitely())?;
         {
@@ -200,9 +210,9 @@ impl Wgpu {
         self.memory.at(address).ok_or_else(|| self.faults.error("an address that is not the device's"))
     }
 
-    fn wait_for(&self, all: impl IntoIterator<Item = Pending>) -> Result<()> {
+    fn wait_for(&self, one: Pending) -> Result<()> {
         let mut pending = lock(&self.pending);
-        pending.extend(all);
+        pending.push(one);
         let is_full = pending.len() >= WAITING;
         drop(pending);
         if is_full { self.flush() } else { Ok(()) }
@@ -221,12 +231,12 @@ fn buffer(device: &Device, size: u64) -> Buffer {
 /// Dispatches to be repeated.
 struct Repeated {
     driver: Wgpu,
-    dispatches: Vec<Dispatch>,
+    dispatches: Arc<[Dispatch]>,
 }
 
 impl Graph for Repeated {
     fn replay(&self) -> Result<()> {
-        self.driver.wait_for(self.dispatches.iter().cloned().map(Pending::Dispatch))
+        self.driver.wait_for(Pending::Dispatches(self.dispatches.clone()))
     }
 }
 
@@ -241,7 +251,7 @@ impl Driver for Wgpu {
             return Err(self.faults.out_of_memory(size));
         }
         let made = buffer(&self.device, size);
-        self.faults.check().map_err(|e| match e {
+        self.check().map_err(|e| match e {
             Error::OutOfMemory { .. } => self.faults.out_of_memory(size),
             other => other,
         })?;
@@ -262,7 +272,7 @@ impl Driver for Wgpu {
             last[..bytes.len() - whole].copy_from_slice(&bytes[whole..]);
             self.queue.write_buffer(&buffer, offset + whole as u64, &last);
         }
-        self.faults.check()
+        self.check()
     }
 
     fn read(&self, address: u64, bytes: &mut [u8]) -> Result<()> {
@@ -280,19 +290,19 @@ impl Driver for Wgpu {
 
     fn launch(&self, function: &Arc<Pipeline>, launch: &Resolved) -> Result<()> {
         let ready = self.ready(&[(function, launch)])?;
-        self.wait_for(ready.into_iter().map(Pending::Dispatch))
+        self.wait_for(Pending::Dispatches(ready.into()))
     }
 
     fn capture(&self, launches: &[(&Arc<Pipeline>, Resolved)]) -> Result<Option<Box<dyn Graph>>> {
         let all: Vec<_> = launches.iter().map(|(f, l)| (*f, l)).collect();
-        let dispatches = self.ready(&all)?;
+        let dispatches = self.ready(&all)?.into();
         Ok(Some(Box::new(Repeated { driver: self.clone(), dispatches })))
     }
 
     fn event(&self) -> Result<Mark> {
         let mark = Mark::default();
         if self.tells_time() {
-            self.wait_for([Pending::Mark(mark.clone())])?;
+            self.wait_for(Pending::Mark(mark.clone()))?;
         } else {
             self.synchronize()?;
             mark.get_or_init(host_ns);

@@ -41,19 +41,18 @@ impl Faults {
         lock(&self.0.first).get_or_insert(error);
     }
 
-    /// The device is full; `available` bytes are known to be left, or none.
+    /// The device is full; how much is left is not known.
     pub fn out_of_memory(&self, needed_bytes: u64) -> Error {
         Error::OutOfMemory { device: self.0.device.clone(), needed_bytes, available_bytes: 0 }
     }
 
     /// Errors with what was reported since the last call, or when the device is lost.
     pub fn check(&self) -> Result<()> {
-        if let Some(error) = lock(&self.0.first).take() {
-            return Err(error);
-        }
-        match &*lock(&self.0.lost) {
-            Some(why) => Err(self.error(format!("lost: {why}"))),
-            None => Ok(()),
+        let first = lock(&self.0.first).take();
+        match (&*lock(&self.0.lost), first) {
+            (Some(why), _) => Err(self.error(format!("lost: {why}"))),
+            (None, Some(error)) => Err(error),
+            (None, None) => Ok(()),
         }
     }
 }
