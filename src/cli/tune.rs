@@ -69,6 +69,7 @@ fn show(tuning: &Tuning) {
         None => print("not kept: HALFBYTE_CACHE is empty, or there is no home folder"),
     }
     if tuning.left > 0 {
-        print(&format!("{} kinds of problem were left when the budget ended", tuning.left));
+        let ended = if interrupt::stopped() { "it was interrupted" } else { "the budget ended" };
+        print(&format!("{} kinds of problem were left when {ended}", tuning.left));
     }
 }

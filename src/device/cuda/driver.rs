@@ -15,8 +15,7 @@ use super::module::Loaded;
 use super::staging::Staging;
 use super::tensor_map::encode;
 use crate::base::lock;
-use crate::device::gpu::Module;
-use crate::device::gpu::{Driver, Graph, Resolved, Value};
+use crate::device::gpu::{Driver, Graph, Module, Resolved, Value};
 use crate::error::Result;
 
 /// NVIDIA's driver on one device. Nothing of it panics without a driver, with an old one, or after the device is lost.
