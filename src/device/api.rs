@@ -1,4 +1,4 @@
-//! What every device does: ten verbs and two questions, and no operator's name among them.
+//! What every device does: ten verbs and three questions, and no operator's name among them.
 
 use std::sync::Arc;
 
@@ -130,6 +130,10 @@ pub struct Ticket {
 pub trait Device: Send + Sync {
     /// What it is.
     fn info(&self) -> &DeviceInfo;
+    /// Whether it is gone for good: nothing on it will work again, and what it kept is lost.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// The CPU that runs, on copies, what this device has no kernel for; `None` when there is none.
     fn host(&self) -> Option<&DeviceInfo> {
         None

@@ -132,8 +132,8 @@ impl Program {
     }
 
     /// Where it runs.
-    pub fn device(&self) -> &dyn Device {
-        &*self.device
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
     }
 
     /// Bytes of prepared weights.

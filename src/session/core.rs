@@ -7,12 +7,13 @@ use crate::base::{TensorView, lock};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
-use crate::session::devices::{Devices, devices};
+use crate::session::devices::sources;
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
 use crate::session::ladder::Ladder;
 use crate::session::report::summarize;
 use crate::session::rung::{Choice, Profile, Rung};
+use crate::session::source::{OpenDevice, Source};
 use crate::session::{Model, Options, Outputs, Precision, Report};
 
 /// A model made ready for a device. Shared freely between threads: [`Session::run`] takes `&self`.
@@ -29,21 +30,27 @@ pub struct Session {
 impl Session {
     /// Chooses the device, optimises the graph and makes it ready. Errors with everything that is unsupported at once.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
-        let (devices, notes) = devices(&options)?;
-        Self::make(model, options, devices, notes)
+        let (sources, notes) = sources(&options)?;
+        Self::make(model, options, sources, notes)
     }
 
     /// As [`Session::new`], on a device of the caller's.
     pub fn with_device(model: &Model, options: Options, device: Arc<dyn Device>) -> Result<Self> {
-        Self::make(model, options, vec![device], Vec::new())
+        Self::with_devices(model, options, vec![device])
     }
 
     /// As [`Session::new`], on devices of the caller's: on the first as long as it does not fail. Errors without any.
     pub fn with_devices(model: &Model, options: Options, devices: Vec<Arc<dyn Device>>) -> Result<Self> {
-        Self::make(model, options, devices, Vec::new())
+        Self::make(model, options, devices.into_iter().map(Source::fixed).collect(), Vec::new())
     }
 
-    fn make(model: &Model, options: Options, devices: Devices, notes: Vec<String>) -> Result<Self> {
+    /// As [`Session::with_devices`]; a device that is lost is opened again, and the run that it failed is repeated.
+    pub fn with_openers(model: &Model, options: Options, devices: Vec<OpenDevice>) -> Result<Self> {
+        let sources = devices.into_iter().map(|open| Ok(Source::new(open()?, open))).collect::<Result<_>>()?;
+        Self::make(model, options, sources, Vec::new())
+    }
+
+    fn make(model: &Model, options: Options, sources: Vec<Source>, notes: Vec<String>) -> Result<Self> {
         let missing = check::unsupported(model.graph());
         if !missing.is_empty() {
             let all: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
@@ -53,8 +60,8 @@ impl Session {
         if options.precision != Precision::F32 {
             precisions.push(Precision::F32);
         }
-        let each = |device: Arc<dyn Device>| precisions.iter().map(move |&p| Choice::new(device.clone(), p));
-        let mut rungs: Vec<Choice> = devices.into_iter().flat_map(each).collect();
+        let each = |source: Arc<Source>| precisions.iter().map(move |&p| Choice::new(source.clone(), p));
+        let mut rungs: Vec<Choice> = sources.into_iter().map(Arc::new).flat_map(each).collect();
         if options.strict {
             rungs.truncate(1);
         }
@@ -67,7 +74,7 @@ impl Session {
         Ok(session)
     }
 
-    fn rung(&self, at: usize) -> &Rung {
+    fn rung(&self, at: usize) -> Arc<Rung> {
         self.rungs[at].rung(self.model.graph(), &self.options)
     }
 
@@ -77,7 +84,7 @@ impl Session {
         let arranged = arrange(self.model.graph(), inputs, &mut copies)?;
         let order = self.ladder.order(self.rungs.len());
         for (i, &at) in order.iter().enumerate() {
-            match self.run_rung(at, &arranged) {
+            match self.attempt(at, &arranged) {
                 Ok(outputs) => return Ok(outputs),
                 Err(e) if i + 1 < order.len() && !self.options.strict && Ladder::may_help(&e) => {
                     self.ladder.failed(at, &self.rungs[at].name(), &e);
@@ -88,8 +95,23 @@ impl Session {
         Err(Error::Device { device: "session".into(), why: "no way of running the model is left".into() })
     }
 
-    fn run_rung(&self, at: usize, inputs: &[Option<TensorView>]) -> Result<Outputs> {
-        let rung = self.rung(at);
+    /// Runs a rung, and once more when its device was lost and could be opened again.
+    fn attempt(&self, at: usize, inputs: &[Option<TensorView>]) -> Result<Outputs> {
+        let (rung, choice) = (self.rung(at), &self.rungs[at]);
+        self.run_rung(at, &rung, inputs).or_else(|error| match choice.replaced(&rung) {
+            Ok(true) => {
+                self.ladder.note(format!("opened {} again: {error}", choice.name()));
+                self.run_rung(at, &self.rung(at), inputs)
+            }
+            Ok(false) => Err(error),
+            Err(why) => {
+                self.ladder.note(format!("could not open {} again: {why}", choice.name()));
+                Err(error)
+            }
+        })
+    }
+
+    fn run_rung(&self, at: usize, rung: &Rung, inputs: &[Option<TensorView>]) -> Result<Outputs> {
         let run = rung.run(inputs, self.options.profile)?;
         let names = self.model.outputs().map(|(n, _)| n.to_string());
         let outputs = Outputs { named: names.zip(run.outputs).collect() };
@@ -109,7 +131,7 @@ impl Session {
         let rung = self.rung(at);
         let notes = self.notes.iter().cloned().chain(rung.notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
-        summarize(rung, profile, notes, self.runs.load(Ordering::Relaxed))
+        summarize(&rung, profile, notes, self.runs.load(Ordering::Relaxed))
     }
 
     /// The problems that the last run solved, in order.

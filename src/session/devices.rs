@@ -12,26 +12,22 @@ use crate::hardware::{
     tuned::{self, Tuned},
 };
 use crate::session::Options;
-
-/// In the order of preference.
-pub(crate) type Devices = Vec<Arc<dyn Device>>;
+use crate::session::source::Source;
 
 /// Devices in the order in which they are tried, and why others were passed over.
-pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
-    let cpu = || Ok::<Arc<dyn Device>, Error>(Arc::new(CpuDevice::new(options.threads)?));
-    let asked = options.device.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
-    let refused = |why| Error::Unsupported { at: format!("device{asked}"), why };
-    let only = |device: Result<Arc<dyn Device>, String>| Ok((vec![device.map_err(refused)?], Vec::new()));
+pub(crate) fn sources(options: &Options) -> Result<(Vec<Source>, Vec<String>)> {
+    let cpu = || Ok::<Source, Error>(Source::fixed(Arc::new(CpuDevice::new(options.threads)?)));
+    let only = |source: Result<Source, String>| Ok((vec![source.map_err(|why| refused(options, why))?], Vec::new()));
     match options.device {
         Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
-        Some(DeviceKind::Cuda) => return only(cuda(options)),
-        Some(DeviceKind::Wgpu) => return only(wgpu(options, true)),
-        Some(DeviceKind::Null) => return Err(refused("it runs nothing".into())),
+        Some(DeviceKind::Cuda) => return only(reopening(options, cuda)),
+        Some(DeviceKind::Wgpu) => return only(reopening(options, wgpu)),
+        Some(DeviceKind::Null) => return only(Err("it runs nothing".into())),
         None => {}
     }
     let mut passed_over = Vec::new();
-    for (name, device) in [("cuda", cuda(options)), ("wgpu", wgpu(options, false))] {
-        match device {
+    for (name, source) in [("cuda", reopening(options, cuda)), ("wgpu", reopening(options, wgpu))] {
+        match source {
             Ok(gpu) if options.strict => return Ok((vec![gpu], passed_over)),
             Ok(gpu) => return Ok((vec![gpu, cpu()?], passed_over)),
             Err(why) => passed_over.push(format!("{name}: {why}")),
@@ -39,6 +35,17 @@ pub(crate) fn devices(options: &Options) -> Result<(Devices, Vec<String>)> {
     }
     passed_over.push("running on the CPU".to_string());
     Ok((vec![cpu()?], passed_over))
+}
+
+fn refused(options: &Options, why: String) -> Error {
+    let asked = options.device.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
+    Error::Unsupported { at: format!("device{asked}"), why }
+}
+
+/// What `open` gives, and gives again when it is lost.
+fn reopening(options: &Options, open: fn(&Options) -> Result<Arc<dyn Device>, String>) -> Result<Source, String> {
+    let (device, options) = (open(options)?, options.clone());
+    Ok(Source::new(device, Box::new(move || open(&options).map_err(|why| refused(&options, why)))))
 }
 
 /// With what was measured on this device, by these kernels.
@@ -52,7 +59,7 @@ fn tuned(mut info: DeviceInfo, options: &Options) -> DeviceInfo {
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu(options: &Options, takes_software: bool) -> Result<Arc<dyn Device>, String> {
+fn wgpu(options: &Options) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
     use crate::device::wgpu::{Checks, Wgpu};
     use crate::hardware::wgpu::{described, opened};
@@ -61,7 +68,7 @@ fn wgpu(options: &Options, takes_software: bool) -> Result<Arc<dyn Device>, Stri
     let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
     let about = described(one);
     let info = tuned(about.info(), options);
-    if about.is_software() && !takes_software {
+    if about.is_software() && options.device.is_none() {
         return Err(format!(
             "{} is a program on the CPU, slower than our own kernels there; --device wgpu asks for it",
             info.name
@@ -72,7 +79,7 @@ fn wgpu(options: &Options, takes_software: bool) -> Result<Arc<dyn Device>, Stri
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn wgpu(_: &Options, _: bool) -> Result<Arc<dyn Device>, String> {
+fn wgpu(_: &Options) -> Result<Arc<dyn Device>, String> {
     Err("built without the feature wgpu".into())
 }
 

@@ -46,13 +46,19 @@ impl Ladder {
         if let Some(at) = state.failed.get_mut(rung) {
             *at = Some(Instant::now());
         }
-        let note = format!("stepped down from {name}: {error}");
+        drop(state);
+        self.note(format!("stepped down from {name}: {error}"));
+    }
+
+    /// Notes something, once.
+    pub fn note(&self, note: String) {
+        let mut state = self.locked();
         if !state.notes.contains(&note) {
             state.notes.push(note);
         }
     }
 
-    /// Every step down so far.
+    /// Every note so far.
     pub fn notes(&self) -> Vec<String> {
         self.locked().notes.clone()
     }

@@ -10,6 +10,7 @@ mod options;
 mod outputs;
 mod report;
 mod rung;
+mod source;
 mod tune;
 
 pub use core::Session;
@@ -18,4 +19,5 @@ pub use model::Model;
 pub use options::{Options, Precision};
 pub use outputs::Outputs;
 pub use report::{NodeReport, Report};
+pub use source::OpenDevice;
 pub use tune::{Finding, Tuning, tune};

@@ -1,8 +1,8 @@
 //! One way of running a model: a device and a precision.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 
-use crate::base::{DType, TensorView};
+use crate::base::{DType, TensorView, lock};
 use crate::device::Device;
 use crate::device::api::Timing;
 use crate::error::Result;
@@ -10,29 +10,40 @@ use crate::graph::{Graph, Node};
 use crate::hardware::{self, DeviceKind};
 use crate::pass::{self, PassOptions, WeightPrecision};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
+use crate::session::source::Source;
 use crate::session::{Options, Precision};
 
-/// A device and a precision to run in, made ready when it is first needed.
+/// A device and a precision to run in, made ready when it is first needed, and again when the device is another one.
 pub(crate) struct Choice {
-    device: Arc<dyn Device>,
+    source: Arc<Source>,
     precision: Precision,
-    made: OnceLock<Rung>,
+    made: Mutex<Option<Arc<Rung>>>,
 }
 
 impl Choice {
     /// Nothing is made yet.
-    pub fn new(device: Arc<dyn Device>, precision: Precision) -> Self {
-        Choice { device, precision, made: OnceLock::new() }
+    pub fn new(source: Arc<Source>, precision: Precision) -> Self {
+        Choice { source, precision, made: Mutex::default() }
     }
 
     /// For people.
     pub fn name(&self) -> String {
-        format!("{} {:?}", self.device.info().name, self.precision).to_lowercase()
+        format!("{} {:?}", self.source.device().info().name, self.precision).to_lowercase()
     }
 
     /// The rung for the session's graph.
-    pub fn rung(&self, graph: &Graph, options: &Options) -> &Rung {
-        self.made.get_or_init(|| Rung::new(graph, self.device.clone(), self.precision, options))
+    pub fn rung(&self, graph: &Graph, options: &Options) -> Arc<Rung> {
+        let device = self.source.device();
+        let mut made = lock(&self.made);
+        match &*made {
+            Some(rung) if Arc::ptr_eq(rung.program.device(), &device) => rung.clone(),
+            _ => made.insert(Arc::new(Rung::new(graph, device, self.precision, options))).clone(),
+        }
+    }
+
+    /// Whether a rung whose run failed may be replaced by one on a device opened again: see [`Source::replaced`].
+    pub fn replaced(&self, failed: &Rung) -> Result<bool> {
+        self.source.replaced(failed.program.device())
     }
 }
 

@@ -12,9 +12,10 @@ use crate::graph::Graph;
 use crate::hardware::tuned::{self, Pick, Tuned};
 use crate::kernel::{Candidate, KernelDef, candidates, choose, tune::key};
 use crate::plan::Trial;
-use crate::session::devices::devices;
+use crate::session::devices::sources;
 use crate::session::inputs::arrange;
 use crate::session::rung::Rung;
+use crate::session::source::Source;
 use crate::session::{Model, Options};
 
 /// Kernels predicted slower than the chosen one by this factor are not tried.
@@ -63,7 +64,8 @@ pub fn tune(
     go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Tuning> {
     let began = Instant::now();
-    let open = || -> Result<Arc<dyn Device>> { devices(options)?.0.into_iter().next().ok_or_else(|| nothing("no device")) };
+    let open =
+        || -> Result<Arc<dyn Device>> { sources(options)?.0.first().map(Source::device).ok_or_else(|| nothing("no device")) };
     let mut device = open()?;
     let identity = device.info().identity.clone();
     if identity.is_empty() {

@@ -1,7 +1,7 @@
 //! The wgpu device where something goes wrong: errors with reasons, no panic, and a device that still works or says that it is lost.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use halfbyte::cli::npz;
 use halfbyte::device::Device;
@@ -69,6 +69,37 @@ fn a_lost_device_is_an_error_and_the_session_steps_down() {
         assert!(halfbyte::cli::run::compare(&a.to_f64(), &b.to_f64()).1 > 0.999, "{name}");
     }
     assert!(driver.allocate(16).is_err());
+}
+
+#[test]
+fn a_lost_device_is_opened_again_and_the_run_repeated_but_not_for_ever() {
+    if open(|s| s.text).is_none() {
+        return;
+    }
+    let drivers = Arc::new(Mutex::new(Vec::new()));
+    let kept = drivers.clone();
+    let opener = move || {
+        let (driver, device) = open(|s| s.text).ok_or_else(|| Error::BadInput("no adapter".into()))?;
+        kept.lock().unwrap().push(driver);
+        Ok(device)
+    };
+    let cpu = || Ok(Arc::new(CpuDevice::new(Some(1))?) as Arc<dyn Device>);
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let inputs = npz::read("models/digits-mlp.in.npz".as_ref()).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let session = Session::with_openers(&model, Options::default(), vec![Box::new(opener), Box::new(cpu)]).unwrap();
+    let lose = || drivers.lock().unwrap().last().unwrap().handle().destroy();
+    let answer = || session.run(&named).unwrap().iter().map(|(_, t)| t.bytes().to_vec()).collect::<Vec<_>>();
+    let first = answer();
+    lose();
+    assert!(answer() == first && session.report().device == DeviceKind::Wgpu, "the same bits, from the device opened again");
+    let notes = session.report().notes;
+    assert!(notes.iter().any(|n| n.contains("again") && n.contains("lost")), "{notes:?}");
+    assert_eq!(drivers.lock().unwrap().len(), 2);
+    lose();
+    session.run(&named).unwrap();
+    assert_eq!(session.report().device, DeviceKind::Cpu, "lost again so soon: {:?}", session.report().notes);
+    assert_eq!(drivers.lock().unwrap().len(), 2);
 }
 
 #[test]

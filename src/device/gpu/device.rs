@@ -125,6 +125,10 @@ impl<D: Driver> Device for GpuDevice<D> {
         &self.info
     }
 
+    fn is_lost(&self) -> bool {
+        self.driver.is_lost()
+    }
+
     fn host(&self) -> Option<&DeviceInfo> {
         Some(self.host.info())
     }

@@ -46,6 +46,10 @@ pub trait Driver: Send + Sync {
     /// A point in the order of launches.
     type Event: Send;
 
+    /// Whether the device is gone for good.
+    fn is_lost(&self) -> bool {
+        false
+    }
     /// Memory, aligned to 256 bytes, contents undefined. Errors with [`crate::Error::OutOfMemory`].
     fn allocate(&self, bytes: usize) -> Result<u64>;
     /// Gives it back.

@@ -244,6 +244,11 @@ impl Driver for Wgpu {
     type Function = Arc<Pipeline>;
     type Event = Mark;
 
+    fn is_lost(&self) -> bool {
+        // Only polling tells.
+        self.device.poll(PollType::Poll).is_err() || self.faults.is_lost()
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // Kernels may read and write whole words at an operand's end.
         let size = (bytes as u64).next_multiple_of(ALIGN).max(ALIGN);

@@ -46,6 +46,11 @@ impl Faults {
         Error::OutOfMemory { device: self.0.device.clone(), needed_bytes, available_bytes: 0 }
     }
 
+    /// Whether the device is lost.
+    pub fn is_lost(&self) -> bool {
+        lock(&self.0.lost).is_some()
+    }
+
     /// Errors with what was reported since the last call, or when the device is lost.
     pub fn check(&self) -> Result<()> {
         let first = lock(&self.0.first).take();
