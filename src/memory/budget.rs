@@ -1,0 +1,85 @@
+//! Who pays for memory: a tree of accounts (process, model, request), each with a limit.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// A node of the tree. What it uses counts for all above it, too.
+#[derive(Debug)]
+pub struct Account {
+    name: String,
+    parent: Option<Arc<Account>>,
+    limit_bytes: AtomicU64,
+    used_bytes: AtomicU64,
+    peak_bytes: AtomicU64,
+}
+
+impl Account {
+    /// The root: a process.
+    pub fn root(name: &str, limit_bytes: u64) -> Arc<Self> {
+        Self::new(name.into(), None, limit_bytes)
+    }
+
+    /// A part of this account, named `parent/name`.
+    pub fn child(self: &Arc<Self>, name: &str, limit_bytes: u64) -> Arc<Self> {
+        Self::new(format!("{}/{name}", self.name), Some(self.clone()), limit_bytes)
+    }
+
+    fn new(name: String, parent: Option<Arc<Self>>, limit_bytes: u64) -> Arc<Self> {
+        let (used_bytes, peak_bytes) = Default::default();
+        Arc::new(Account { name, parent, limit_bytes: limit_bytes.into(), used_bytes, peak_bytes })
+    }
+
+    /// Names from the root down, with slashes.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes in blocks that this account and those below it hold, free ones in caches among them.
+    pub fn used_bytes(&self) -> u64 {
+        self.used_bytes.load(Relaxed)
+    }
+
+    /// The most it ever held.
+    pub fn peak_bytes(&self) -> u64 {
+        self.peak_bytes.load(Relaxed)
+    }
+
+    /// The most it may hold.
+    pub fn limit_bytes(&self) -> u64 {
+        self.limit_bytes.load(Relaxed)
+    }
+
+    /// Another limit; what is held already stays.
+    pub fn set_limit_bytes(&self, bytes: u64) {
+        self.limit_bytes.store(bytes, Relaxed);
+    }
+
+    fn lineage(&self) -> impl Iterator<Item = &Account> {
+        std::iter::successors(Some(self), |a| a.parent.as_deref())
+    }
+
+    /// Charges this account and all above it. Errors with the account that is exhausted; then none is charged.
+    pub(super) fn charge(&self, bytes: u64) -> Result<(), &Account> {
+        for (depth, account) in self.lineage().enumerate() {
+            let used = account.used_bytes.fetch_add(bytes, Relaxed) + bytes;
+            if used > account.limit_bytes() {
+                self.refund_up_to(depth, bytes);
+                return Err(account);
+            }
+        }
+        for account in self.lineage() {
+            account.peak_bytes.fetch_max(account.used_bytes(), Relaxed);
+        }
+        Ok(())
+    }
+
+    pub(super) fn refund(&self, bytes: u64) {
+        self.refund_up_to(usize::MAX - 1, bytes);
+    }
+
+    fn refund_up_to(&self, depth: usize, bytes: u64) {
+        for account in self.lineage().take(depth + 1) {
+            account.used_bytes.fetch_sub(bytes, Relaxed);
+        }
+    }
+}

@@ -1,0 +1,228 @@
+//! The pool's state behind its lock: fitting requests into free blocks, and what becomes of freed ones.
+
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, TryLockError, Weak};
+
+use smallvec::SmallVec;
+
+use super::backing::Backing;
+use super::bins::UNIT;
+use super::budget::Account;
+use super::device::Device;
+use super::heap::{BlockId, Domain, Heap, NONE, State};
+use super::ladder::Ladder;
+use super::options::Options;
+use super::provider::StreamId;
+use super::span::{Lane, Returns, Span};
+use crate::base::lock;
+
+/// Everything that a pool's handles share.
+pub(super) struct Core {
+    pub device: Device,
+    pub options: Options,
+    pub inner: Mutex<Inner>,
+    pub returns: Returns,
+    pub lanes: Mutex<Vec<Weak<Lane>>>,
+    pub ladder: Ladder,
+    pub root: Arc<Account>,
+    /// Requests that the heap served: those that no cache did.
+    pub requests: AtomicU64,
+}
+
+/// Who holds a live block, and how much of it was asked for.
+#[derive(Clone)]
+pub(super) struct Holder {
+    pub account: Arc<Account>,
+    pub requested_bytes: u64,
+}
+
+/// A freed block that work of several streams may still use.
+pub(super) struct Deferred {
+    pub id: BlockId,
+    pub home: StreamId,
+    pub last: u64,
+    pub uses: Vec<(StreamId, u64)>,
+}
+
+/// What the lock guards.
+pub(super) struct Inner {
+    pub heap: Heap,
+    pub backing: Backing,
+    pub deferred: Vec<Deferred>,
+    /// Holders of live blocks, by their rows in the heap.
+    pub holders: Vec<Option<Holder>>,
+    pub peak_live_bytes: u64,
+    pub peak_reserved_bytes: u64,
+    pub padding_bytes: u64,
+}
+
+impl Core {
+    pub fn new(device: Device, options: Options, root: Arc<Account>) -> Self {
+        let backing = Backing::new(&device, options.slab_bytes);
+        let inner = Inner {
+            heap: Heap::default(),
+            backing,
+            deferred: Vec::new(),
+            holders: Vec::new(),
+            peak_live_bytes: 0,
+            peak_reserved_bytes: 0,
+            padding_bytes: 0,
+        };
+        let (lanes, ladder, requests) = Default::default();
+        Core { device, options, inner: Mutex::new(inner), returns: Returns::new(), lanes, ladder, root, requests }
+    }
+
+    /// Works on the state, with all returned blocks back in the heap.
+    pub fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
+        let mut inner = lock(&self.inner);
+        let taken = inner.take_back(&self.device, &self.returns);
+        let result = work(&mut inner);
+        drop(inner);
+        drop(taken);
+        self.reap();
+        result
+    }
+
+    /// Takes returned blocks back unless another holds the lock: that one does it before it is done.
+    pub fn reap(&self) {
+        while !self.returns.is_empty() {
+            let mut inner = match self.inner.try_lock() {
+                Ok(inner) => inner,
+                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => return,
+            };
+            let taken = inner.take_back(&self.device, &self.returns);
+            drop(inner);
+            // Last: a span may hold the last reference to this.
+            drop(taken);
+        }
+    }
+
+    /// Empties all caches into the heap.
+    pub fn flush(&self) {
+        let mut lanes = lock(&self.lanes);
+        lanes.retain(|lane| lane.strong_count() > 0);
+        let all: Vec<Arc<Lane>> = lanes.iter().filter_map(Weak::upgrade).collect();
+        drop(lanes);
+        all.iter().flat_map(|lane| lane.cache.drain()).for_each(|span| self.returns.push(span));
+        self.with(|_| ());
+    }
+
+    /// The most that may be reserved.
+    pub fn limit_bytes(&self) -> u64 {
+        self.options.limit_bytes.min(self.device.provider.capacity_bytes())
+    }
+}
+
+impl Inner {
+    /// Returned blocks into the heap. The spans live on until the lock is free again.
+    fn take_back(&mut self, device: &Device, returns: &Returns) -> SmallVec<[Box<Span>; 4]> {
+        let mut taken: SmallVec<[Box<Span>; 4]> = returns.take().collect();
+        for span in &mut taken {
+            if let Some(holder) = self.holders[span.id as usize].take() {
+                holder.account.refund(span.bytes);
+                self.padding_bytes -= span.bytes - holder.requested_bytes;
+            }
+            let freed = Deferred { id: span.id, home: span.lane.stream, last: span.last(), uses: span.foreign() };
+            self.free(device, freed);
+        }
+        taken
+    }
+
+    /// Puts a block that nobody owns any more where it may be used again.
+    fn free(&mut self, device: &Device, mut freed: Deferred) {
+        freed.uses.retain(|&(stream, seq)| device.completed(stream) < seq);
+        if !freed.uses.is_empty() {
+            self.deferred.push(freed);
+            return;
+        }
+        let done = device.completed(freed.home) >= freed.last;
+        let (domain, fence) = if done { (Domain::READY, 0) } else { (Domain::of(freed.home), freed.last) };
+        self.heap.release(freed.id, State::Free(domain), fence);
+    }
+
+    /// Moves what completed work has used to where everyone may use it.
+    pub fn settle(&mut self, device: &Device) {
+        for freed in std::mem::take(&mut self.deferred) {
+            self.free(device, freed);
+        }
+        for domain in self.heap.domains() {
+            let Some(stream) = domain.stream() else { continue };
+            let completed = device.completed(stream);
+            let done = |id: &BlockId| self.heap.block(*id).fence <= completed;
+            let ids: Vec<BlockId> =
+                self.heap.bins(domain).into_iter().flat_map(|b| b.descending()).map(|e| e.2).filter(done).collect();
+            for id in ids {
+                self.heap.promote(id, Domain::READY, 0);
+            }
+        }
+    }
+
+    /// Joins the ready neighbours of a stream's free blocks to them: it may use both.
+    pub fn absorb(&mut self, own: Domain) {
+        let ids: Vec<BlockId> = self.heap.bins(own).into_iter().flat_map(|b| b.descending()).map(|e| e.2).collect();
+        let sides = ids.iter().flat_map(|&id| [self.heap.block(id).prev, self.heap.block(id).next]);
+        let mut ready: Vec<BlockId> =
+            sides.filter(|&n| n != NONE && self.heap.block(n).state == State::Free(Domain::READY)).collect();
+        ready.sort_unstable();
+        ready.dedup();
+        for id in ready {
+            self.heap.promote(id, own, 0);
+        }
+    }
+
+    /// Notes who holds a block now.
+    pub fn hold(&mut self, id: BlockId, bytes: u64, holder: &Holder) {
+        if self.holders.len() <= id as usize {
+            self.holders.resize(id as usize + 1, None);
+        }
+        self.holders[id as usize] = Some(holder.clone());
+        self.padding_bytes += bytes - holder.requested_bytes;
+        self.peak_live_bytes = self.peak_live_bytes.max(self.heap.live_bytes());
+    }
+
+    /// A block of `bytes` for `stream` from what it may use at once, and the mark that it follows.
+    pub fn fit(&mut self, stream: StreamId, bytes: u64, align: u64) -> Option<(BlockId, u64)> {
+        let room = bytes + align.saturating_sub(UNIT);
+        let (own, ready) = (self.heap.best_fit(Domain::of(stream), room), self.heap.best_fit(Domain::READY, room));
+        let best = match (own, ready) {
+            (Some(own), Some(ready)) => own.min(ready),
+            (own, ready) => own.or(ready)?,
+        };
+        Some(self.take(best.2, bytes, align))
+    }
+
+    /// Carves `bytes` out of a free block; the fence that it had.
+    pub fn take(&mut self, id: BlockId, bytes: u64, align: u64) -> (BlockId, u64) {
+        let block = *self.heap.block(id);
+        let offset = match align > UNIT {
+            true => block.address.next_multiple_of(align) - block.address,
+            false => self.side(block.address, block.bytes, bytes),
+        };
+        (self.heap.carve(id, offset, bytes), block.fence)
+    }
+
+    /// At which end of a free range a block touches fewer granules that nothing else touches: its offset.
+    fn side(&self, address: u64, have: u64, bytes: u64) -> u64 {
+        let Backing::Mapped(granules) = &self.backing else { return 0 };
+        let (unit, end) = (granules.unit - 1, address + have);
+        let shift = granules.unit.trailing_zeros();
+        let left = ((address + bytes + unit) >> shift) - ((address + unit) >> shift);
+        let right = (end >> shift) - ((end - bytes) >> shift);
+        if right < left { have - bytes } else { 0 }
+    }
+}
+
+impl Drop for Core {
+    /// Gives everything back to the device. Work that is not done after the options' wait keeps its memory.
+    fn drop(&mut self) {
+        let inner = self.inner.get_mut().unwrap_or_else(|e| e.into_inner());
+        let streams = self.device.provider.streams();
+        let done =
+            inner.fences().iter().all(|&(stream, seq)| matches!(streams.wait_host(stream, seq, self.options.wait), Ok(true)));
+        if done {
+            inner.settle(&self.device);
+            inner.backing.close(&mut inner.heap, &self.device);
+        }
+    }
+}

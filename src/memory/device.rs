@@ -1,0 +1,126 @@
+//! The provider with its calls counted.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::provider::{Handle, Mapping, Provider, StreamId};
+use crate::error::Result;
+
+/// How often the pool called its provider, by kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct DriverCalls {
+    pub allocate: u64,
+    pub free: u64,
+    pub reserve: u64,
+    pub create: u64,
+    pub map: u64,
+    pub set_access: u64,
+    pub unmap: u64,
+    pub release: u64,
+    /// Waits of one stream for another.
+    pub wait: u64,
+}
+
+impl DriverCalls {
+    /// Calls that take or give memory: all but waits.
+    pub fn memory(&self) -> u64 {
+        self.allocate + self.free + self.reserve + self.create + self.map + self.set_access + self.unmap + self.release
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Call {
+    Allocate,
+    Free,
+    Reserve,
+    Create,
+    Map,
+    SetAccess,
+    Unmap,
+    Release,
+    Wait,
+}
+
+/// A device as the pool's layers see it.
+pub(super) struct Device {
+    pub provider: Arc<dyn Provider>,
+    counts: [AtomicU64; 9],
+}
+
+impl Device {
+    pub fn new(provider: Arc<dyn Provider>) -> Self {
+        Device { provider, counts: Default::default() }
+    }
+
+    pub fn calls(&self) -> DriverCalls {
+        let [allocate, free, reserve, create, map, set_access, unmap, release, wait] =
+            self.counts.each_ref().map(|c| c.load(Relaxed));
+        DriverCalls { allocate, free, reserve, create, map, set_access, unmap, release, wait }
+    }
+
+    fn count(&self, call: Call) {
+        self.counts[call as usize].fetch_add(1, Relaxed);
+    }
+
+    /// Only the granules call what follows, and they exist only where this does.
+    fn mapping(&self) -> &dyn Mapping {
+        self.provider.mapping().expect("invariant: granules need virtual memory management")
+    }
+
+    pub fn allocate(&self, bytes: u64) -> Result<u64> {
+        self.count(Call::Allocate);
+        self.provider.allocate(bytes)
+    }
+
+    pub fn free(&self, address: u64, bytes: u64) {
+        self.count(Call::Free);
+        self.provider.free(address, bytes);
+    }
+
+    pub fn reserve(&self, bytes: u64) -> Result<u64> {
+        self.count(Call::Reserve);
+        self.mapping().reserve(bytes)
+    }
+
+    pub fn unreserve(&self, address: u64, bytes: u64) {
+        self.mapping().unreserve(address, bytes);
+    }
+
+    pub fn create(&self, bytes: u64) -> Result<Handle> {
+        self.count(Call::Create);
+        self.mapping().create(bytes)
+    }
+
+    pub fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
+        self.count(Call::Map);
+        self.mapping().map(address, bytes, handle)
+    }
+
+    pub fn set_access(&self, address: u64, bytes: u64) -> Result<()> {
+        self.count(Call::SetAccess);
+        self.mapping().set_access(address, bytes)
+    }
+
+    pub fn unmap(&self, address: u64, bytes: u64) -> Result<()> {
+        self.count(Call::Unmap);
+        self.mapping().unmap(address, bytes)
+    }
+
+    pub fn release(&self, handle: Handle, bytes: u64) {
+        self.count(Call::Release);
+        self.mapping().release(handle, bytes);
+    }
+
+    /// Lets `stream` wait for mark `seq` of `other`; a mark of `stream` behind the wait.
+    pub fn wait(&self, stream: StreamId, other: StreamId, seq: u64) -> Result<u64> {
+        self.count(Call::Wait);
+        self.provider.streams().wait(stream, other, seq)?;
+        self.provider.streams().mark(stream)
+    }
+
+    pub fn completed(&self, stream: StreamId) -> u64 {
+        self.provider.streams().completed(stream)
+    }
+}

@@ -1,0 +1,225 @@
+//! Physical memory in handles of mixed size, and where each is mapped. A handle is never split: it is mapped whole, moved whole
+//! to other addresses, kept as a spare, or given back.
+
+use super::device::Device;
+use crate::error::Result;
+
+/// The largest handle, in granules: 64 MiB of 2 MiB ones.
+const LARGEST_UNITS: u32 = 32;
+/// Handles are at most this part of all memory, so that what one live byte can hold back stays small.
+const PART: u64 = 512;
+
+/// A handle and its size in granules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Granule {
+    pub handle: u64,
+    pub units: u32,
+}
+
+/// A mapped granule.
+#[derive(Debug, Clone, Copy)]
+#[allow(missing_docs)]
+pub struct Mapped {
+    pub address: u64,
+    pub granule: Granule,
+}
+
+struct Region {
+    base: u64,
+    bytes: u64,
+    /// For each granularity of addresses the row of the handle that lies there, plus one.
+    table: Vec<u32>,
+}
+
+/// All handles of a device.
+pub(super) struct Granules {
+    pub unit: u64,
+    regions: Vec<Region>,
+    rows: Vec<Mapped>,
+    vacant: Vec<u32>,
+    spare: Vec<Granule>,
+    reserved_units: u64,
+}
+
+impl Granules {
+    pub fn new(unit: u64) -> Self {
+        Granules { unit, regions: Vec::new(), rows: Vec::new(), vacant: Vec::new(), spare: Vec::new(), reserved_units: 0 }
+    }
+
+    /// Bytes of all handles, mapped or spare.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.reserved_units * self.unit
+    }
+
+    pub fn spare_units(&self) -> u64 {
+        self.spare.iter().map(|g| u64::from(g.units)).sum()
+    }
+
+    /// More addresses.
+    pub fn extend(&mut self, device: &Device, bytes: u64) -> Result<u64> {
+        let base = device.reserve(bytes)?;
+        self.regions.push(Region { base, bytes, table: Vec::new() });
+        Ok(base)
+    }
+
+    /// Takes spares of at most `units` granules in all, the largest first; how many granules are still missing.
+    pub fn spares(&mut self, mut units: u64, into: &mut Vec<Granule>) -> u64 {
+        self.spare.sort_unstable_by_key(|g| g.units);
+        for i in (0..self.spare.len()).rev() {
+            if u64::from(self.spare[i].units) <= units {
+                let granule = self.spare.remove(i);
+                units -= u64::from(granule.units);
+                into.push(granule);
+            }
+        }
+        units
+    }
+
+    pub fn keep(&mut self, granule: Granule) {
+        self.spare.push(granule);
+    }
+
+    /// Gives spares back, the smallest first, until at most `bytes` are reserved.
+    pub fn release_until(&mut self, device: &Device, bytes: u64) {
+        self.spare.sort_unstable_by_key(|g| std::cmp::Reverse(g.units));
+        while self.reserved_bytes() > bytes {
+            let Some(granule) = self.spare.pop() else { break };
+            self.release(device, granule);
+        }
+    }
+
+    /// New handles of `units` granules in all, as large as the rule allows. On an error none is left.
+    pub fn create(&mut self, device: &Device, mut units: u64) -> Result<Vec<Granule>> {
+        let mut made = Vec::new();
+        while units > 0 {
+            let rule = (self.reserved_units / PART).clamp(1, LARGEST_UNITS.into()).min(units);
+            let size = 1 << rule.ilog2();
+            match device.create(u64::from(size) * self.unit) {
+                Ok(handle) => made.push(Granule { handle, units: size }),
+                Err(error) => {
+                    made.into_iter().for_each(|g| self.release(device, g));
+                    return Err(error);
+                }
+            }
+            self.reserved_units += u64::from(size);
+            units -= u64::from(size);
+        }
+        Ok(made)
+    }
+
+    /// Gives a handle that is not mapped back.
+    pub fn release(&mut self, device: &Device, granule: Granule) {
+        device.release(granule.handle, u64::from(granule.units) * self.unit);
+        self.reserved_units -= u64::from(granule.units);
+    }
+
+    /// Gives spares back until at most `keep_bytes` of them are left.
+    pub fn trim(&mut self, device: &Device, keep_bytes: u64) {
+        let used = self.reserved_bytes() - self.spare_units() * self.unit;
+        self.release_until(device, used + keep_bytes);
+    }
+
+    /// Maps handles one behind the other. On an error nothing is mapped and all are spare.
+    pub fn map(&mut self, device: &Device, address: u64, granules: Vec<Granule>) -> Result<()> {
+        let mut at = address;
+        let mut result = Ok(());
+        for granule in &granules {
+            let bytes = u64::from(granule.units) * self.unit;
+            result = device.map(at, bytes, granule.handle);
+            if result.is_err() {
+                break;
+            }
+            at += bytes;
+        }
+        if let Err(error) = result.and_then(|()| device.set_access(address, at - address)) {
+            if at > address {
+                device.unmap(address, at - address)?;
+            }
+            self.spare.extend(granules);
+            return Err(error);
+        }
+        let mut address = address;
+        for granule in granules {
+            self.note(Mapped { address, granule });
+            address += u64::from(granule.units) * self.unit;
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, mapped: Mapped) {
+        let row = self.vacant.pop().unwrap_or(self.rows.len() as u32);
+        if row as usize == self.rows.len() {
+            self.rows.push(mapped);
+        } else {
+            self.rows[row as usize] = mapped;
+        }
+        self.fill(mapped, row + 1);
+    }
+
+    fn fill(&mut self, mapped: Mapped, value: u32) {
+        let unit = self.unit;
+        let Some(region) = self.regions.iter_mut().find(|r| (r.base..r.base + r.bytes).contains(&mapped.address)) else { return };
+        let first = ((mapped.address - region.base) / unit) as usize;
+        let end = first + mapped.granule.units as usize;
+        if region.table.len() < end {
+            region.table.resize(end, 0);
+        }
+        region.table[first..end].fill(value);
+    }
+
+    fn at(&self, address: u64) -> Option<(u32, Mapped)> {
+        let region = self.regions.iter().find(|r| (r.base..r.base + r.bytes).contains(&address))?;
+        let row = region.table.get(((address - region.base) / self.unit) as usize)?.checked_sub(1)?;
+        Some((row, self.rows[row as usize]))
+    }
+
+    /// The handles that lie in a range from end to end, by address.
+    pub fn whole(&self, address: u64, bytes: u64) -> Vec<Mapped> {
+        let (mut at, end) = (address.next_multiple_of(self.unit), address + bytes);
+        let mut found = Vec::new();
+        while at + self.unit <= end {
+            let Some((_, mapped)) = self.at(at) else { break };
+            let next = mapped.address + u64::from(mapped.granule.units) * self.unit;
+            if mapped.address >= at && next <= end {
+                found.push(mapped);
+            }
+            at = next;
+        }
+        found
+    }
+
+    /// Takes whole handles, one behind the other, out of the address space; they are spare then. No work uses them.
+    pub fn unmap(&mut self, device: &Device, address: u64, bytes: u64) -> Result<()> {
+        device.unmap(address, bytes)?;
+        for mapped in self.whole(address, bytes) {
+            if let Some((row, _)) = self.at(mapped.address) {
+                self.vacant.push(row);
+            }
+            self.fill(mapped, 0);
+            self.spare.push(mapped.granule);
+        }
+        Ok(())
+    }
+
+    /// All that is mapped, by region and address.
+    pub fn mapped(&self) -> Vec<Mapped> {
+        let rows = self.regions.iter().flat_map(|r| {
+            let starts = |&(i, &row): &(usize, &u32)| row > 0 && (i == 0 || r.table[i - 1] != row);
+            r.table.iter().enumerate().filter(starts).map(|(_, &row)| row)
+        });
+        rows.map(|row| self.rows[row as usize - 1]).collect()
+    }
+
+    /// Gives everything back; nothing uses it any more.
+    pub fn close(&mut self, device: &Device) {
+        for mapped in self.mapped() {
+            // Nobody is left to tell: a driver that refuses keeps the memory until its context ends.
+            let _ = self.unmap(device, mapped.address, u64::from(mapped.granule.units) * self.unit);
+        }
+        self.trim(device, 0);
+        for region in self.regions.drain(..) {
+            device.unreserve(region.base, region.bytes);
+        }
+    }
+}

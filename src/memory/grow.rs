@@ -1,0 +1,188 @@
+//! Memory behind more addresses: where a request needs the fewest new granules, and from where they come.
+
+use super::device::Device;
+use super::granule::{Granule, Granules, Mapped};
+use super::heap::{BlockId, Domain, Heap, NONE, State};
+use crate::error::Result;
+
+/// Addresses are reserved in pieces of this many times what is needed or, if that is more, of the device's memory.
+const ADDRESSES: u64 = 4;
+
+/// A part of a hole to be mapped, with the free neighbours that it joins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Extension {
+    address: u64,
+    pub units: u64,
+    neighbours: [BlockId; 2],
+}
+
+/// The free neighbour of a hole that `stream`'s domain or anyone may use, and its bytes.
+fn neighbour(heap: &Heap, id: BlockId, own: Domain) -> (BlockId, u64) {
+    match id {
+        NONE => (NONE, 0),
+        id => match heap.block(id).state {
+            State::Free(domain) if domain == own || domain == Domain::READY => (id, heap.block(id).bytes),
+            _ => (NONE, 0),
+        },
+    }
+}
+
+/// The cheapest way to a free range of `bytes` in domain `own`: fewest granules, then next to
+/// free memory so that what is left is in one piece, then least left over, then the smallest hole.
+pub(super) fn cheapest(heap: &Heap, unit: u64, own: Domain, bytes: u64) -> Option<Extension> {
+    let mut best: Option<((u64, bool, u64, u64), Extension)> = None;
+    for hole in heap.holes() {
+        let block = heap.block(hole);
+        let (left, left_bytes) = neighbour(heap, block.prev, own);
+        let (right, right_bytes) = neighbour(heap, block.next, own);
+        let units = |have: u64| (bytes - have.min(bytes)).div_ceil(unit).max(1);
+        let all = block.bytes / unit;
+        let ways = [
+            (units(left_bytes), false, [left, NONE], left_bytes),
+            (units(right_bytes), true, [NONE, right], right_bytes),
+            (all, false, [left, right], left_bytes + right_bytes),
+        ];
+        for (units, at_end, neighbours, have) in ways {
+            if units > all || have + units * unit < bytes {
+                continue;
+            }
+            let cost = (units, have == 0, have + units * unit - bytes, block.bytes);
+            if best.as_ref().is_none_or(|(least, _)| cost < *least) {
+                let address = if at_end { block.end() - units * unit } else { block.address };
+                best = Some((cost, Extension { address, units, neighbours }));
+            }
+        }
+    }
+    best.map(|b| b.1)
+}
+
+/// More addresses when no hole is large enough.
+pub(super) fn reserve(heap: &mut Heap, granules: &mut Granules, device: &Device, bytes: u64) -> Result<()> {
+    let size = (bytes.max(device.provider.capacity_bytes()) * ADDRESSES).next_multiple_of(granules.unit);
+    let base = granules.extend(device, size)?;
+    heap.add(base, size, State::Hole);
+    Ok(())
+}
+
+/// Maps `supply` into the extension: a free block then, of domain `own` or ready, with its neighbours.
+pub(super) fn extend(
+    heap: &mut Heap,
+    granules: &mut Granules,
+    device: &Device,
+    extension: Extension,
+    supply: Vec<Granule>,
+    own: Domain,
+) -> Result<()> {
+    let bytes = extension.units * granules.unit;
+    granules.map(device, extension.address, supply)?;
+    let pending = extension.neighbours.iter().any(|&n| n != NONE && heap.block(n).state == State::Free(own));
+    let domain = if pending { own } else { Domain::READY };
+    for id in extension.neighbours.into_iter().filter(|&n| n != NONE) {
+        if heap.block(id).state != State::Free(domain) {
+            heap.promote(id, domain, 0);
+        }
+    }
+    // Unmapping elsewhere may have joined the hole with another one.
+    let hole = heap.hole_at(extension.address).expect("invariant: nothing fills holes but this");
+    let part = heap.carve(hole, extension.address - heap.block(hole).address, bytes);
+    heap.release(part, State::Free(domain), 0);
+    Ok(())
+}
+
+/// Handles that are mapped but in no use, and may be moved: those of ready blocks, the largest blocks first.
+pub(super) fn idle(heap: &Heap, granules: &Granules, except: [BlockId; 2]) -> Vec<(BlockId, Vec<Mapped>)> {
+    let Some(ready) = heap.bins(Domain::READY) else { return Vec::new() };
+    let blocks = ready.descending().take_while(|e| e.0 >= granules.unit).filter(|e| !except.contains(&e.2));
+    blocks.map(|e| (e.2, granules.whole(e.1, e.0))).filter(|(_, whole)| !whole.is_empty()).collect()
+}
+
+/// Unmaps idle handles of `units` granules in all, or as close to it as whole handles come from below, and then the smallest larger
+/// one. What was unmapped is spare; its addresses are a hole.
+pub(super) fn unmap_idle(
+    heap: &mut Heap,
+    granules: &mut Granules,
+    device: &Device,
+    mut units: u64,
+    except: [BlockId; 2],
+) -> Result<()> {
+    let mut oversized: Option<Mapped> = None;
+    for (id, whole) in idle(heap, granules, except) {
+        let mut run: Option<(u64, u64)> = None;
+        for mapped in whole.into_iter().rev() {
+            let size = u64::from(mapped.granule.units);
+            if size > units {
+                let smaller = units > 0 && oversized.is_none_or(|o| mapped.granule.units < o.granule.units);
+                oversized = if smaller { Some(mapped) } else { oversized };
+                continue;
+            }
+            units -= size;
+            let bytes = size * granules.unit;
+            run = match run {
+                Some((address, length)) if mapped.address + bytes == address => Some((mapped.address, length + bytes)),
+                done => {
+                    unmap(heap, granules, device, id, done)?;
+                    Some((mapped.address, bytes))
+                }
+            };
+        }
+        unmap(heap, granules, device, id, run)?;
+        if units == 0 {
+            return Ok(());
+        }
+    }
+    let Some(mapped) = oversized else { return Ok(()) };
+    let within = |e: &(u64, u64, BlockId)| (e.1..e.1 + e.0).contains(&mapped.address);
+    let found = heap.bins(Domain::READY).and_then(|ready| ready.descending().find(within));
+    let range = (mapped.address, u64::from(mapped.granule.units) * granules.unit);
+    found.map_or(Ok(()), |(_, _, id)| unmap(heap, granules, device, id, Some(range)))
+}
+
+/// Unmaps whole handles that lie one behind the other in a ready block. What is before them keeps the block's row.
+fn unmap(heap: &mut Heap, granules: &mut Granules, device: &Device, id: BlockId, range: Option<(u64, u64)>) -> Result<()> {
+    let Some((address, bytes)) = range else { return Ok(()) };
+    granules.unmap(device, address, bytes)?;
+    let part = heap.carve(id, address - heap.block(id).address, bytes);
+    heap.release(part, State::Hole, 0);
+    Ok(())
+}
+
+/// Handles of exactly `units` granules: spares, then what is idle if `steal`, then new ones as long as `limit` bytes are not
+/// exceeded in all. `None` when that is not enough: nothing is lost, what was unmapped is spare.
+pub(super) fn supply(
+    heap: &mut Heap,
+    granules: &mut Granules,
+    device: &Device,
+    extension: Extension,
+    steal: bool,
+    limit: u64,
+) -> Option<Vec<Granule>> {
+    let mut got = Vec::new();
+    let mut missing = granules.spares(extension.units, &mut got);
+    let creatable = |granules: &Granules| limit.saturating_sub(granules.reserved_bytes()) / granules.unit;
+    if missing > 0 && steal {
+        let idle: u64 =
+            idle(heap, granules, extension.neighbours).iter().flat_map(|b| &b.1).map(|m| u64::from(m.granule.units)).sum();
+        if idle + granules.spare_units() + creatable(granules) >= missing {
+            // A refusal leaves what was unmapped before as spares.
+            let _ = unmap_idle(heap, granules, device, missing, extension.neighbours);
+            missing = granules.spares(missing, &mut got);
+            granules.release_until(device, limit.saturating_sub(missing * granules.unit));
+        }
+    }
+    if missing > 0 && missing <= creatable(granules) {
+        let mut made = granules.create(device, missing);
+        if made.is_err() && steal && granules.spare_units() > 0 {
+            granules.trim(device, 0);
+            made = granules.create(device, missing);
+        }
+        if let Ok(made) = made {
+            missing = 0;
+            got.extend(made);
+        }
+    }
+    if missing > 0 {
+        got.into_iter().for_each(|g| granules.keep(g));
+        return None;
+    }
+    Some(got)
+}

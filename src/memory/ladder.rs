@@ -1,0 +1,237 @@
+//! What is tried, in order, when no free block fits: each rung is counted and timed. The first ones move nothing; growth beyond
+//! the slack, and all that follows, happens only under pressure.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use super::bins::UNIT;
+use super::core::{Core, Inner};
+use super::heap::{BlockId, Domain};
+use super::provider::StreamId;
+use crate::base::lock;
+
+/// A rung of the ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Rung {
+    /// Take blocks out of caches, and those whose work is done.
+    Settle,
+    /// Join the stream's own free memory with what everyone may use.
+    Absorb,
+    /// Take more memory from the device, within the slack.
+    Grow,
+    /// Use another stream's memory behind an event.
+    OtherStream,
+    /// Move idle granules to where they are wanted, and grow to the limit.
+    Remap,
+    /// Wait, at most so long, for work that uses freed memory.
+    Wait,
+    /// Give idle memory back to the device and take what is wanted.
+    Trim,
+    /// Move relocatable blocks together.
+    Compact,
+    /// Ask the owner to drop results, prefixes and other caches.
+    EvictCaches,
+    /// Ask the owner to unload a model that is idle.
+    UnloadIdle,
+    /// Ask the owner for smaller weights or activations.
+    SmallerPrecision,
+    /// Ask the owner to run fewer items at once.
+    SplitBatch,
+    /// Ask the owner to run elsewhere.
+    Cpu,
+}
+
+impl Rung {
+    /// All, in the order in which they are tried.
+    pub const ALL: [Rung; 13] = [
+        Rung::Settle,
+        Rung::Absorb,
+        Rung::Grow,
+        Rung::OtherStream,
+        Rung::Remap,
+        Rung::Wait,
+        Rung::Trim,
+        Rung::Compact,
+        Rung::EvictCaches,
+        Rung::UnloadIdle,
+        Rung::SmallerPrecision,
+        Rung::SplitBatch,
+        Rung::Cpu,
+    ];
+    /// Those that the pool climbs itself.
+    const OWN: usize = 8;
+}
+
+/// How often a rung was tried, how often it helped, and how long all of that took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct RungCount {
+    pub rung: Rung,
+    pub tried: u64,
+    pub helped: u64,
+    pub time_us: u64,
+}
+
+/// What an owner is asked to find memory for.
+#[derive(Debug, Clone)]
+#[allow(missing_docs)]
+pub struct Shortage {
+    pub rung: Rung,
+    pub needed_bytes: u64,
+    /// The account that asks.
+    pub account: String,
+}
+
+/// Answers whether it let go of something, so that another try may succeed.
+pub type Relief = Box<dyn Fn(&Shortage) -> bool + Send + Sync>;
+
+/// Counts of all rungs, and the owner's part of the ladder.
+#[derive(Default)]
+pub(super) struct Ladder {
+    counts: [[AtomicU64; 3]; Rung::ALL.len()],
+    reliefs: Mutex<Vec<(Rung, std::sync::Arc<Relief>)>>,
+}
+
+impl Ladder {
+    fn count(&self, rung: Rung, helped: bool, time: Duration) {
+        let [tries, helps, nanos] = &self.counts[rung as usize];
+        tries.fetch_add(1, Relaxed);
+        helps.fetch_add(helped.into(), Relaxed);
+        nanos.fetch_add(time.as_nanos() as u64, Relaxed);
+    }
+
+    pub fn counts(&self) -> Vec<RungCount> {
+        let count = |(&rung, c): (&Rung, &[AtomicU64; 3])| {
+            let [tried, helped, nanos] = c.each_ref().map(|v| v.load(Relaxed));
+            RungCount { rung, tried, helped, time_us: nanos / 1000 }
+        };
+        Rung::ALL.iter().zip(&self.counts).map(count).collect()
+    }
+
+    pub fn relief(&self, rung: Rung, relief: Relief) {
+        lock(&self.reliefs).push((rung, std::sync::Arc::new(relief)));
+    }
+
+    /// Asks the owner, without any lock held; whether something was freed.
+    fn ask(&self, shortage: &Shortage) -> bool {
+        let asked: Vec<_> = lock(&self.reliefs).iter().filter(|r| r.0 == shortage.rung).map(|r| r.1.clone()).collect();
+        let start = Instant::now();
+        let helped = asked.iter().map(|relief| relief(shortage)).filter(|h| *h).count() > 0;
+        if !asked.is_empty() {
+            self.count(shortage.rung, helped, start.elapsed());
+        }
+        helped
+    }
+}
+
+/// What an allocation wants.
+#[derive(Clone, Copy)]
+pub(super) struct Request {
+    pub stream: StreamId,
+    pub bytes: u64,
+    pub align: u64,
+}
+
+impl Core {
+    /// A block for a request that nothing free fits, and the mark that it follows.
+    pub fn climb(&self, request: Request, account: &str, hold: &mut dyn FnMut(&mut Inner, BlockId)) -> Option<(BlockId, u64)> {
+        if let Some(found) = self.own_rungs(request, hold) {
+            return Some(found);
+        }
+        let asks = &Rung::ALL[Rung::OWN..];
+        asks.iter().find_map(|&rung| {
+            let shortage = Shortage { rung, needed_bytes: request.bytes, account: account.into() };
+            self.ladder.ask(&shortage).then(|| self.own_rungs(request, hold)).flatten()
+        })
+    }
+
+    /// Asks the owner alone: for an account that is exhausted. Whether `enough` holds after some rung.
+    pub fn relieve(&self, needed_bytes: u64, account: &str, enough: &mut dyn FnMut() -> bool) -> bool {
+        Rung::ALL[Rung::OWN..].iter().any(|&rung| {
+            let shortage = Shortage { rung, needed_bytes, account: account.into() };
+            self.ladder.ask(&shortage) && {
+                self.flush();
+                enough()
+            }
+        })
+    }
+
+    fn own_rungs(&self, request: Request, hold: &mut dyn FnMut(&mut Inner, BlockId)) -> Option<(BlockId, u64)> {
+        Rung::ALL[..Rung::OWN].iter().find_map(|&rung| {
+            let start = Instant::now();
+            match rung {
+                Rung::Settle => self.flush(),
+                Rung::Wait => self.wait_for_work(),
+                _ => {}
+            }
+            let found = self.with(|inner| {
+                let found = inner.rung(self, rung, request)?;
+                hold(inner, found.0);
+                Some(found)
+            });
+            self.ladder.count(rung, found.is_some(), start.elapsed());
+            found
+        })
+    }
+
+    /// Waits until all freed memory is ready, or for as long as the options say.
+    fn wait_for_work(&self) {
+        let end = Instant::now() + self.options.wait;
+        for (stream, seq) in self.with(|inner| inner.fences()) {
+            let left = end.saturating_duration_since(Instant::now());
+            // A device that cannot wait has not done the work: its memory stays pending.
+            let _ = self.device.provider.streams().wait_host(stream, seq, left);
+        }
+    }
+}
+
+impl Inner {
+    /// One rung, under the lock. An error of the provider is a rung that did not help.
+    fn rung(&mut self, core: &Core, rung: Rung, request: Request) -> Option<(BlockId, u64)> {
+        let Request { stream, bytes, align } = request;
+        let own = Domain::of(stream);
+        let room = bytes + align.saturating_sub(UNIT);
+        let device = &core.device;
+        let limit = core.limit_bytes();
+        let grow = |inner: &mut Inner, steal, limit| {
+            let grown = inner.backing.grow(&mut inner.heap, device, own, room, steal, limit);
+            inner.peak_reserved_bytes = inner.peak_reserved_bytes.max(inner.backing.reserved_bytes());
+            grown.ok()
+        };
+        match rung {
+            Rung::Settle => self.settle(device),
+            Rung::Absorb => self.absorb(own),
+            Rung::Grow => {
+                let live = self.peak_live_bytes.max(self.heap.live_bytes() + bytes);
+                let free = ((live as f64 * core.options.slack) as u64).max(live.min(limit) + core.options.keep_bytes);
+                grow(self, false, free.min(limit))?;
+            }
+            Rung::OtherStream => {
+                if let Ok(Some(found)) = self.borrow(device, stream, bytes, align) {
+                    return Some(found);
+                }
+                self.merge(device, stream).ok()?;
+            }
+            Rung::Remap => {
+                grow(self, true, limit)?;
+            }
+            Rung::Wait => {
+                self.settle(device);
+                if let Some(found) = self.fit(stream, bytes, align) {
+                    return Some(found);
+                }
+                grow(self, true, limit)?;
+            }
+            Rung::Trim => {
+                self.backing.trim(&mut self.heap, device, 0).ok()?;
+                grow(self, true, limit)?;
+            }
+            _ => return None,
+        }
+        self.fit(stream, bytes, align)
+    }
+}

@@ -1,0 +1,40 @@
+//! What a pool may hold and when it acts.
+
+use std::time::Duration;
+
+/// Settings of a pool.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// The most memory it takes from the device; the device's all where that is less.
+    pub limit_bytes: u64,
+    /// Reserved memory grows freely up to this many times the peak of live bytes; beyond it only when nothing free can be
+    /// used otherwise. At least 1.
+    pub slack: f64,
+    /// Free memory that a trim leaves in place, and up to which memory grows freely: the watermark.
+    pub keep_bytes: u64,
+    /// Slabs are multiples of this where there is no virtual memory management.
+    pub slab_bytes: u64,
+    /// How long an allocation waits for work that still uses freed memory before it fails.
+    pub wait: Duration,
+    /// For how long reserved memory has to have been idle before [`super::Pool::maintain`] gives it back.
+    pub idle: Duration,
+    /// Whether freed blocks of up to 1 MiB wait in lock-free caches for a request of the same size.
+    pub caching: bool,
+    /// How many events the timeline keeps; with 0 there is none. Hits of the caches are no events.
+    pub timeline: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            limit_bytes: u64::MAX,
+            slack: 1.02,
+            keep_bytes: 4 << 20,
+            slab_bytes: 2 << 20,
+            wait: Duration::from_secs(2),
+            idle: Duration::from_secs(10),
+            caching: true,
+            timeline: 0,
+        }
+    }
+}

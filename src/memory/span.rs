@@ -1,0 +1,131 @@
+//! A live range and where it goes when its owner lets go of it.
+
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use super::budget::Account;
+use super::cache::{Cache, LARGEST_BYTES, put};
+use super::core::Core;
+use super::heap::BlockId;
+use super::provider::StreamId;
+use crate::base::lock;
+
+/// Where an arena's blocks come from and return to: one stream, one account.
+pub(super) struct Lane {
+    pub core: Arc<Core>,
+    pub stream: StreamId,
+    pub account: Arc<Account>,
+    pub cache: Cache,
+}
+
+/// A live block of the heap. Whoever holds the box owns the block.
+pub(super) struct Span {
+    pub address: u64,
+    pub bytes: u64,
+    pub id: BlockId,
+    pub lane: Arc<Lane>,
+    /// The mark of the lane's stream behind its last use there.
+    last: AtomicU64,
+    abroad: AtomicBool,
+    /// Marks behind its last use on other streams.
+    foreign: Mutex<Vec<(StreamId, u64)>>,
+    next: *mut Span,
+}
+
+// SAFETY: `next` is read and written only by `Returns`, which owns the span then.
+unsafe impl Send for Span {}
+// SAFETY: as above; shared references see atomics, a lock and plain values.
+unsafe impl Sync for Span {}
+
+impl Span {
+    pub fn new(address: u64, bytes: u64, id: BlockId, lane: Arc<Lane>, last: u64) -> Box<Self> {
+        let (abroad, foreign) = Default::default();
+        Box::new(Span { address, bytes, id, lane, last: last.into(), abroad, foreign, next: std::ptr::null_mut() })
+    }
+
+    /// The mark of the lane's stream that later work elsewhere has to wait for.
+    pub fn last(&self) -> u64 {
+        self.last.load(Ordering::Acquire)
+    }
+
+    /// Notes a use up to mark `seq` of `stream`.
+    pub fn used(&self, stream: StreamId, seq: u64) {
+        if stream == self.lane.stream {
+            self.last.fetch_max(seq, Ordering::AcqRel);
+            return;
+        }
+        let mut foreign = lock(&self.foreign);
+        match foreign.iter_mut().find(|f| f.0 == stream) {
+            Some(f) => f.1 = f.1.max(seq),
+            None => foreign.push((stream, seq)),
+        }
+        self.abroad.store(true, Ordering::Release);
+    }
+
+    /// Marks of other streams behind its uses there.
+    pub fn foreign(&mut self) -> Vec<(StreamId, u64)> {
+        std::mem::take(self.foreign.get_mut().unwrap_or_else(|e| e.into_inner()))
+    }
+
+    /// Gives the block back: to its lane's cache, else to the heap as soon as nobody holds the heap's lock. Never blocks.
+    pub fn give_back(self: Box<Self>) {
+        let cacheable = self.bytes <= LARGEST_BYTES && !self.abroad.load(Ordering::Acquire) && self.lane.core.options.caching;
+        let set = self.lane.cache.set(self.bytes);
+        let span = match cacheable {
+            // SAFETY: the span keeps its lane alive until a slot has taken it.
+            true => unsafe { put(set, self) },
+            false => Err(self),
+        };
+        if let Err(span) = span {
+            let core = span.lane.core.clone();
+            core.returns.push(span);
+            core.reap();
+        }
+    }
+}
+
+/// Spans on their way to the heap: a lock-free stack that is only ever emptied whole.
+pub(super) struct Returns(AtomicPtr<Span>);
+
+impl Returns {
+    pub fn new() -> Self {
+        Returns(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::SeqCst).is_null()
+    }
+
+    pub fn push(&self, span: Box<Span>) {
+        let raw = Box::into_raw(span);
+        let mut head = self.0.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: `raw` comes from a box and is not yet shared.
+            unsafe { (*raw).next = head };
+            match self.0.compare_exchange_weak(head, raw, Ordering::SeqCst, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => head = now,
+            }
+        }
+    }
+
+    /// All spans, the last pushed first.
+    pub fn take(&self) -> impl Iterator<Item = Box<Span>> + use<> {
+        let mut head = match self.is_empty() {
+            true => std::ptr::null_mut(),
+            false => self.0.swap(std::ptr::null_mut(), Ordering::SeqCst),
+        };
+        std::iter::from_fn(move || {
+            // SAFETY: the swap gave the whole chain to this iterator; each was pushed from a box.
+            let span = (!head.is_null()).then(|| unsafe { Box::from_raw(head) })?;
+            head = span.next;
+            Some(span)
+        })
+    }
+}
+
+impl Drop for Returns {
+    fn drop(&mut self) {
+        self.take().for_each(drop);
+    }
+}
