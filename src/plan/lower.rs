@@ -12,7 +12,7 @@ use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
 use crate::error::Result;
 use crate::graph::Type;
 use crate::kernel::Choice;
-use crate::memory::plan::{Lifetime, place};
+use crate::memory::plan::{Effort, Lifetime, Placement, place};
 
 /// Node, kernel, and the addresses of the node's constants.
 type PreparedKey = (String, &'static str, Vec<usize>);
@@ -104,7 +104,7 @@ pub fn lower(
         let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
         chosen.push((work, choice, prepared, scratch_life));
     }
-    let (offsets, arena_bytes) = place(&layout.lives);
+    let Placement { offsets, bytes: arena_bytes, .. } = place(&layout.lives, &Effort::default())?;
     let commands = chosen.into_iter().map(|(work, choice, prepared, scratch)| Command {
         kernel: choice.kernel,
         problem: Arc::new(work.problem.clone()),
