@@ -90,6 +90,12 @@ impl Bins {
         self.lists[row * STEPS + self.steps[row].trailing_zeros() as usize].first().copied()
     }
 
+    /// Ranges of at least `bytes`, the smallest first.
+    pub fn fitting(&self, bytes: u64) -> impl Iterator<Item = Entry> + '_ {
+        let (row, step) = place(bytes);
+        self.lists[row * STEPS + step..].iter().flatten().copied().filter(move |e| e.0 >= bytes)
+    }
+
     /// The largest range.
     pub fn largest(&self) -> Option<Entry> {
         let row = self.rows.checked_ilog2()? as usize;

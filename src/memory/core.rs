@@ -6,15 +6,18 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use smallvec::SmallVec;
 
 use super::backing::Backing;
-use super::bins::UNIT;
+use super::bins::{Entry, UNIT};
 use super::budget::Account;
 use super::device::Device;
-use super::heap::{BlockId, Domain, Heap, NONE, State};
-use super::ladder::Ladder;
+use super::heap::{BlockId, Domain, Heap, NONE, State, Zone};
+use super::ladder::{Ladder, Request};
 use super::options::Options;
 use super::provider::StreamId;
 use super::span::{Lane, Returns, Span};
 use crate::base::lock;
+
+/// Blocks of up to this part of a granule are small: 64 KiB of 2 MiB.
+const SMALL_PART: u64 = 32;
 
 /// Everything that a pool's handles share.
 pub(super) struct Core {
@@ -25,6 +28,8 @@ pub(super) struct Core {
     pub lanes: Mutex<Vec<Weak<Lane>>>,
     pub ladder: Ladder,
     pub root: Arc<Account>,
+    /// The largest small block; 0 where there are no granules.
+    small_bytes: u64,
     /// Requests that the heap served: those that no cache did.
     pub requests: AtomicU64,
 }
@@ -33,12 +38,14 @@ pub(super) struct Core {
 #[derive(Clone)]
 pub(super) struct Holder {
     pub account: Arc<Account>,
+    pub zone: Zone,
     pub requested_bytes: u64,
 }
 
 /// A freed block that work of several streams may still use.
 pub(super) struct Deferred {
     pub id: BlockId,
+    pub zone: Zone,
     pub home: StreamId,
     pub last: u64,
     pub uses: Vec<(StreamId, u64)>,
@@ -59,6 +66,7 @@ pub(super) struct Inner {
 impl Core {
     pub fn new(device: Device, options: Options, root: Arc<Account>) -> Self {
         let backing = Backing::new(&device, options.slab_bytes);
+        let small_bytes = device.provider.mapping().map_or(0, |m| m.granularity_bytes() / SMALL_PART);
         let inner = Inner {
             heap: Heap::default(),
             backing,
@@ -69,7 +77,7 @@ impl Core {
             padding_bytes: 0,
         };
         let (lanes, ladder, requests) = Default::default();
-        Core { device, options, inner: Mutex::new(inner), returns: Returns::new(), lanes, ladder, root, requests }
+        Core { device, options, inner: Mutex::new(inner), returns: Returns::new(), lanes, ladder, root, small_bytes, requests }
     }
 
     /// Works on the state, with all returned blocks back in the heap.
@@ -108,6 +116,11 @@ impl Core {
         self.with(|_| ());
     }
 
+    /// Where blocks of `room` bytes lie.
+    pub fn zone(&self, room: u64) -> Zone {
+        if room <= self.small_bytes { Zone::Small } else { Zone::Large }
+    }
+
     /// The most that may be reserved.
     pub fn limit_bytes(&self) -> u64 {
         self.options.limit_bytes.min(self.device.provider.capacity_bytes())
@@ -119,11 +132,11 @@ impl Inner {
     fn take_back(&mut self, device: &Device, returns: &Returns) -> SmallVec<[Box<Span>; 4]> {
         let mut taken: SmallVec<[Box<Span>; 4]> = returns.take().collect();
         for span in &mut taken {
-            if let Some(holder) = self.holders[span.id as usize].take() {
-                holder.account.refund(span.bytes);
-                self.padding_bytes -= span.bytes - holder.requested_bytes;
-            }
-            let freed = Deferred { id: span.id, home: span.lane.stream, last: span.last(), uses: span.foreign() };
+            let Some(holder) = self.holders[span.id as usize].take() else { continue };
+            holder.account.refund(span.bytes);
+            self.padding_bytes -= span.bytes - holder.requested_bytes;
+            let freed =
+                Deferred { id: span.id, zone: holder.zone, home: span.lane.stream, last: span.last(), uses: span.foreign() };
             self.free(device, freed);
         }
         taken
@@ -137,7 +150,8 @@ impl Inner {
             return;
         }
         let done = device.completed(freed.home) >= freed.last;
-        let (domain, fence) = if done { (Domain::READY, 0) } else { (Domain::of(freed.home), freed.last) };
+        let (domain, fence) =
+            if done { (Domain::ready(freed.zone), 0) } else { (Domain::of(freed.home, freed.zone), freed.last) };
         self.heap.release(freed.id, State::Free(domain), fence);
     }
 
@@ -153,9 +167,10 @@ impl Inner {
             let ids: Vec<BlockId> =
                 self.heap.bins(domain).into_iter().flat_map(|b| b.descending()).map(|e| e.2).filter(done).collect();
             for id in ids {
-                self.heap.promote(id, Domain::READY, 0);
+                self.heap.promote(id, Domain::ready(domain.zone()), 0);
             }
         }
+        self.dissolve();
     }
 
     /// Joins the ready neighbours of a stream's free blocks to them: it may use both.
@@ -163,7 +178,7 @@ impl Inner {
         let ids: Vec<BlockId> = self.heap.bins(own).into_iter().flat_map(|b| b.descending()).map(|e| e.2).collect();
         let sides = ids.iter().flat_map(|&id| [self.heap.block(id).prev, self.heap.block(id).next]);
         let mut ready: Vec<BlockId> =
-            sides.filter(|&n| n != NONE && self.heap.block(n).state == State::Free(Domain::READY)).collect();
+            sides.filter(|&n| n != NONE && self.heap.block(n).state == State::Free(Domain::ready(own.zone()))).collect();
         ready.sort_unstable();
         ready.dedup();
         for id in ready {
@@ -182,14 +197,41 @@ impl Inner {
     }
 
     /// A block of `bytes` for `stream` from what it may use at once, and the mark that it follows.
-    pub fn fit(&mut self, stream: StreamId, bytes: u64, align: u64) -> Option<(BlockId, u64)> {
-        let room = bytes + align.saturating_sub(UNIT);
-        let (own, ready) = (self.heap.best_fit(Domain::of(stream), room), self.heap.best_fit(Domain::READY, room));
+    pub fn fit(&mut self, request: Request) -> Option<(BlockId, u64)> {
+        let Request { stream, zone, bytes, align } = request;
+        let own = self.heap.best_fit(Domain::of(stream, zone), request.room());
+        let ready = self.heap.best_fit(Domain::ready(zone), request.room());
         let best = match (own, ready) {
             (Some(own), Some(ready)) => own.min(ready),
             (own, ready) => own.or(ready)?,
         };
         Some(self.take(best.2, bytes, align))
+    }
+
+    /// Makes an idle granule room for small blocks; whether there was one.
+    pub fn chunk(&mut self) -> bool {
+        let Backing::Mapped(granules) = &self.backing else { return false };
+        let unit = granules.unit;
+        let whole = |e: &Entry| e.1.next_multiple_of(unit) + unit <= e.1 + e.0;
+        let found = self.heap.bins(Domain::READY).and_then(|ready| ready.fitting(unit).find(whole));
+        let Some((_, address, id)) = found else { return false };
+        let part = self.heap.carve(id, address.next_multiple_of(unit) - address, unit);
+        self.heap.release(part, State::Free(Domain::ready(Zone::Small)), 0);
+        true
+    }
+
+    /// Gives granules that hold no small block any more back to the large ones.
+    fn dissolve(&mut self) {
+        let Backing::Mapped(granules) = &self.backing else { return };
+        let unit = granules.unit;
+        let small = self.heap.bins(Domain::ready(Zone::Small)).into_iter().flat_map(|b| b.fitting(unit));
+        for (bytes, address, id) in small.collect::<Vec<_>>() {
+            let (first, end) = (address.next_multiple_of(unit), (address + bytes) / unit * unit);
+            if first < end {
+                let part = self.heap.carve(id, first - address, end - first);
+                self.heap.release(part, State::Free(Domain::READY), 0);
+            }
+        }
     }
 
     /// Carves `bytes` out of a free block; the fence that it had.
@@ -205,9 +247,8 @@ impl Inner {
     /// At which end of a free range a block touches fewer granules that nothing else touches: its offset.
     fn side(&self, address: u64, have: u64, bytes: u64) -> u64 {
         let Backing::Mapped(granules) = &self.backing else { return 0 };
-        let (unit, end) = (granules.unit - 1, address + have);
-        let shift = granules.unit.trailing_zeros();
-        let left = ((address + bytes + unit) >> shift) - ((address + unit) >> shift);
+        let (shift, end, above) = (granules.unit.trailing_zeros(), address + have, granules.unit - 1);
+        let left = ((address + bytes + above) >> shift) - ((address + above) >> shift);
         let right = (end >> shift) - ((end - bytes) >> shift);
         if right < left { have - bytes } else { 0 }
     }

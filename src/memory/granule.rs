@@ -7,7 +7,7 @@ use crate::error::Result;
 /// The largest handle, in granules: 64 MiB of 2 MiB ones.
 const LARGEST_UNITS: u32 = 32;
 /// Handles are at most this part of all memory, so that what one live byte can hold back stays small.
-const PART: u64 = 512;
+const PART: u64 = 2048;
 
 /// A handle and its size in granules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,6 +122,7 @@ impl Granules {
 
     /// Maps handles one behind the other. On an error nothing is mapped and all are spare.
     pub fn map(&mut self, device: &Device, address: u64, granules: Vec<Granule>) -> Result<()> {
+        let granules = small_at_the_ends(granules);
         let mut at = address;
         let mut result = Ok(());
         for granule in &granules {
@@ -222,4 +223,11 @@ impl Granules {
             device.unreserve(region.base, region.bytes);
         }
     }
+}
+
+/// Orders handles so that those at the ends, which neighbours will share, are the smallest.
+fn small_at_the_ends(mut granules: Vec<Granule>) -> Vec<Granule> {
+    granules.sort_unstable_by_key(|g| g.units);
+    let (front, back): (Vec<_>, Vec<_>) = granules.into_iter().enumerate().partition(|(i, _)| i % 2 == 0);
+    front.into_iter().chain(back.into_iter().rev()).map(|(_, g)| g).collect()
 }

@@ -9,22 +9,41 @@ use std::collections::BTreeMap;
 use super::bins::{Bins, Entry, UNIT};
 use super::provider::StreamId;
 
-/// Who may use a free block.
+/// Where small blocks lie apart, so that none keeps a large range from being whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Zone {
+    /// Blocks of any size.
+    Large,
+    /// Granules that hold small blocks alone.
+    Small,
+}
+
+/// Who may use a free block, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Domain(u16);
 
 impl Domain {
-    /// Everyone: no work uses it any more.
-    pub const READY: Domain = Domain(0);
+    /// Large blocks of everyone: no work uses it any more.
+    pub const READY: Domain = Domain::ready(Zone::Large);
 
-    /// Later work of one stream.
-    pub fn of(stream: StreamId) -> Self {
-        Domain(stream.0 + 1)
+    /// Blocks of everyone.
+    pub const fn ready(zone: Zone) -> Self {
+        Domain(zone as u16)
+    }
+
+    /// Blocks for later work of one stream.
+    pub fn of(stream: StreamId, zone: Zone) -> Self {
+        Domain((stream.0 + 1) * 2 + zone as u16)
     }
 
     /// Its stream.
     pub fn stream(self) -> Option<StreamId> {
-        self.0.checked_sub(1).map(StreamId)
+        (self.0 / 2).checked_sub(1).map(StreamId)
+    }
+
+    /// Its zone.
+    pub fn zone(self) -> Zone {
+        if self.0 % 2 == 0 { Zone::Large } else { Zone::Small }
     }
 }
 

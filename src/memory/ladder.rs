@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::bins::UNIT;
 use super::core::{Core, Inner};
-use super::heap::{BlockId, Domain};
+use super::heap::{BlockId, Domain, Zone};
 use super::provider::StreamId;
 use crate::base::lock;
 
@@ -132,8 +132,16 @@ impl Ladder {
 #[derive(Clone, Copy)]
 pub(super) struct Request {
     pub stream: StreamId,
+    pub zone: Zone,
     pub bytes: u64,
     pub align: u64,
+}
+
+impl Request {
+    /// Bytes that have room for an aligned block wherever they lie.
+    pub fn room(&self) -> u64 {
+        self.bytes + self.align.saturating_sub(UNIT)
+    }
 }
 
 impl Core {
@@ -192,9 +200,10 @@ impl Core {
 impl Inner {
     /// One rung, under the lock. An error of the provider is a rung that did not help.
     fn rung(&mut self, core: &Core, rung: Rung, request: Request) -> Option<(BlockId, u64)> {
-        let Request { stream, bytes, align } = request;
-        let own = Domain::of(stream);
-        let room = bytes + align.saturating_sub(UNIT);
+        let Request { stream, zone, bytes, .. } = request;
+        // Small blocks need a whole granule, which any growth brings.
+        let own = Domain::of(stream, Zone::Large);
+        let room = if zone == Zone::Small { 1 } else { request.room() };
         let device = &core.device;
         let limit = core.limit_bytes();
         let grow = |inner: &mut Inner, steal, limit| {
@@ -204,14 +213,14 @@ impl Inner {
         };
         match rung {
             Rung::Settle => self.settle(device),
-            Rung::Absorb => self.absorb(own),
+            Rung::Absorb => self.absorb(Domain::of(stream, zone)),
             Rung::Grow => {
                 let live = self.peak_live_bytes.max(self.heap.live_bytes() + bytes);
                 let free = ((live as f64 * core.options.slack) as u64).max(live.min(limit) + core.options.keep_bytes);
                 grow(self, false, free.min(limit))?;
             }
             Rung::OtherStream => {
-                if let Ok(Some(found)) = self.borrow(device, stream, bytes, align) {
+                if let Ok(Some(found)) = self.borrow(device, request) {
                     return Some(found);
                 }
                 self.merge(device, stream).ok()?;
@@ -221,7 +230,7 @@ impl Inner {
             }
             Rung::Wait => {
                 self.settle(device);
-                if let Some(found) = self.fit(stream, bytes, align) {
+                if let Some(found) = self.fit(request) {
                     return Some(found);
                 }
                 grow(self, true, limit)?;
@@ -232,6 +241,6 @@ impl Inner {
             }
             _ => return None,
         }
-        self.fit(stream, bytes, align)
+        self.fit(request).or_else(|| (zone == Zone::Small && self.chunk()).then(|| self.fit(request)).flatten())
     }
 }

@@ -121,11 +121,13 @@ impl Arena {
         let (lane, size) = (&self.lane, round(bytes));
         self.charge(size)?;
         let core = &lane.core;
-        let request = Request { stream: lane.stream, bytes: size, align };
-        let holder = Holder { account: lane.account.clone(), requested_bytes: bytes };
+        let room = size + align.saturating_sub(UNIT);
+        let zone = core.zone(room);
+        let request = Request { stream: lane.stream, zone, bytes: size, align };
+        let holder = Holder { account: lane.account.clone(), zone, requested_bytes: bytes };
         let mut hold = |inner: &mut Inner, id| inner.hold(id, size, &holder);
         let fitting = core.with(|inner| {
-            let found = inner.fit(request.stream, request.bytes, request.align)?;
+            let found = inner.fit(request)?;
             hold(inner, found.0);
             Some((found, inner.heap.block(found.0).address))
         });

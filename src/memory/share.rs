@@ -2,16 +2,18 @@
 
 use super::core::{Deferred, Inner};
 use super::device::Device;
-use super::heap::{BlockId, Domain, State};
+use super::heap::{BlockId, Domain, State, Zone};
+use super::ladder::Request;
 use super::provider::StreamId;
 use crate::error::Result;
 
 impl Inner {
     /// A block of `bytes` from another stream's free memory, behind a wait for the work that used it; and the mark behind the wait.
-    pub fn borrow(&mut self, device: &Device, stream: StreamId, bytes: u64, align: u64) -> Result<Option<(BlockId, u64)>> {
-        let (own, room) = (Domain::of(stream), bytes + align.saturating_sub(super::bins::UNIT));
-        let others = self.heap.domains().filter(|&d| d != own && d != Domain::READY);
-        let best = others.filter_map(|d| Some((self.heap.best_fit(d, room)?, d.stream()?))).min();
+    pub fn borrow(&mut self, device: &Device, request: Request) -> Result<Option<(BlockId, u64)>> {
+        let Request { stream, zone, bytes, align } = request;
+        let others = self.heap.domains().filter(|d| d.zone() == zone).filter_map(|d| Some((d, d.stream()?)));
+        let fitting = others.filter(|o| o.1 != stream).filter_map(|(d, o)| Some((self.heap.best_fit(d, request.room())?, o)));
+        let best = fitting.min();
         let Some(((_, _, id), other)) = best else { return Ok(None) };
         let mark = device.wait(stream, other, self.heap.block(id).fence)?;
         Ok(Some((self.take(id, bytes, align).0, mark)))
@@ -19,20 +21,20 @@ impl Inner {
 
     /// Makes all freed memory `stream`'s, behind waits for whatever used it.
     pub fn merge(&mut self, device: &Device, stream: StreamId) -> Result<()> {
-        let own = Domain::of(stream);
         while let Some(freed) = self.deferred.pop() {
             self.gather(device, stream, freed)?;
         }
-        for domain in self.heap.domains().filter(|&d| d != own) {
-            let Some(other) = domain.stream() else { continue };
+        for domain in self.heap.domains() {
+            let Some(other) = domain.stream().filter(|&s| s != stream) else { continue };
             let ids: Vec<BlockId> = self.heap.bins(domain).into_iter().flat_map(|b| b.descending()).map(|e| e.2).collect();
             let fence = ids.iter().map(|&id| self.heap.block(id).fence).max().unwrap_or(0);
             let mark = device.wait(stream, other, fence)?;
             for id in ids {
-                self.heap.promote(id, own, mark);
+                self.heap.promote(id, Domain::of(stream, domain.zone()), mark);
             }
         }
-        self.absorb(own);
+        self.absorb(Domain::of(stream, Zone::Large));
+        self.absorb(Domain::of(stream, Zone::Small));
         Ok(())
     }
 
@@ -50,7 +52,7 @@ impl Inner {
                 }
             }
         }
-        self.heap.release(freed.id, State::Free(Domain::of(stream)), mark);
+        self.heap.release(freed.id, State::Free(Domain::of(stream, freed.zone)), mark);
         Ok(())
     }
 
