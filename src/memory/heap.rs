@@ -43,7 +43,7 @@ impl Domain {
 
     /// Its zone.
     pub fn zone(self) -> Zone {
-        if self.0 % 2 == 0 { Zone::Large } else { Zone::Small }
+        if self.0.is_multiple_of(2) { Zone::Large } else { Zone::Small }
     }
 }
 
