@@ -243,3 +243,26 @@ fn a_device_that_is_not_here_is_unsupported() {
     assert_eq!(done.status.code(), Some(77), "{}", text(&done));
     assert!(text(&done).contains("UNSUPPORTED"));
 }
+
+#[test]
+fn bench_memory_replays_traces_from_files_and_graphs() {
+    let folder = tempfile::tempdir().unwrap();
+    let trace = folder.path().join("mine.csv");
+    std::fs::write(&trace, "op,id,size\na,1,31457280\na,2,31457280\nf,1,0\nf,2,0\na,3,62914560\nf,3,0\n").unwrap();
+    let traces = folder.path().to_str().unwrap();
+    let rows = json(&format!("bench memory --traces {traces} --only mine --policy torch,rmm --json"));
+    let rows: Vec<_> = rows.as_array().unwrap().iter().map(|r| (r["policy"].as_str().unwrap(), &r["live_bytes"])).collect();
+    assert_eq!(rows, [("torch", &(60 << 20).into()), ("rmm", &(60 << 20).into())]);
+    let graphs = json("bench memory --graphs models --only graph-digits,graphs --policy torch-exp --json");
+    assert_eq!(graphs.as_array().unwrap().len(), 1, "the digits are small: part of the trace of all");
+    assert!(
+        graphs[0]["smallest_ratio"].as_f64().unwrap() >= 1.0 && graphs[0]["allocations"].as_u64().unwrap() > 1000,
+        "{graphs}"
+    );
+    let refused = |call: &str| text(&halfbyte(&call.split(' ').collect::<Vec<_>>()));
+    assert!(refused("bench memory --policy jemalloc").contains("torch-exp (PyTorch, expandable segments)"));
+    assert!(refused("bench memory --only nothing-like-this").contains("bert-var"));
+    std::fs::write(&trace, "op,id,size\na,1,4\nf,2,0\n").unwrap();
+    let said = refused(&format!("bench memory --traces {traces}"));
+    assert!(said.contains("trace mine, line 3: 2 is freed but not allocated"), "{said}");
+}

@@ -12,7 +12,7 @@ use super::interrupt::{self, INTERRUPTED};
 use super::measurement::{Comparison, Measurement, compare, show};
 use super::output::print_json;
 use super::progress;
-use super::{bench_gemm, trace};
+use super::{bench_gemm, bench_memory, trace};
 use crate::base::TensorView;
 use crate::error::Result;
 use crate::hardware;
@@ -21,7 +21,7 @@ use crate::session::{Model, Session};
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// The ONNX file, or `gemm` for matrix products.
+    /// The ONNX file, `gemm` for matrix products, or `memory` for allocators.
     pub model: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
@@ -44,6 +44,8 @@ pub struct BenchArgs {
     json: bool,
     #[command(flatten)]
     pub(super) gemm: bench_gemm::GemmArgs,
+    #[command(flatten)]
+    memory: bench_memory::MemoryArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -58,6 +60,9 @@ struct Answer {
 pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     if args.model.as_os_str() == "gemm" {
         return bench_gemm::run(&args.gemm, &args.running, args.json);
+    }
+    if args.model.as_os_str() == "memory" {
+        return bench_memory::run(&args.memory, args.json);
     }
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;

@@ -1,4 +1,4 @@
-//! Memory: the pool of a device and the planning of a run's arena.
+//! Memory: the pool of a device, the planning of a run's arena, and traces replayed through allocators.
 
 mod backing;
 pub mod bins;
@@ -17,6 +17,7 @@ mod options;
 pub mod plan;
 mod pool;
 pub mod provider;
+pub mod replay;
 mod share;
 mod slab;
 mod span;

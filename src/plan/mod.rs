@@ -11,6 +11,7 @@ pub mod fuse;
 pub mod lower;
 pub mod place;
 pub mod program;
+pub mod requests;
 pub mod storage;
 pub mod trial;
 pub mod walk;

@@ -7,6 +7,8 @@ use crate::base::{TensorView, lock};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
+use crate::memory::replay::Recorder;
+use crate::plan::requests;
 use crate::session::devices::sources;
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
@@ -139,6 +141,12 @@ impl Session {
         let last = lock(&self.last);
         let plans = last.iter().flat_map(|(_, profile)| profile);
         plans.flat_map(|(plan, _)| plan.recorded().list.commands.iter().map(|c| (*c.problem).clone())).collect()
+    }
+
+    /// Appends to a trace what the last run would ask of an allocator if each of its buffers were allocated by itself.
+    pub fn record_requests(&self, to: &mut Recorder) -> Result<()> {
+        let last = lock(&self.last);
+        last.iter().flat_map(|(_, profile)| profile).try_for_each(|(plan, _)| requests::record(&plan.recorded().list, to))
     }
 
     /// The model.

@@ -1,0 +1,178 @@
+//! Allocation traces from ONNX files: what runs of their graphs with varying batch and length would ask of an allocator.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::args::Inputs;
+use super::inputs::inputs;
+use crate::base::xorshift::Xorshift;
+use crate::device::null::NullDevice;
+use crate::error::{Error, Result};
+use crate::graph::Dim;
+use crate::hardware;
+use crate::memory::replay::{Recorder, Trace};
+use crate::session::{Model, Options, Session};
+
+/// Runs of each model.
+const RUNS: usize = 24;
+/// The largest batch.
+const BATCH: usize = 64;
+/// Sizes of other open axes: lengths, and sides of images that networks take (some only one of them).
+const LENGTHS: [usize; 9] = [32, 48, 64, 96, 128, 160, 192, 256, 320];
+/// Draws of a run's axes before a model that refuses them is given up.
+const DRAWS: usize = 32;
+/// A model whose own trace has fewer bytes live is only part of the trace of all.
+const SMALL_BYTES: u64 = 32 << 20;
+
+/// The .onnx files of a folder and of the folders in it, sorted. Errors when there are none.
+pub fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let error = |why: String| Error::File { path: folder.display().to_string(), why };
+    let list = |folder: &Path| Ok(std::fs::read_dir(folder)?.flatten().map(|e| e.path()).collect());
+    let mut found: Vec<PathBuf> = list(folder).map_err(|e: std::io::Error| error(e.to_string()))?;
+    let below = found.iter().filter(|p| p.is_dir()).filter_map(|p| list(p).ok()).flatten().collect::<Vec<_>>();
+    found.extend(below);
+    found.retain(|p| p.extension().is_some_and(|e| e == "onnx"));
+    found.sort();
+    if found.is_empty() {
+        return Err(error("no .onnx file in it".into()));
+    }
+    Ok(found)
+}
+
+/// A model and a session that plans its runs without computing anything: the same on every machine.
+struct Planned {
+    name: String,
+    model: Model,
+    session: Session,
+    open_axes: Vec<String>,
+}
+
+impl Planned {
+    fn new(path: &Path) -> Result<Self> {
+        let model = Model::open(path)?;
+        let device = NullDevice::new(hardware::cpu::info(1))?;
+        let session = Session::with_device(&model, Options::default(), Arc::new(device))?;
+        let stem = |p: &Path| p.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+        let name = Some(stem(path)).filter(|s| s != "model").or_else(|| path.parent().map(stem)).unwrap_or_default();
+        let open_axes = open_axes(&model);
+        Ok(Planned { name, model, session, open_axes })
+    }
+
+    fn load(&self, to: &mut Recorder) -> Vec<u32> {
+        let constants = self.model.graph().values.iter().filter_map(|v| v.constant.as_ref());
+        constants.filter(|t| !t.bytes().is_empty()).map(|t| to.alloc(t.bytes().len() as u64)).collect()
+    }
+
+    /// A run with axes drawn at random. Shapes that the model refuses are drawn again.
+    fn run(&self, random: &mut Xorshift, to: &mut Recorder) -> Result<()> {
+        let mut refused = None;
+        for _ in 0..DRAWS {
+            let dims: Vec<(String, usize)> = self.open_axes.iter().map(|name| (name.clone(), drawn(name, random))).collect();
+            let given = Inputs { inputs: None, dims, batch: None, seed: 1 };
+            let made = inputs(&self.model, &given)?;
+            let named: Vec<_> = made.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+            match self.session.run(&named) {
+                Ok(_) => return self.session.record_requests(to),
+                Err(e) => refused = Some(e),
+            }
+        }
+        refused.map_or(Ok(()), Err)
+    }
+}
+
+/// Names of the axes that a model leaves open, as `--dim` takes them.
+fn open_axes(model: &Model) -> Vec<String> {
+    let mut names = BTreeSet::new();
+    for (input, port) in model.inputs() {
+        for (i, dim) in port.dims.as_deref().unwrap_or(&[]).iter().enumerate() {
+            match dim {
+                Dim::Named(n) => drop(names.insert(n.clone())),
+                Dim::Any => drop(names.insert(format!("{input}.{i}"))),
+                Dim::Known(_) => {}
+            }
+        }
+    }
+    names.into_iter().collect()
+}
+
+/// A size: small for a first axis or one that is named like a batch, else a length.
+fn drawn(axis: &str, random: &mut Xorshift) -> usize {
+    let is_batch = axis.ends_with(".0") || axis.to_lowercase().contains("batch") || axis == "N" || axis.starts_with("unk__");
+    if is_batch { 1 + random.below(BATCH) } else { LENGTHS[random.below(LENGTHS.len())] }
+}
+
+/// A trace of each model that is not small, and one of all, loaded together and run in turn; and of each model left out why.
+pub fn traces(paths: &[PathBuf], mut done: impl FnMut()) -> (Vec<Trace>, Vec<String>) {
+    let (mut all, mut random) = (Recorder::default(), Xorshift::new(6));
+    let (mut models, mut traces, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
+    for path in paths {
+        match alone(path) {
+            Ok((planned, trace)) => {
+                traces.extend(Some(trace).filter(|t| t.live_peak().0 >= SMALL_BYTES));
+                models.push(planned);
+            }
+            Err(e) => left_out.push(format!("{}: {e}", path.display())),
+        }
+        done();
+    }
+    let weights: Vec<u32> = models.iter().flat_map(|m| m.load(&mut all)).collect();
+    for _ in 0..RUNS * models.len() {
+        // It ran before with shapes of the same kind; one that it now refuses is left out.
+        let model = &models[random.below(models.len())];
+        model.run(&mut random, &mut all).unwrap_or_default();
+    }
+    all.free_all(weights);
+    if !models.is_empty() {
+        traces.push(all.finish("graphs-together"));
+    }
+    (traces, left_out)
+}
+
+fn alone(path: &Path) -> Result<(Planned, Trace)> {
+    let planned = Planned::new(path)?;
+    let (mut to, mut random) = (Recorder::default(), Xorshift::new(7));
+    let weights = planned.load(&mut to);
+    (0..RUNS).try_for_each(|_| planned.run(&mut random, &mut to))?;
+    to.free_all(weights);
+    let name = format!("graph-{}", planned.name);
+    Ok((planned, to.finish(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::replay::Event;
+
+    /// Buffers by themselves live no longer than in the arena: together they need what the plan's layout needs, at most.
+    #[test]
+    fn a_run_asks_for_what_its_plan_lays_out() {
+        for path in files(Path::new("models")).unwrap() {
+            let planned = Planned::new(&path).unwrap();
+            let mut to = Recorder::default();
+            planned.run(&mut Xorshift::new(1), &mut to).unwrap();
+            let trace = to.finish("run");
+            let frees = trace.events().iter().filter(|e| matches!(e, Event::Free { .. })).count();
+            assert_eq!(frees, trace.buffers(), "{}: all is freed when a run ends", planned.name);
+            let arena = planned.session.report().arena_bytes as u64;
+            let (live, _) = trace.live_peak();
+            println!("{}: arena {arena} bytes, buffers by themselves {live}", planned.name);
+            let all: u64 = trace.events().iter().map(|e| if let Event::Alloc { bytes, .. } = e { *bytes } else { 0 }).sum();
+            assert!(
+                live >= arena / 2 && live <= all && (all > live || trace.buffers() < 4),
+                "{}: {live} of {arena}",
+                planned.name
+            );
+        }
+    }
+
+    #[test]
+    fn traces_are_the_same_each_time() {
+        let paths = [PathBuf::from("models/ppocr-cls.onnx"), PathBuf::from("no-such.onnx")];
+        let (first, left_out) = traces(&paths, || ());
+        let (again, _) = traces(&paths, || ());
+        assert!(first == again && !first.is_empty());
+        assert!(left_out.len() == 1 && left_out[0].contains("no-such.onnx"), "{left_out:?}");
+        assert!(files(Path::new("src/cli")).unwrap_err().to_string().contains("no .onnx file"));
+    }
+}
