@@ -9,7 +9,7 @@ use super::interrupt::{self, INTERRUPTED};
 use super::output::{print, print_json, table};
 use super::{graph_traces, progress};
 use crate::error::{Error, Result};
-use crate::memory::replay::{Figures, PolicyDef, Trace, WorkloadDef, csv, evaluate, peers, workloads};
+use crate::memory::replay::{Figures, PolicyDef, Trace, WorkloadDef, all, csv, evaluate, workloads};
 
 /// Arguments of `bench memory`.
 #[derive(Args)]
@@ -45,10 +45,10 @@ impl From<Figures> for Row {
 
 /// Allocators of these names; all without names.
 fn policies(names: &[String]) -> Result<Vec<&'static PolicyDef>> {
-    let known = || peers().iter();
+    let known = all;
     let named = |name: &String| {
-        let all = || known().map(|p| format!("{} ({})", p.name, p.about)).collect::<Vec<_>>().join(", ");
-        known().find(|p| p.name == name).ok_or_else(|| Error::BadInput(format!("--policy {name:?} is none of {}", all())))
+        let list = || known().map(|p| format!("{} ({})", p.name, p.about)).collect::<Vec<_>>().join(", ");
+        known().find(|p| p.name == name).ok_or_else(|| Error::BadInput(format!("--policy {name:?} is none of {}", list())))
     };
     if names.is_empty() { Ok(known().collect()) } else { names.iter().map(named).collect() }
 }

@@ -2,7 +2,7 @@
 //! description, beside our own, with no GPU.
 //!
 //! `trace` holds a trace, `csv` reads one, `workload` lists those that are made (`transformer`, `convnet`, `churn`). `policy` says what an allocator must do; `torch`, `expandable`,
-//! `rmm`, `bfc` (TensorFlow and ONNX Runtime) and `cubecl` do it over `device` and `ranges`; `peers` lists them. `evaluate` measures. See docs/memory.md.
+//! `rmm`, `bfc` (TensorFlow and ONNX Runtime) and `cubecl` do it over `device` and `ranges`; `own` is this crate's pool; `peers` lists them. `evaluate` measures. See docs/memory.md.
 
 pub mod bfc;
 pub mod churn;
@@ -12,6 +12,7 @@ pub mod cubecl;
 pub mod device;
 pub mod evaluate;
 pub mod expandable;
+pub mod own;
 pub mod peers;
 pub mod policy;
 pub mod ranges;
@@ -22,7 +23,7 @@ pub mod transformer;
 pub mod workload;
 
 pub use evaluate::{Figures, evaluate};
-pub use peers::{PolicyDef, peers};
+pub use peers::{PolicyDef, all, peers};
 pub use policy::{Block, FreeSpace, Policy, Usage};
 pub use trace::{Event, Recorder, Trace};
 pub use workload::{WorkloadDef, workloads};

@@ -3,6 +3,7 @@
 use super::bfc::Bfc;
 use super::cubecl::Cubecl;
 use super::expandable::Expandable;
+use super::own::Own;
 use super::policy::Policy;
 use super::rmm::Rmm;
 use super::torch::Torch;
@@ -15,6 +16,14 @@ pub struct PolicyDef {
     pub about: &'static str,
     /// Makes one over a virtual device of so many bytes.
     pub make: fn(u64) -> Box<dyn Policy>,
+}
+
+/// This crate's own.
+pub const OWN: PolicyDef = PolicyDef { name: "halfbyte", about: "this crate's pool", make: |n| Box::new(Own::new(n)) };
+
+/// This crate's own and every peer.
+pub fn all() -> impl Iterator<Item = &'static PolicyDef> {
+    std::iter::once(&OWN).chain(peers())
 }
 
 /// Every peer, re-implemented from its description.
@@ -99,13 +108,14 @@ mod tests {
     #[test]
     fn ladders_return_what_they_say_before_they_give_up() {
         // Two buffers of 30 MiB are freed, then one of 60 MiB wanted from 64 MiB.
-        let outcomes = peers().iter().map(|def| {
+        let outcomes = all().map(|def| {
             let mut policy = (def.make)(64 * MIB);
             let blocks = [0; 2].map(|_| policy.alloc(30 * MIB));
             blocks.iter().flatten().for_each(|&b| policy.free(b));
             (def.name, blocks.iter().flatten().count(), policy.alloc(60 * MIB).is_some())
         });
         let expected = [
+            ("halfbyte", 2, true),
             ("torch", 2, true),
             ("torch-exp", 2, true),
             ("rmm", 2, false),
@@ -120,7 +130,7 @@ mod tests {
     /// Blocks never overlap, reserved bytes cover the live ones and stay within the device, and free space is what is left.
     #[test]
     fn random_requests_keep_every_policy_sound() {
-        for def in peers() {
+        for def in all() {
             let capacity = 512 * MIB;
             let (mut policy, mut random) = ((def.make)(capacity), Xorshift::new(9));
             let (mut live, mut refused) = (BTreeMap::new(), 0);
