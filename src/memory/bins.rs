@@ -1,4 +1,5 @@
-//! Free ranges by size: a two-level bitmap over bins of sixteen to the octave, each bin sorted, so that the best fit is exact.
+//! Free ranges by size: a two-level bitmap over bins of sixteen to the octave. A bin is an unordered array, so that adding and
+//! taking out need no search; the best fit looks at one bin or two and is exact.
 
 /// Sizes and addresses are multiples of this.
 pub const UNIT: u64 = 256;
@@ -6,8 +7,8 @@ pub const UNIT: u64 = 256;
 const STEPS: usize = 16;
 const ROWS: usize = 53;
 
-/// A free range: bytes, address, block. The order is that of preference: smallest first, then lowest.
-pub type Entry = (u64, u64, u32);
+/// A free range: bytes, block.
+pub type Entry = (u64, u32);
 
 /// Free ranges of one domain.
 pub struct Bins {
@@ -19,6 +20,7 @@ pub struct Bins {
 }
 
 /// The row and the step of a size.
+#[inline]
 fn place(bytes: u64) -> (usize, usize) {
     let units = (bytes / UNIT).max(1);
     if units < STEPS as u64 {
@@ -45,77 +47,88 @@ impl Bins {
         self.count
     }
 
-    /// Adds a range.
-    pub fn insert(&mut self, entry: Entry) {
+    /// Adds a range; its slot in the bin of its size.
+    #[inline]
+    pub fn insert(&mut self, entry: Entry) -> u32 {
         let (row, step) = place(entry.0);
         let list = &mut self.lists[row * STEPS + step];
-        let at = list.partition_point(|e| *e < entry);
-        list.insert(at, entry);
+        list.push(entry);
         self.rows |= 1 << row;
         self.steps[row] |= 1 << step;
         self.bytes += entry.0;
         self.count += 1;
+        (list.len() - 1) as u32
     }
 
-    /// Takes a range out.
-    pub fn remove(&mut self, entry: Entry) {
-        let (row, step) = place(entry.0);
+    /// Takes the range of `bytes` in `slot` out; the block that has this slot now, if another has.
+    #[inline]
+    pub fn remove(&mut self, bytes: u64, slot: u32) -> Option<u32> {
+        let (row, step) = place(bytes);
         let list = &mut self.lists[row * STEPS + step];
-        let at = list.partition_point(|e| *e < entry);
-        debug_assert_eq!(list.get(at), Some(&entry));
-        list.remove(at);
+        list.swap_remove(slot as usize);
+        self.bytes -= bytes;
+        self.count -= 1;
         if list.is_empty() {
             self.steps[row] &= !(1 << step);
             if self.steps[row] == 0 {
                 self.rows &= !(1 << row);
             }
         }
-        self.bytes -= entry.0;
-        self.count -= 1;
+        list.get(slot as usize).map(|e| e.1)
     }
 
-    /// The smallest range of at least `bytes`, the lowest of these.
+    /// A smallest range of at least `bytes`.
+    #[inline]
     pub fn best_fit(&self, bytes: u64) -> Option<Entry> {
         let (row, step) = place(bytes);
-        let own = &self.lists[row * STEPS + step];
-        if let Some(&entry) = own.get(own.partition_point(|e| e.0 < bytes)) {
-            return Some(entry);
+        if self.steps[row] >> step & 1 == 1 {
+            let own = self.least(row, step, bytes);
+            if own.is_some() {
+                return own;
+            }
         }
-        let later = self.steps[row] & (!1u16).checked_shl(step as u32).unwrap_or(0);
+        let later = self.steps[row] & (!1u16 << step);
         if later != 0 {
-            return self.lists[row * STEPS + later.trailing_zeros() as usize].first().copied();
+            return self.least(row, later.trailing_zeros() as usize, 0);
         }
         let rows = self.rows & (!1u64 << row);
         let row = (rows != 0).then(|| rows.trailing_zeros() as usize)?;
-        self.lists[row * STEPS + self.steps[row].trailing_zeros() as usize].first().copied()
+        self.least(row, self.steps[row].trailing_zeros() as usize, 0)
+    }
+
+    /// A smallest range of a bin that has at least `bytes`. Ranges of the first two rows' bins are all of one size.
+    #[inline]
+    fn least(&self, row: usize, step: usize, bytes: u64) -> Option<Entry> {
+        let list = &self.lists[row * STEPS + step];
+        match row {
+            0 | 1 => list.last().copied(),
+            _ => list.iter().rev().filter(|e| e.0 >= bytes).min_by_key(|e| e.0).copied(),
+        }
+    }
+
+    /// A largest range.
+    pub fn largest(&self) -> Option<Entry> {
+        let row = self.rows.checked_ilog2()? as usize;
+        self.lists[row * STEPS + self.steps[row].ilog2() as usize].iter().max_by_key(|e| e.0).copied()
     }
 
     /// Ranges of at least `bytes`, the smallest first.
-    pub fn fitting(&self, bytes: u64) -> impl Iterator<Item = Entry> + '_ {
+    pub fn fitting(&self, bytes: u64) -> Vec<Entry> {
         let (row, step) = place(bytes);
-        self.lists[row * STEPS + step..].iter().flatten().copied().filter(move |e| e.0 >= bytes)
+        let mut all: Vec<Entry> = self.lists[row * STEPS + step..].iter().flatten().copied().filter(|e| e.0 >= bytes).collect();
+        all.sort_unstable();
+        all
     }
 
-    /// The largest range.
-    pub fn largest(&self) -> Option<Entry> {
-        let row = self.rows.checked_ilog2()? as usize;
-        self.lists[row * STEPS + self.steps[row].ilog2() as usize].last().copied()
-    }
-
-    /// All ranges, the largest first.
-    pub fn descending(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.lists.iter().rev().flat_map(|list| list.iter().rev().copied())
-    }
-
-    /// Whether bitmaps, sums and order agree with the lists.
+    /// Whether bitmaps and sums agree with the lists.
     pub fn consistent(&self) -> bool {
-        let all: Vec<Entry> = self.lists.iter().flatten().copied().collect();
         let bits = self.lists.iter().enumerate().all(|(i, list)| {
             let (row, step) = (i / STEPS, i % STEPS);
             let marked = self.steps[row] >> step & 1 == 1;
             list.is_empty() != marked && list.iter().all(|e| place(e.0) == (row, step))
         });
         let rows = self.steps.iter().enumerate().all(|(row, s)| (*s != 0) == (self.rows >> row & 1 == 1));
-        bits && rows && all.is_sorted() && all.len() == self.count && all.iter().map(|e| e.0).sum::<u64>() == self.bytes
+        let all = self.lists.iter().flatten();
+        bits && rows && all.clone().count() == self.count && all.map(|e| e.0).sum::<u64>() == self.bytes
     }
 }

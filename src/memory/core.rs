@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, TryLockError, Weak};
 use smallvec::SmallVec;
 
 use super::backing::Backing;
-use super::bins::{Entry, UNIT};
+use super::bins::UNIT;
 use super::budget::Account;
 use super::device::Device;
-use super::heap::{BlockId, Domain, Heap, NONE, State, Zone};
+use super::heap::{Block, BlockId, Domain, Heap, NONE, State, Zone};
 use super::ladder::{Ladder, Request};
 use super::options::Options;
 use super::provider::StreamId;
@@ -164,8 +164,7 @@ impl Inner {
             let Some(stream) = domain.stream() else { continue };
             let completed = device.completed(stream);
             let done = |id: &BlockId| self.heap.block(*id).fence <= completed;
-            let ids: Vec<BlockId> =
-                self.heap.bins(domain).into_iter().flat_map(|b| b.descending()).map(|e| e.2).filter(done).collect();
+            let ids: Vec<BlockId> = self.heap.free(domain).filter(done).collect();
             for id in ids {
                 self.heap.promote(id, Domain::ready(domain.zone()), 0);
             }
@@ -175,8 +174,7 @@ impl Inner {
 
     /// Joins the ready neighbours of a stream's free blocks to them: it may use both.
     pub fn absorb(&mut self, own: Domain) {
-        let ids: Vec<BlockId> = self.heap.bins(own).into_iter().flat_map(|b| b.descending()).map(|e| e.2).collect();
-        let sides = ids.iter().flat_map(|&id| [self.heap.block(id).prev, self.heap.block(id).next]);
+        let sides = self.heap.free(own).flat_map(|id| [self.heap.block(id).prev, self.heap.block(id).next]);
         let mut ready: Vec<BlockId> =
             sides.filter(|&n| n != NONE && self.heap.block(n).state == State::Free(Domain::ready(own.zone()))).collect();
         ready.sort_unstable();
@@ -205,16 +203,19 @@ impl Inner {
             (Some(own), Some(ready)) => own.min(ready),
             (own, ready) => own.or(ready)?,
         };
-        Some(self.take(best.2, bytes, align))
+        Some(self.take(best.1, bytes, align))
     }
 
     /// Makes an idle granule room for small blocks; whether there was one.
     pub fn chunk(&mut self) -> bool {
         let Backing::Mapped(granules) = &self.backing else { return false };
         let unit = granules.unit;
-        let whole = |e: &Entry| e.1.next_multiple_of(unit) + unit <= e.1 + e.0;
-        let found = self.heap.bins(Domain::READY).and_then(|ready| ready.fitting(unit).find(whole));
-        let Some((_, address, id)) = found else { return false };
+        let whole = |id: &BlockId| {
+            let block = self.heap.block(*id);
+            block.address.next_multiple_of(unit) + unit <= block.end()
+        };
+        let Some(id) = self.heap.fitting(Domain::READY, unit).find(whole) else { return false };
+        let address = self.heap.block(id).address;
         let part = self.heap.carve(id, address.next_multiple_of(unit) - address, unit);
         self.heap.release(part, State::Free(Domain::ready(Zone::Small)), 0);
         true
@@ -224,8 +225,8 @@ impl Inner {
     fn dissolve(&mut self) {
         let Backing::Mapped(granules) = &self.backing else { return };
         let unit = granules.unit;
-        let small = self.heap.bins(Domain::ready(Zone::Small)).into_iter().flat_map(|b| b.fitting(unit));
-        for (bytes, address, id) in small.collect::<Vec<_>>() {
+        for id in self.heap.fitting(Domain::ready(Zone::Small), unit) {
+            let Block { address, bytes, .. } = *self.heap.block(id);
             let (first, end) = (address.next_multiple_of(unit), (address + bytes) / unit * unit);
             if first < end {
                 let part = self.heap.carve(id, first - address, end - first);

@@ -91,9 +91,9 @@ pub(super) fn extend(
 
 /// Handles that are mapped but in no use, and may be moved: those of ready blocks, the largest blocks first.
 pub(super) fn idle(heap: &Heap, granules: &Granules, except: [BlockId; 2]) -> Vec<(BlockId, Vec<Mapped>)> {
-    let Some(ready) = heap.bins(Domain::READY) else { return Vec::new() };
-    let blocks = ready.descending().take_while(|e| e.0 >= granules.unit).filter(|e| !except.contains(&e.2));
-    blocks.map(|e| (e.2, granules.whole(e.1, e.0))).filter(|(_, whole)| !whole.is_empty()).collect()
+    let blocks = heap.fitting(Domain::READY, granules.unit).rev().filter(|id| !except.contains(id));
+    let whole = |id| (id, granules.whole(heap.block(id).address, heap.block(id).bytes));
+    blocks.map(whole).filter(|(_, whole)| !whole.is_empty()).collect()
 }
 
 /// Unmaps idle handles of `units` granules in all, or as close to it as whole handles come from below, and then the smallest larger
@@ -131,10 +131,10 @@ pub(super) fn unmap_idle(
         }
     }
     let Some(mapped) = oversized else { return Ok(()) };
-    let within = |e: &(u64, u64, BlockId)| (e.1..e.1 + e.0).contains(&mapped.address);
-    let found = heap.bins(Domain::READY).and_then(|ready| ready.descending().find(within));
+    let within = |id: &BlockId| (heap.block(*id).address..heap.block(*id).end()).contains(&mapped.address);
+    let found = heap.free(Domain::READY).find(within);
     let range = (mapped.address, u64::from(mapped.granule.units) * granules.unit);
-    found.map_or(Ok(()), |(_, _, id)| unmap(heap, granules, device, id, Some(range)))
+    found.map_or(Ok(()), |id| unmap(heap, granules, device, id, Some(range)))
 }
 
 /// Unmaps whole handles that lie one behind the other in a ready block. What is before them keeps the block's row.

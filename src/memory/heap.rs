@@ -74,6 +74,8 @@ pub struct Block {
     pub prev: BlockId,
     pub next: BlockId,
     pub state: State,
+    /// Its place in the bin, while it is free.
+    slot: u32,
     /// The mark of the domain's stream behind which the block is ready.
     pub fence: u64,
 }
@@ -85,7 +87,7 @@ impl Block {
     }
 
     fn entry(&self, id: BlockId) -> Entry {
-        (self.bytes, self.address, id)
+        (self.bytes, id)
     }
 }
 
@@ -149,7 +151,7 @@ impl Heap {
 
     /// Adds a range that touches no other.
     pub fn add(&mut self, address: u64, bytes: u64, state: State) -> BlockId {
-        let id = self.row(Block { address, bytes, prev: NONE, next: NONE, state, fence: 0 });
+        let id = self.row(Block { address, bytes, prev: NONE, next: NONE, state, slot: 0, fence: 0 });
         self.index(id);
         id
     }
@@ -158,6 +160,16 @@ impl Heap {
     pub fn remove(&mut self, id: BlockId) {
         self.unindex(id);
         self.vacate(id);
+    }
+
+    /// Free blocks of `domain` that have `bytes`, the smallest first.
+    pub fn fitting(&self, domain: Domain, bytes: u64) -> impl DoubleEndedIterator<Item = BlockId> + use<> {
+        self.bins(domain).map(|bins| bins.fitting(bytes)).unwrap_or_default().into_iter().map(|e| e.1)
+    }
+
+    /// All free blocks of `domain`, the largest first.
+    pub fn free(&self, domain: Domain) -> impl Iterator<Item = BlockId> + use<> {
+        self.fitting(domain, 0).rev()
     }
 
     /// The smallest free block of `domain` that has `bytes`.
@@ -222,6 +234,7 @@ impl Heap {
     }
 
     /// Splits a block that is in no list; the second part.
+    #[inline]
     fn cut(&mut self, id: BlockId, at: u64) -> BlockId {
         let whole = *self.block(id);
         let rest = Block { address: whole.address + at, bytes: whole.bytes - at, prev: id, ..whole };
@@ -252,6 +265,7 @@ impl Heap {
         self.vacant.push(id);
     }
 
+    #[inline]
     fn index(&mut self, id: BlockId) {
         let block = self.blocks[id as usize];
         match block.state {
@@ -259,17 +273,22 @@ impl Heap {
                 if self.domains.len() <= d.into() {
                     self.domains.resize_with(usize::from(d) + 1, Bins::default);
                 }
-                self.domains[usize::from(d)].insert(block.entry(id));
+                self.blocks[id as usize].slot = self.domains[usize::from(d)].insert(block.entry(id));
             }
             State::Hole => drop(self.holes.insert(block.address, id)),
             State::Live | State::Vacant => {}
         }
     }
 
+    #[inline]
     fn unindex(&mut self, id: BlockId) {
         let block = self.blocks[id as usize];
         match block.state {
-            State::Free(Domain(d)) => self.domains[usize::from(d)].remove(block.entry(id)),
+            State::Free(Domain(d)) => {
+                if let Some(moved) = self.domains[usize::from(d)].remove(block.bytes, block.slot) {
+                    self.blocks[moved as usize].slot = block.slot;
+                }
+            }
             State::Hole => drop(self.holes.remove(&block.address)),
             State::Live | State::Vacant => {}
         }
@@ -300,9 +319,9 @@ impl Heap {
         }
         let listed = self.domains.iter().enumerate().all(|(d, bins)| {
             bins.consistent()
-                && bins.descending().all(|e| {
-                    let block = self.block(e.2);
-                    block.entry(e.2) == e && block.state == State::Free(Domain(d as u16))
+                && bins.fitting(0).into_iter().all(|e| {
+                    let block = self.block(e.1);
+                    block.entry(e.1) == e && block.state == State::Free(Domain(d as u16))
                 })
         });
         if listed { Ok(()) } else { Err("bins differ from the blocks".into()) }

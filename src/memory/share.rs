@@ -14,7 +14,7 @@ impl Inner {
         let others = self.heap.domains().filter(|d| d.zone() == zone).filter_map(|d| Some((d, d.stream()?)));
         let fitting = others.filter(|o| o.1 != stream).filter_map(|(d, o)| Some((self.heap.best_fit(d, request.room())?, o)));
         let best = fitting.min();
-        let Some(((_, _, id), other)) = best else { return Ok(None) };
+        let Some(((_, id), other)) = best else { return Ok(None) };
         let mark = device.wait(stream, other, self.heap.block(id).fence)?;
         Ok(Some((self.take(id, bytes, align).0, mark)))
     }
@@ -26,8 +26,8 @@ impl Inner {
         }
         for domain in self.heap.domains() {
             let Some(other) = domain.stream().filter(|&s| s != stream) else { continue };
-            let ids: Vec<BlockId> = self.heap.bins(domain).into_iter().flat_map(|b| b.descending()).map(|e| e.2).collect();
-            let fence = ids.iter().map(|&id| self.heap.block(id).fence).max().unwrap_or(0);
+            let ids = self.heap.free(domain);
+            let fence = self.heap.free(domain).map(|id| self.heap.block(id).fence).max().unwrap_or(0);
             let mark = device.wait(stream, other, fence)?;
             for id in ids {
                 self.heap.promote(id, Domain::of(stream, domain.zone()), mark);
@@ -60,7 +60,7 @@ impl Inner {
     pub fn fences(&self) -> Vec<(StreamId, u64)> {
         let deferred = self.deferred.iter().flat_map(|d| d.uses.iter().copied().chain([(d.home, d.last)]));
         let pending = self.heap.domains().filter_map(|d| {
-            let fence = self.heap.bins(d)?.descending().map(|e| self.heap.block(e.2).fence).max()?;
+            let fence = self.heap.free(d).map(|id| self.heap.block(id).fence).max()?;
             Some((d.stream()?, fence))
         });
         deferred.chain(pending).collect()

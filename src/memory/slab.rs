@@ -1,7 +1,7 @@
 //! Physical memory in slabs, for devices without virtual memory management: taken and given back whole.
 
 use super::device::Device;
-use super::heap::{BlockId, Domain, Heap, NONE, State};
+use super::heap::{Block, BlockId, Domain, Heap, NONE, State};
 use crate::error::Result;
 
 /// A slab taken for small requests is this part of all slabs, so that their number stays logarithmic.
@@ -45,11 +45,10 @@ impl Slabs {
 
     /// Gives ready slabs back, the largest first, as long as `keep_bytes` stay free.
     pub fn trim(&mut self, heap: &mut Heap, device: &Device, keep_bytes: u64) {
-        let ready = heap.bins(Domain::READY).map(|r| r.descending().collect::<Vec<_>>()).unwrap_or_default();
-        let mut free: u64 = ready.iter().map(|e| e.0).sum();
-        for (bytes, address, id) in ready {
-            let block = heap.block(id);
-            if block.prev == NONE && block.next == NONE && free - bytes >= keep_bytes {
+        let mut free = heap.free_bytes();
+        for id in heap.free(Domain::READY) {
+            let Block { address, bytes, prev, next, .. } = *heap.block(id);
+            if prev == NONE && next == NONE && free - bytes >= keep_bytes {
                 heap.remove(id);
                 device.free(address, bytes);
                 self.reserved_bytes -= bytes;
