@@ -72,6 +72,19 @@ impl Backing {
         Ok(())
     }
 
+    /// Moves all idle handles next to each other; false where nothing can be remapped.
+    pub fn gather(&mut self, heap: &mut Heap, device: &Device) -> Result<bool> {
+        let Backing::Mapped(granules) = self else { return Ok(false) };
+        let idle = grow::idle(heap, granules, [NONE; 2]);
+        let units = idle.iter().flat_map(|b| &b.1).map(|m| u64::from(m.granule.units)).sum::<u64>() + granules.spare_units();
+        if units == 0 || (idle.len() == 1 && granules.spare_units() == 0) {
+            return Ok(true);
+        }
+        let (unit, reserved) = (granules.unit, granules.reserved_bytes());
+        grow::unmap_idle(heap, granules, device, units, [NONE; 2])?;
+        self.grow(heap, device, Domain::READY, units * unit, true, reserved).map(|_| true)
+    }
+
     /// What one request could get without more from the device.
     pub fn largest_bytes(&self, heap: &Heap) -> u64 {
         match self {

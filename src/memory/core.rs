@@ -2,6 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::time::Instant;
 
 use smallvec::SmallVec;
 
@@ -11,6 +12,7 @@ use super::budget::Account;
 use super::device::Device;
 use super::heap::{Block, BlockId, Domain, Heap, NONE, State, Zone};
 use super::ladder::{Ladder, Request};
+use super::movable::Seat;
 use super::options::Options;
 use super::provider::StreamId;
 use super::span::{Lane, Returns, Span};
@@ -26,6 +28,7 @@ pub(super) struct Core {
     pub inner: Mutex<Inner>,
     pub returns: Returns,
     pub lanes: Mutex<Vec<Weak<Lane>>>,
+    pub movables: Mutex<Vec<Weak<Seat>>>,
     pub ladder: Ladder,
     pub root: Arc<Account>,
     /// The largest small block; 0 where there are no granules.
@@ -61,6 +64,9 @@ pub(super) struct Inner {
     pub peak_live_bytes: u64,
     pub peak_reserved_bytes: u64,
     pub padding_bytes: u64,
+    /// The fewest free bytes since `since`: those that nobody wanted.
+    pub unwanted_bytes: u64,
+    pub since: Instant,
 }
 
 impl Core {
@@ -75,9 +81,22 @@ impl Core {
             peak_live_bytes: 0,
             peak_reserved_bytes: 0,
             padding_bytes: 0,
+            unwanted_bytes: 0,
+            since: Instant::now(),
         };
-        let (lanes, ladder, requests) = Default::default();
-        Core { device, options, inner: Mutex::new(inner), returns: Returns::new(), lanes, ladder, root, small_bytes, requests }
+        let (lanes, movables, ladder, requests) = Default::default();
+        Core {
+            device,
+            options,
+            inner: Mutex::new(inner),
+            returns: Returns::new(),
+            lanes,
+            movables,
+            ladder,
+            root,
+            small_bytes,
+            requests,
+        }
     }
 
     /// Works on the state, with all returned blocks back in the heap.
@@ -129,7 +148,7 @@ impl Core {
 
 impl Inner {
     /// Returned blocks into the heap. The spans live on until the lock is free again.
-    fn take_back(&mut self, device: &Device, returns: &Returns) -> SmallVec<[Box<Span>; 4]> {
+    pub fn take_back(&mut self, device: &Device, returns: &Returns) -> SmallVec<[Box<Span>; 4]> {
         let mut taken: SmallVec<[Box<Span>; 4]> = returns.take().collect();
         for span in &mut taken {
             let Some(holder) = self.holders[span.id as usize].take() else { continue };
@@ -192,6 +211,7 @@ impl Inner {
         self.holders[id as usize] = Some(holder.clone());
         self.padding_bytes += bytes - holder.requested_bytes;
         self.peak_live_bytes = self.peak_live_bytes.max(self.heap.live_bytes());
+        self.unwanted_bytes = self.unwanted_bytes.min(self.free_bytes());
     }
 
     /// A block of `bytes` for `stream` from what it may use at once, and the mark that it follows.
@@ -204,6 +224,11 @@ impl Inner {
             (own, ready) => own.or(ready)?,
         };
         Some(self.take(best.1, bytes, align))
+    }
+
+    /// Reserved bytes that are in no live block.
+    pub fn free_bytes(&self) -> u64 {
+        self.backing.reserved_bytes() - self.heap.live_bytes()
     }
 
     /// Makes an idle granule room for small blocks; whether there was one.

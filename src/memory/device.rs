@@ -21,10 +21,11 @@ pub struct DriverCalls {
     pub release: u64,
     /// Waits of one stream for another.
     pub wait: u64,
+    pub copy: u64,
 }
 
 impl DriverCalls {
-    /// Calls that take or give memory: all but waits.
+    /// Calls that take or give memory: all but waits and copies.
     pub fn memory(&self) -> u64 {
         self.allocate + self.free + self.reserve + self.create + self.map + self.set_access + self.unmap + self.release
     }
@@ -41,12 +42,13 @@ enum Call {
     Unmap,
     Release,
     Wait,
+    Copy,
 }
 
 /// A device as the pool's layers see it.
 pub(super) struct Device {
     pub provider: Arc<dyn Provider>,
-    counts: [AtomicU64; 9],
+    counts: [AtomicU64; 10],
 }
 
 impl Device {
@@ -55,9 +57,9 @@ impl Device {
     }
 
     pub fn calls(&self) -> DriverCalls {
-        let [allocate, free, reserve, create, map, set_access, unmap, release, wait] =
+        let [allocate, free, reserve, create, map, set_access, unmap, release, wait, copy] =
             self.counts.each_ref().map(|c| c.load(Relaxed));
-        DriverCalls { allocate, free, reserve, create, map, set_access, unmap, release, wait }
+        DriverCalls { allocate, free, reserve, create, map, set_access, unmap, release, wait, copy }
     }
 
     fn count(&self, call: Call) {
@@ -118,6 +120,11 @@ impl Device {
         self.count(Call::Wait);
         self.provider.streams().wait(stream, other, seq)?;
         self.provider.streams().mark(stream)
+    }
+
+    pub fn copy(&self, stream: StreamId, from: u64, to: u64, bytes: u64) -> Result<()> {
+        self.count(Call::Copy);
+        self.provider.copy(stream, from, to, bytes)
     }
 
     pub fn completed(&self, stream: StreamId) -> u64 {

@@ -138,6 +138,13 @@ impl Heap {
         self.holes.values().copied()
     }
 
+    /// Blocks from end to end, range by range as they were added.
+    pub fn segments(&self) -> Vec<Vec<BlockId>> {
+        let firsts = self.blocks().filter(|(_, b)| b.prev == NONE).map(|(id, _)| id);
+        let next = |id: &BlockId| Some(self.block(*id).next).filter(|&n| n != NONE);
+        firsts.map(|first| std::iter::successors(Some(first), next).collect()).collect()
+    }
+
     /// The hole that an address lies in.
     pub fn hole_at(&self, address: u64) -> Option<BlockId> {
         let (_, &id) = self.holes.range(..=address).next_back()?;

@@ -174,6 +174,7 @@ impl Core {
             match rung {
                 Rung::Settle => self.flush(),
                 Rung::Wait => self.wait_for_work(),
+                Rung::Compact if self.with(|inner| inner.compact(self)) > 0 => self.wait_for_work(),
                 _ => {}
             }
             let found = self.with(|inner| {
@@ -187,7 +188,7 @@ impl Core {
     }
 
     /// Waits until all freed memory is ready, or for as long as the options say.
-    fn wait_for_work(&self) {
+    pub fn wait_for_work(&self) {
         let end = Instant::now() + self.options.wait;
         for (stream, seq) in self.with(|inner| inner.fences()) {
             let left = end.saturating_duration_since(Instant::now());
@@ -235,7 +236,11 @@ impl Inner {
                 }
                 grow(self, true, limit)?;
             }
-            Rung::Trim => {
+            Rung::Trim | Rung::Compact => {
+                self.settle(device);
+                if let Some(found) = self.fit(request) {
+                    return Some(found);
+                }
                 self.backing.trim(&mut self.heap, device, 0).ok()?;
                 grow(self, true, limit)?;
             }

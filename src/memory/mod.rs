@@ -1,5 +1,6 @@
 //! Memory: the pool of a device, the planning of a run's arena, and traces replayed through allocators.
 
+mod arena;
 mod backing;
 pub mod bins;
 mod block;
@@ -13,6 +14,7 @@ mod grow;
 pub mod heap;
 mod ladder;
 mod launch;
+mod movable;
 mod options;
 pub mod plan;
 mod pool;
@@ -24,13 +26,15 @@ mod span;
 mod stats;
 mod sync;
 
+pub use arena::{Arena, Page, Pages, Part, Weights};
 pub use block::{Block, Buffer};
 pub use budget::Account;
 pub use device::DriverCalls;
 pub use error::{Cause, OutOfMemory};
 pub use ladder::{Relief, Rung, RungCount, Shortage};
 pub use launch::Launch;
+pub use movable::Movable;
 pub use options::Options;
-pub use pool::{Arena, Pool};
+pub use pool::Pool;
 pub use provider::{Provider, StreamId};
 pub use stats::Stats;

@@ -2,19 +2,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
 
-use super::bins::UNIT;
-use super::block::{Block, Buffer};
+use super::arena::Arena;
 use super::budget::Account;
 use super::cache::Cache;
-use super::core::{Core, Holder, Inner};
+use super::core::Core;
 use super::device::Device;
-use super::error::{Cause, OutOfMemory};
-use super::ladder::{Relief, Request, Rung};
+use super::ladder::{Relief, Rung};
 use super::launch::Launch;
 use super::options::Options;
 use super::provider::{Provider, StreamId};
-use super::span::{Lane, Span};
+use super::span::Lane;
 use super::stats::Stats;
 use crate::base::lock;
 use crate::error::Result;
@@ -42,7 +41,7 @@ impl Pool {
         let lane = Lane { core: self.core.clone(), stream, account: account.clone(), cache: Cache::new() };
         let lane = Arc::new(lane);
         lock(&self.core.lanes).push(Arc::downgrade(&lane));
-        Arena { lane }
+        Arena::new(lane)
     }
 
     /// Work about to be submitted to `stream`.
@@ -62,6 +61,42 @@ impl Pool {
             inner.settle(&self.core.device);
             inner.backing.trim(&mut inner.heap, &self.core.device, keep_bytes)
         })
+    }
+
+    /// Gives back what nobody wanted for as long as the options say, once it is more than the options keep; then half of that
+    /// stays. To be called now and then, with the time. Errors when the device refuses.
+    pub fn maintain(&self, now: Instant) -> Result<()> {
+        let Options { idle, keep_bytes, .. } = self.core.options;
+        let unwanted = self.core.with(|inner| {
+            let unwanted = inner.unwanted_bytes;
+            (now.saturating_duration_since(inner.since) >= idle).then(|| {
+                (inner.since, inner.unwanted_bytes) = (now, inner.free_bytes());
+                unwanted
+            })
+        });
+        if unwanted.is_none_or(|bytes| bytes <= keep_bytes) {
+            return Ok(());
+        }
+        let wanted = self.core.with(|inner| inner.free_bytes()).saturating_sub(unwanted.unwrap_or(0));
+        self.trim(wanted + keep_bytes / 2)
+    }
+
+    /// Brings what is idle into one piece: by remapping where there is virtual memory management, else by moving movable blocks.
+    /// Waits for work that uses freed memory as long as the options say. Errors when the device refuses.
+    pub fn defragment(&self) -> Result<()> {
+        let core = &self.core;
+        core.flush();
+        core.wait_for_work();
+        let moved = core.with(|inner| -> Result<usize> {
+            inner.settle(&core.device);
+            let gathered = inner.backing.gather(&mut inner.heap, &core.device)?;
+            Ok(if gathered { 0 } else { inner.compact(core) })
+        })?;
+        if moved > 0 {
+            core.wait_for_work();
+            core.with(|inner| inner.settle(&core.device));
+        }
+        Ok(())
     }
 
     /// Figures of this moment.
@@ -89,83 +124,5 @@ impl Pool {
     /// Recounts everything; what is wrong.
     pub fn check(&self) -> std::result::Result<(), String> {
         self.core.with(|inner| inner.heap.check().and_then(|()| inner.backing.check(&inner.heap)))
-    }
-}
-
-/// Memory for one stream, charged to one account.
-pub struct Arena {
-    lane: Arc<Lane>,
-}
-
-impl Arena {
-    /// `len` elements, contents undefined. Errors when all of the ladder does not find the memory.
-    pub fn alloc<T: bytemuck::Pod>(&self, len: usize) -> Result<Buffer<T>, Box<OutOfMemory>> {
-        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
-        let block = self.block(bytes)?;
-        Ok(block.typed(len).expect("invariant: the block has that many bytes"))
-    }
-
-    /// `bytes`, aligned to 256, contents undefined.
-    pub fn block(&self, bytes: u64) -> Result<Block, Box<OutOfMemory>> {
-        let size = round(bytes);
-        match self.lane.cache.take(size) {
-            Some(Ok(span)) => return Ok(Block::new(span, bytes)),
-            Some(Err(other)) => other.give_back(),
-            None => {}
-        }
-        self.aligned(bytes, UNIT)
-    }
-
-    /// `bytes`, aligned to `align` (a power of two), contents undefined.
-    pub fn aligned(&self, bytes: u64, align: u64) -> Result<Block, Box<OutOfMemory>> {
-        let (lane, size) = (&self.lane, round(bytes));
-        self.charge(size)?;
-        let core = &lane.core;
-        let room = size + align.saturating_sub(UNIT);
-        let zone = core.zone(room);
-        let request = Request { stream: lane.stream, zone, bytes: size, align };
-        let holder = Holder { account: lane.account.clone(), zone, requested_bytes: bytes };
-        let mut hold = |inner: &mut Inner, id| inner.hold(id, size, &holder);
-        let fitting = core.with(|inner| {
-            let found = inner.fit(request)?;
-            hold(inner, found.0);
-            Some((found, inner.heap.block(found.0).address))
-        });
-        core.requests.fetch_add(1, Relaxed);
-        let found = fitting.or_else(|| {
-            let found = core.climb(request, lane.account.name(), &mut hold)?;
-            Some((found, core.with(|inner| inner.heap.block(found.0).address)))
-        });
-        let Some(((id, last), address)) = found else {
-            lane.account.refund(size);
-            return Err(OutOfMemory::new(core, bytes, lane.account.name(), Cause::Device));
-        };
-        Ok(Block::new(Span::new(address, size, id, lane.clone(), last), bytes))
-    }
-
-    fn charge(&self, bytes: u64) -> Result<(), Box<OutOfMemory>> {
-        let (core, account) = (&self.lane.core, &self.lane.account);
-        if account.charge(bytes).is_ok() {
-            return Ok(());
-        }
-        core.flush();
-        let Err(full) = account.charge(bytes) else { return Ok(()) };
-        let mut enough = || account.charge(bytes).is_ok();
-        if core.relieve(bytes, account.name(), &mut enough) {
-            return Ok(());
-        }
-        Err(OutOfMemory::new(core, bytes, account.name(), Cause::Account(full.name().into())))
-    }
-}
-
-/// Bytes as blocks have them.
-fn round(bytes: u64) -> u64 {
-    bytes.max(1).checked_next_multiple_of(UNIT).unwrap_or(u64::MAX - UNIT + 1)
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        self.lane.cache.close().for_each(|span| self.lane.core.returns.push(span));
-        self.lane.core.reap();
     }
 }

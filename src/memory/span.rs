@@ -62,6 +62,11 @@ impl Span {
         self.abroad.store(true, Ordering::Release);
     }
 
+    /// As [`Span::foreign`], while it lives.
+    pub fn uses(&self) -> Vec<(StreamId, u64)> {
+        lock(&self.foreign).clone()
+    }
+
     /// Marks of other streams behind its uses there.
     pub fn foreign(&mut self) -> Vec<(StreamId, u64)> {
         std::mem::take(self.foreign.get_mut().unwrap_or_else(|e| e.into_inner()))

@@ -1,5 +1,6 @@
 //! The pool against naive models, on a counting device and on real memory, with streams that lag behind.
 
+mod cleanup;
 mod faulty;
 mod shadow;
 mod world;

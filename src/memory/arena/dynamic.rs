@@ -1,0 +1,99 @@
+//! Blocks of any size, for one stream and one account.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::memory::bins::UNIT;
+use crate::memory::block::{Block, Buffer};
+use crate::memory::core::{Holder, Inner};
+use crate::memory::error::{Cause, OutOfMemory};
+use crate::memory::ladder::Request;
+use crate::memory::provider::StreamId;
+use crate::memory::span::{Lane, Span};
+
+/// Memory for one stream, charged to one account.
+pub struct Arena {
+    lane: Arc<Lane>,
+}
+
+impl Arena {
+    pub(in crate::memory) fn new(lane: Arc<Lane>) -> Self {
+        Arena { lane }
+    }
+
+    /// Its stream.
+    pub fn stream(&self) -> StreamId {
+        self.lane.stream
+    }
+
+    /// `len` elements, contents undefined. Errors when all of the ladder does not find the memory.
+    pub fn alloc<T: bytemuck::Pod>(&self, len: usize) -> Result<Buffer<T>, Box<OutOfMemory>> {
+        let bytes = (len as u64).saturating_mul(size_of::<T>() as u64);
+        let block = self.block(bytes)?;
+        Ok(block.typed(len).expect("invariant: the block has that many bytes"))
+    }
+
+    /// `bytes`, aligned to 256, contents undefined.
+    pub fn block(&self, bytes: u64) -> Result<Block, Box<OutOfMemory>> {
+        let size = round(bytes);
+        match self.lane.cache.take(size) {
+            Some(Ok(span)) => return Ok(Block::new(span, bytes)),
+            Some(Err(other)) => other.give_back(),
+            None => {}
+        }
+        self.aligned(bytes, UNIT)
+    }
+
+    /// `bytes`, aligned to `align` (a power of two), contents undefined.
+    pub fn aligned(&self, bytes: u64, align: u64) -> Result<Block, Box<OutOfMemory>> {
+        let (lane, size) = (&self.lane, round(bytes));
+        self.charge(size)?;
+        let core = &lane.core;
+        let room = size + align.saturating_sub(UNIT);
+        let zone = core.zone(room);
+        let request = Request { stream: lane.stream, zone, bytes: size, align };
+        let holder = Holder { account: lane.account.clone(), zone, requested_bytes: bytes };
+        let mut hold = |inner: &mut Inner, id| inner.hold(id, size, &holder);
+        let fitting = core.with(|inner| {
+            let found = inner.fit(request)?;
+            hold(inner, found.0);
+            Some((found, inner.heap.block(found.0).address))
+        });
+        core.requests.fetch_add(1, Relaxed);
+        let found = fitting.or_else(|| {
+            let found = core.climb(request, lane.account.name(), &mut hold)?;
+            Some((found, core.with(|inner| inner.heap.block(found.0).address)))
+        });
+        let Some(((id, last), address)) = found else {
+            lane.account.refund(size);
+            return Err(OutOfMemory::new(core, bytes, lane.account.name(), Cause::Device));
+        };
+        Ok(Block::new(Span::new(address, size, id, lane.clone(), last), bytes))
+    }
+
+    fn charge(&self, bytes: u64) -> Result<(), Box<OutOfMemory>> {
+        let (core, account) = (&self.lane.core, &self.lane.account);
+        if account.charge(bytes).is_ok() {
+            return Ok(());
+        }
+        core.flush();
+        let Err(full) = account.charge(bytes) else { return Ok(()) };
+        let mut enough = || account.charge(bytes).is_ok();
+        if core.relieve(bytes, account.name(), &mut enough) {
+            return Ok(());
+        }
+        Err(OutOfMemory::new(core, bytes, account.name(), Cause::Account(full.name().into())))
+    }
+}
+
+/// Bytes as blocks have them.
+fn round(bytes: u64) -> u64 {
+    bytes.max(1).checked_next_multiple_of(UNIT).unwrap_or(u64::MAX - UNIT + 1)
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        self.lane.cache.close().for_each(|span| self.lane.core.returns.push(span));
+        self.lane.core.reap();
+    }
+}
