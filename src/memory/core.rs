@@ -16,6 +16,7 @@ use super::movable::Seat;
 use super::options::Options;
 use super::provider::StreamId;
 use super::span::{Lane, Returns, Span};
+use super::timeline::{EventKind, Timeline};
 use crate::base::lock;
 
 /// Blocks of up to this part of a granule are small: 64 KiB of 2 MiB.
@@ -41,6 +42,7 @@ pub(super) struct Core {
 #[derive(Clone)]
 pub(super) struct Holder {
     pub account: Arc<Account>,
+    pub stream: StreamId,
     pub zone: Zone,
     pub requested_bytes: u64,
 }
@@ -67,10 +69,13 @@ pub(super) struct Inner {
     /// The fewest free bytes since `since`: those that nobody wanted.
     pub unwanted_bytes: u64,
     pub since: Instant,
+    pub timeline: Timeline,
 }
 
 impl Core {
-    pub fn new(device: Device, options: Options, root: Arc<Account>) -> Self {
+    pub fn new(device: Device, mut options: Options, root: Arc<Account>) -> Self {
+        // A hit of a cache is no event.
+        options.caching &= options.timeline == 0;
         let backing = Backing::new(&device, options.slab_bytes);
         let small_bytes = device.provider.mapping().map_or(0, |m| m.granularity_bytes() / SMALL_PART);
         let inner = Inner {
@@ -83,6 +88,7 @@ impl Core {
             padding_bytes: 0,
             unwanted_bytes: 0,
             since: Instant::now(),
+            timeline: Timeline::new(options.timeline),
         };
         let (lanes, movables, ladder, requests) = Default::default();
         Core {
@@ -103,7 +109,9 @@ impl Core {
     pub fn with<R>(&self, work: impl FnOnce(&mut Inner) -> R) -> R {
         let mut inner = lock(&self.inner);
         let taken = inner.take_back(&self.device, &self.returns);
+        let before = inner.backing.reserved_bytes();
         let result = work(&mut inner);
+        inner.note_reserved(before);
         drop(inner);
         drop(taken);
         self.reap();
@@ -154,6 +162,7 @@ impl Inner {
             let Some(holder) = self.holders[span.id as usize].take() else { continue };
             holder.account.refund(span.bytes);
             self.padding_bytes -= span.bytes - holder.requested_bytes;
+            self.timeline.record(EventKind::Free, span.address, span.bytes, holder.stream, holder.account.name());
             let freed =
                 Deferred { id: span.id, zone: holder.zone, home: span.lane.stream, last: span.last(), uses: span.foreign() };
             self.free(device, freed);
@@ -209,6 +218,7 @@ impl Inner {
             self.holders.resize(id as usize + 1, None);
         }
         self.holders[id as usize] = Some(holder.clone());
+        self.timeline.record(EventKind::Alloc, self.heap.block(id).address, bytes, holder.stream, holder.account.name());
         self.padding_bytes += bytes - holder.requested_bytes;
         self.peak_live_bytes = self.peak_live_bytes.max(self.heap.live_bytes());
         self.unwanted_bytes = self.unwanted_bytes.min(self.free_bytes());
@@ -224,6 +234,16 @@ impl Inner {
             (own, ready) => own.or(ready)?,
         };
         Some(self.take(best.1, bytes, align))
+    }
+
+    /// Notes what was taken from the device or given back since `before`.
+    fn note_reserved(&mut self, before: u64) {
+        let now = self.backing.reserved_bytes();
+        self.peak_reserved_bytes = self.peak_reserved_bytes.max(now);
+        let kind = if now > before { EventKind::Grow } else { EventKind::Shrink };
+        if now != before {
+            self.timeline.record(kind, 0, now.abs_diff(before), StreamId::default(), "");
+        }
     }
 
     /// Reserved bytes that are in no live block.

@@ -2,6 +2,10 @@
 
 use super::core::Core;
 use super::ladder::RungCount;
+use super::provider::StreamId;
+use super::snapshot::Snapshot;
+use super::stats::Stats;
+use super::timeline::EventKind;
 use crate::error::Error;
 
 /// What was exhausted.
@@ -29,19 +33,24 @@ pub struct OutOfMemory {
     pub available_bytes: u64,
     pub reserved_bytes: u64,
     pub rungs: Vec<RungCount>,
+    /// All of the pool when it happened.
+    pub snapshot: Snapshot,
 }
 
 impl OutOfMemory {
     pub(super) fn new(core: &Core, needed_bytes: u64, account: &str, cause: Cause) -> Box<Self> {
-        let (reserved_bytes, live) = core.with(|inner| (inner.backing.reserved_bytes(), inner.heap.live_bytes()));
+        core.with(|inner| inner.timeline.record(EventKind::OutOfMemory, 0, needed_bytes, StreamId::default(), account));
+        let snapshot = core.snapshot();
+        let Stats { reserved_bytes, live_bytes, .. } = snapshot.stats;
         Box::new(OutOfMemory {
             device: core.device.provider.name().into(),
             cause,
             account: account.into(),
             needed_bytes,
-            available_bytes: core.limit_bytes().saturating_sub(live),
+            available_bytes: core.limit_bytes().saturating_sub(live_bytes),
             reserved_bytes,
             rungs: core.ladder.counts(),
+            snapshot,
         })
     }
 }

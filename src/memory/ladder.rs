@@ -207,11 +207,7 @@ impl Inner {
         let room = if zone == Zone::Small { 1 } else { request.room() };
         let device = &core.device;
         let limit = core.limit_bytes();
-        let grow = |inner: &mut Inner, steal, limit| {
-            let grown = inner.backing.grow(&mut inner.heap, device, own, room, steal, limit);
-            inner.peak_reserved_bytes = inner.peak_reserved_bytes.max(inner.backing.reserved_bytes());
-            grown.ok()
-        };
+        let grow = |inner: &mut Inner, steal, limit| inner.backing.grow(&mut inner.heap, device, own, room, steal, limit).ok();
         match rung {
             Rung::Settle => self.settle(device),
             Rung::Absorb => self.absorb(Domain::of(stream, zone)),

@@ -20,7 +20,7 @@ pub struct Options {
     pub idle: Duration,
     /// Whether freed blocks of up to 1 MiB wait in lock-free caches for a request of the same size.
     pub caching: bool,
-    /// How many events the timeline keeps; with 0 there is none. Hits of the caches are no events.
+    /// How many events the timeline keeps; with 0 there is none. With one there are no caches.
     pub timeline: usize,
 }
 

@@ -1,7 +1,6 @@
 //! The pool of one device: accounts, arenas, launches, cleanup and figures.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
 use super::arena::Arena;
@@ -13,6 +12,7 @@ use super::ladder::{Relief, Rung};
 use super::launch::Launch;
 use super::options::Options;
 use super::provider::{Provider, StreamId};
+use super::snapshot::Snapshot;
 use super::span::Lane;
 use super::stats::Stats;
 use crate::base::lock;
@@ -101,24 +101,12 @@ impl Pool {
 
     /// Figures of this moment.
     pub fn stats(&self) -> Stats {
-        self.core.flush();
-        let device = &self.core.device;
-        self.core.with(|inner| {
-            inner.settle(device);
-            let free_bytes = inner.heap.free_bytes() + inner.backing.spare_bytes();
-            Stats {
-                live_bytes: inner.heap.live_bytes(),
-                peak_live_bytes: inner.peak_live_bytes,
-                reserved_bytes: inner.backing.reserved_bytes(),
-                peak_reserved_bytes: inner.peak_reserved_bytes,
-                free_bytes,
-                largest_free_bytes: inner.backing.largest_bytes(&inner.heap),
-                padding_bytes: inner.padding_bytes,
-                requests: self.core.requests.load(Relaxed),
-                calls: device.calls(),
-                rungs: self.core.ladder.counts(),
-            }
-        })
+        self.core.stats()
+    }
+
+    /// All blocks, their owners and the last events.
+    pub fn snapshot(&self) -> Snapshot {
+        self.core.snapshot()
     }
 
     /// Recounts everything; what is wrong.

@@ -1,5 +1,8 @@
 //! Figures of a pool.
 
+use std::sync::atomic::Ordering::Relaxed;
+
+use super::core::Core;
 use super::device::DriverCalls;
 use super::ladder::RungCount;
 
@@ -37,5 +40,27 @@ impl Stats {
             0 => 0.0,
             free => 1.0 - self.largest_free_bytes as f64 / free as f64,
         }
+    }
+}
+
+impl Core {
+    /// Figures of this moment, with caches emptied and finished work noted.
+    pub fn stats(&self) -> Stats {
+        self.flush();
+        self.with(|inner| {
+            inner.settle(&self.device);
+            Stats {
+                live_bytes: inner.heap.live_bytes(),
+                peak_live_bytes: inner.peak_live_bytes,
+                reserved_bytes: inner.backing.reserved_bytes(),
+                peak_reserved_bytes: inner.peak_reserved_bytes,
+                free_bytes: inner.free_bytes(),
+                largest_free_bytes: inner.backing.largest_bytes(&inner.heap),
+                padding_bytes: inner.padding_bytes,
+                requests: self.requests.load(Relaxed),
+                calls: self.device.calls(),
+                rungs: self.ladder.counts(),
+            }
+        })
     }
 }

@@ -3,6 +3,7 @@
 mod cleanup;
 mod faulty;
 mod shadow;
+mod snapshot;
 mod world;
 
 use faulty::Fault;

@@ -52,7 +52,7 @@ impl Arena {
         let room = size + align.saturating_sub(UNIT);
         let zone = core.zone(room);
         let request = Request { stream: lane.stream, zone, bytes: size, align };
-        let holder = Holder { account: lane.account.clone(), zone, requested_bytes: bytes };
+        let holder = Holder { account: lane.account.clone(), stream: lane.stream, zone, requested_bytes: bytes };
         let mut hold = |inner: &mut Inner, id| inner.hold(id, size, &holder);
         let fitting = core.with(|inner| {
             let found = inner.fit(request)?;

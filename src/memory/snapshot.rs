@@ -1,0 +1,125 @@
+//! All of a pool at one moment, for people and for viewers.
+
+use std::collections::BTreeMap;
+
+use super::core::{Core, Inner};
+use super::heap::{Block, BlockId, Domain, State};
+use super::provider::StreamId;
+use super::stats::Stats;
+use super::timeline::TimelineEvent;
+
+/// What a block is to a viewer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+pub enum Use {
+    /// Owned.
+    Live,
+    /// Nobody's, but work may still use it.
+    Pending,
+    /// Free.
+    Free,
+}
+
+/// A range of a segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct SnapshotBlock {
+    pub address: u64,
+    pub bytes: u64,
+    /// 0 where it is not live.
+    pub requested_bytes: u64,
+    pub usage: Use,
+    pub stream: Option<StreamId>,
+    /// The account that holds it.
+    pub owner: Option<String>,
+}
+
+/// Addresses with memory behind them, from one end to the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Segment {
+    pub address: u64,
+    pub bytes: u64,
+    pub blocks: Vec<SnapshotBlock>,
+}
+
+/// What an account holds; at the end of a run whoever is left here leaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Owner {
+    pub account: String,
+    pub live_bytes: u64,
+    pub blocks: u64,
+}
+
+/// A pool at one moment.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct Snapshot {
+    pub device: String,
+    pub stats: Stats,
+    pub segments: Vec<Segment>,
+    /// The largest first.
+    pub owners: Vec<Owner>,
+    pub timeline: Vec<TimelineEvent>,
+}
+
+impl Core {
+    /// All of it, caches emptied.
+    pub fn snapshot(&self) -> Snapshot {
+        let stats = self.stats();
+        self.with(|inner| {
+            let segments = inner.segments();
+            let mut owners: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+            for block in segments.iter().flat_map(|s| &s.blocks) {
+                let Some(owner) = &block.owner else { continue };
+                let sum = owners.entry(owner).or_default();
+                *sum = (sum.0 + block.bytes, sum.1 + 1);
+            }
+            let owner = |(account, (live_bytes, blocks)): (&str, _)| Owner { account: account.into(), live_bytes, blocks };
+            let mut owners: Vec<Owner> = owners.into_iter().map(owner).collect();
+            owners.sort_by_key(|o| std::cmp::Reverse(o.live_bytes));
+            let device = self.device.provider.name().into();
+            Snapshot { device, stats, segments, owners, timeline: inner.timeline.events() }
+        })
+    }
+}
+
+impl Inner {
+    fn segments(&self) -> Vec<Segment> {
+        let mut found: Vec<Segment> = Vec::new();
+        for range in self.heap.segments() {
+            for part in range.split(|&id| self.heap.block(id).state == State::Hole).filter(|p| !p.is_empty()) {
+                let blocks: Vec<SnapshotBlock> = part.iter().map(|&id| self.snapshot_block(id)).collect();
+                let bytes = blocks.iter().map(|b| b.bytes).sum();
+                found.push(Segment { address: blocks[0].address, bytes, blocks });
+            }
+        }
+        found.sort_by_key(|s| s.address);
+        found
+    }
+
+    fn snapshot_block(&self, id: BlockId) -> SnapshotBlock {
+        let Block { address, bytes, state, .. } = *self.heap.block(id);
+        let holder = self.holders.get(id as usize).and_then(|h| h.as_ref()).filter(|_| state == State::Live);
+        let (usage, stream) = match state {
+            State::Live if holder.is_some() => (Use::Live, None),
+            State::Live => (Use::Pending, None),
+            State::Free(domain) if domain != Domain::ready(domain.zone()) => (Use::Pending, domain.stream()),
+            _ => (Use::Free, None),
+        };
+        SnapshotBlock {
+            address,
+            bytes,
+            requested_bytes: holder.map_or(0, |h| h.requested_bytes),
+            usage,
+            stream: holder.map(|h| h.stream).or(stream),
+            owner: holder.map(|h| h.account.name().into()),
+        }
+    }
+}
