@@ -2,8 +2,10 @@
 #![cfg(feature = "cli")]
 
 use halfbyte::cli::{npz, run};
+use halfbyte::device::null::NullDevice;
 use halfbyte::{Model, Options, Precision, Session, Tensor, TensorView};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 const MODELS: [&str; 6] = ["digits-cnn", "digits-cnn-qdq", "digits-cnn-qop", "digits-mlp", "ppocr-cls", "basic-pitch"];
 
@@ -104,4 +106,35 @@ fn wrong_inputs_are_errors_that_say_what_is_wanted() {
     assert!(say("x", TensorView::of([1, 64], &[0i64; 64])).contains("takes f32"));
     assert!(say("x", TensorView::of([2, 64], &image)).contains("bytes"));
     assert!(session.run(&[]).unwrap_err().to_string().contains("missing"));
+}
+
+/// Models with an example of their inputs: ours, and those of the zoo beside the repository.
+fn examples() -> Vec<(PathBuf, PathBuf)> {
+    let own = MODELS.map(|m| (format!("models/{m}.onnx").into(), format!("models/{m}.in.npz").into()));
+    let suites = std::env::var("HALFBYTE_SUITES").map(|d| Path::new(&d).join("zoo"));
+    let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/zoo");
+    let zoo = suites.ok().into_iter().chain([beside]).find_map(|d| std::fs::read_dir(d).ok());
+    if zoo.is_none() {
+        println!("SKIP the zoo: neither HALFBYTE_SUITES nor ../shared/zoo has it");
+    }
+    let of_zoo = zoo.into_iter().flatten().map(|e| e.unwrap().path()).map(|d| (d.join("model.onnx"), d.join("case0.in.npz")));
+    own.into_iter().chain(of_zoo.filter(|(model, input)| model.exists() && input.exists())).collect()
+}
+
+#[test]
+fn no_arena_is_larger_than_what_is_alive_at_one_time() {
+    for (model, input) in examples() {
+        let at = model.display();
+        let model = Model::open(&model).unwrap();
+        let inputs = npz::read(&input).unwrap();
+        let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+        for no_optimize in [false, true] {
+            let device = Arc::new(NullDevice::new(halfbyte::hardware::cpu::info(2)).unwrap());
+            let session = Session::with_device(&model, Options { no_optimize, ..Options::default() }, device).unwrap();
+            session.run(&named).unwrap();
+            let report = session.report();
+            println!("{at}: {} bytes, no_optimize {no_optimize}", report.arena_bytes);
+            assert_eq!(report.arena_bytes, report.arena_bound_bytes, "{at}, no_optimize {no_optimize}");
+        }
+    }
 }

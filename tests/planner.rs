@@ -134,6 +134,39 @@ fn loops_carry_values_and_stack_what_they_scan() {
     }
 }
 
+/// tanh(bias - exp(x)) with a bias of the last axis, and the same times itself.
+fn elementwise(shape: &[usize]) -> Draft {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let bias: Vec<f32> = (0..shape[shape.len() - 1]).map(|i| i as f32 / 100.0).collect();
+    let bias = d.constant(Tensor::vector(&bias));
+    let exp = d.node("Exp", &[x], &[]);
+    let sub = d.node("Sub", &[bias, exp], &[]);
+    let tanh = d.node("Tanh", &[sub], &[]);
+    let square = d.node("Mul", &[tanh, tanh], &[]);
+    let out = d.node("Neg", &[square], &[]);
+    d.output(out);
+    d
+}
+
+#[test]
+fn elementwise_operators_write_over_their_dying_operand() {
+    for shape in [&[40usize, 3][..], &[5, 3000], &[100_000]] {
+        let n: usize = shape.iter().product();
+        let x: Vec<f32> = (0..n).map(|i| (i % 97) as f32 / 50.0 - 1.0).collect();
+        let x = [("x", TensorView::of(shape, &x))];
+        let model = Model::from_graph(elementwise(shape).0);
+        let apart = Session::new(&model, Options { no_optimize: true, ..Options::default() }).unwrap();
+        let fused = Session::new(&model, Options::default()).unwrap();
+        let [got, want] = [&apart, &fused].map(|s| first(s, &x));
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-6), "{shape:?}");
+        // The square reads its operand twice, and so needs another place for its result.
+        let report = apart.report();
+        assert_eq!(report.nodes.len(), 5);
+        assert_eq!(report.arena_bytes, 2 * (4 * n).next_multiple_of(64), "{shape:?}");
+    }
+}
+
 #[test]
 fn the_null_device_charges_what_the_chooser_predicts() {
     let model = Model::open("models/digits-mlp.onnx").unwrap();

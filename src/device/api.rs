@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use crate::base::tensor::size_bytes;
 use crate::base::{AlignedBytes, Tensor, TensorView, TensorViewMut};
 use crate::device::cpu::Packed;
 use crate::error::Result;
 use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
-use crate::kernel::KernelDef;
+use crate::kernel::{KernelDef, scalar::in_place};
 
 /// Memory reserved on a device.
 #[derive(Clone)]
@@ -81,6 +82,19 @@ pub struct Command {
     pub scratch: (usize, usize),
     /// Predicted time.
     pub cost_us: f64,
+}
+
+impl Command {
+    /// The input that the output lies on, where the kernel may work in place.
+    pub fn in_place(&self) -> Option<usize> {
+        let [Some(Slot { place: Place::Arena(at), ty })] = &self.outputs[..] else { return None };
+        let bytes = size_bytes(ty.dtype, &ty.shape).ok()?;
+        let lies = |s: &Slot| {
+            matches!(s.place, Place::Arena(a) if a == *at) && size_bytes(s.ty.dtype, &s.ty.shape).is_ok_and(|b| b == bytes)
+        };
+        let may = |i: &usize| self.inputs[*i].as_ref().is_some_and(lies) && in_place(self.kernel, &self.problem, *i);
+        (0..self.inputs.len()).find(may)
+    }
 }
 
 /// Launches in order, over one arena.

@@ -7,7 +7,7 @@ use crate::base::tensor::size_bytes;
 use crate::error::{Error, Result};
 
 /// Every slot inside its arena and aligned, constants of their slot's size, and no output or scratch of a command overlapping
-/// anything else that it touches.
+/// anything else that it touches, but an input where [`Command::in_place`] says so.
 pub fn check(list: &CommandList) -> Result<()> {
     list.commands.iter().try_for_each(|c| {
         command(c, list.arena_bytes)
@@ -28,7 +28,9 @@ fn command(c: &Command, arena_bytes: usize) -> Result<(), String> {
         }
         writes.extend(arena_range(slot)?);
     }
-    let reads = read.iter().map(|s| arena_range(s)).collect::<Result<Vec<_>, _>>()?;
+    let over = c.in_place();
+    let apart = c.inputs.iter().enumerate().filter(|(i, _)| Some(*i) != over).filter_map(|(_, s)| s.as_ref());
+    let reads = apart.map(arena_range).collect::<Result<Vec<_>, _>>()?;
     let reads: Vec<Range<usize>> = reads.into_iter().flatten().collect();
     for (i, w) in writes.iter().enumerate() {
         if w.end > arena_bytes || w.start % 64 != 0 {
@@ -66,5 +68,49 @@ fn constant_size(slot: &Slot) -> Result<(), String> {
     match &slot.place {
         Place::Constant(t) if t.bytes().len() != bytes => Err("a constant's size is not its slot's".into()),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::base::DType;
+    use crate::graph::problem::ScalarProblem;
+    use crate::graph::{Problem, Type};
+    use crate::kernel;
+    use crate::scalar::arg;
+
+    /// A sum of operands of these types and places, written to byte 64 as 16 elements of f32.
+    fn sum(kernel: &str, operands: &[(Type, usize)]) -> Result<()> {
+        let out = Type::new(DType::F32, [16]);
+        let slot = |ty: &Type, at| Some(Slot { place: Place::Arena(at), ty: ty.clone() });
+        let types = operands.iter().map(|o| o.0.clone()).collect();
+        let problem = ScalarProblem { formula: arg(0) + arg(1), operands: types, out: out.clone() };
+        let command = Command {
+            kernel: kernel::all().find(|k| k.name == kernel).unwrap(),
+            problem: Arc::new(Problem::Scalar(problem)),
+            prepared: None,
+            inputs: operands.iter().map(|(ty, at)| slot(ty, *at)).collect(),
+            outputs: vec![slot(&out, 64)],
+            scratch: (0, 0),
+            cost_us: 0.0,
+        };
+        check(&CommandList { commands: vec![command], arena_bytes: 256 })
+    }
+
+    #[test]
+    fn only_one_operand_of_the_outputs_kind_may_be_written_over() {
+        let ty = |dtype, n: usize| Type::new(dtype, [n]);
+        let scalar = |a: (Type, usize), b: (Type, usize)| sum("cpu-any-scalar", &[a, b]);
+        let f32s = || ty(DType::F32, 16);
+        assert!(scalar((f32s(), 0), (f32s(), 128)).is_ok());
+        assert!(scalar((f32s(), 64), (f32s(), 128)).is_ok());
+        assert!(scalar((f32s(), 128), (ty(DType::I32, 16), 64)).is_ok());
+        assert!(scalar((f32s(), 64), (f32s(), 64)).is_err(), "both operands");
+        assert!(scalar((ty(DType::F32, 1), 64), (f32s(), 128)).is_err(), "a broadcast operand");
+        assert!(scalar((ty(DType::F16, 16), 64), (f32s(), 128)).is_err(), "smaller elements");
+        assert!(sum("cpu-any-reduce", &[(f32s(), 64), (f32s(), 128)]).is_err(), "another kernel");
     }
 }

@@ -1,8 +1,8 @@
 //! Kernels of the scalar family.
 
 use super::{KernelDef, Proof};
-use crate::graph::Problem;
 use crate::graph::problem::Family;
+use crate::graph::{Problem, Type};
 use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 
 pub(super) static KERNELS: &[KernelDef] = &[KernelDef {
@@ -14,6 +14,15 @@ pub(super) static KERNELS: &[KernelDef] = &[KernelDef {
     accepts: |_| Ok(()),
     cost_us: scalar_us,
 }];
+
+/// Whether `kernel` may write its output over input `input`, an operand of the output's shape and element size: each element is read before
+/// it is written, and by the task that writes it. Only the CPU's kernel, which copies a block of the operand before it computes:
+/// shaders join neighbouring elements to words, and bind what they read and what they write apart.
+pub fn in_place(kernel: &KernelDef, problem: &Problem, input: usize) -> bool {
+    let Problem::Scalar(p) = problem else { return false };
+    let same = |t: &Type| t.shape == p.out.shape && t.dtype.size_bytes() == p.out.dtype.size_bytes();
+    (kernel.device, kernel.family) == (DeviceKind::Cpu, Family::Scalar) && p.operands.get(input).is_some_and(same)
+}
 
 fn scalar_us(problem: &Problem, info: &DeviceInfo) -> f64 {
     let Problem::Scalar(p) = problem else { return f64::INFINITY };

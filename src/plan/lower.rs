@@ -11,7 +11,7 @@ use crate::device::Device;
 use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
 use crate::error::Result;
 use crate::graph::Type;
-use crate::kernel::Choice;
+use crate::kernel::{Choice, KernelDef, scalar::in_place};
 use crate::memory::plan::{Effort, Lifetime, Placement, place};
 
 /// Node, kernel, and the addresses of the node's constants.
@@ -81,6 +81,8 @@ pub struct Lowered {
     pub slots: Vec<Type>,
     /// For each command why it runs on the CPU instead of the plan's device; `None` when it does not.
     pub fallbacks: Vec<Option<String>>,
+    /// No arena for these lifetimes is smaller.
+    pub arena_bound_bytes: usize,
 }
 
 /// Lowers `works`; `outputs` are the facts that the caller gets. `strict` refuses work that the device has no kernel for.
@@ -93,18 +95,18 @@ pub fn lower(
     facts: &Facts,
     outputs: &[FactId],
 ) -> Result<Lowered> {
-    let mut layout = Layout::new(facts, outputs)?;
+    let mut layout = Layout::new(facts, works, outputs)?;
     let mut chosen = Vec::with_capacity(works.len());
     let mut fallbacks = Vec::with_capacity(works.len());
     for (i, work) in works.iter().enumerate() {
         let Placed { choice, fallback } = choose_place(device, work, facts, wanted, strict)?;
         fallbacks.push(fallback);
         let prepared = weights.prepare(device, work, &choice, facts)?;
-        layout.touch(work, &prepared.dropped, i)?;
+        layout.touch(work, choice.kernel, &prepared.dropped, i)?;
         let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
         chosen.push((work, choice, prepared, scratch_life));
     }
-    let Placement { offsets, bytes: arena_bytes, .. } = place(&layout.lives, &Effort::default())?;
+    let Placement { offsets, bytes: arena_bytes, bound: arena_bound_bytes, .. } = place(&layout.lives, &Effort::default())?;
     let commands = chosen.into_iter().map(|(work, choice, prepared, scratch)| Command {
         kernel: choice.kernel,
         problem: Arc::new(work.problem.clone()),
@@ -115,7 +117,7 @@ pub fn lower(
         cost_us: choice.cost_us,
     });
     let list = CommandList { commands: commands.collect(), arena_bytes };
-    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, fallbacks })
+    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, fallbacks, arena_bound_bytes })
 }
 
 fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[usize], weights: &Weights) -> Vec<Option<Slot>> {
@@ -143,14 +145,18 @@ enum Home {
 struct Layout<'a> {
     facts: &'a Facts,
     home: HashMap<FactId, Home>,
+    /// The last step that reads a root.
+    last_read: HashMap<FactId, usize>,
     lives: Vec<Lifetime>,
     sources: Vec<(Source, Type)>,
     slot_types: Vec<Type>,
 }
 
 impl<'a> Layout<'a> {
-    fn new(facts: &'a Facts, outputs: &[FactId]) -> Result<Self> {
-        let mut layout = Layout { facts, home: HashMap::new(), lives: Vec::new(), sources: Vec::new(), slot_types: Vec::new() };
+    fn new(facts: &'a Facts, works: &[Work], outputs: &[FactId]) -> Result<Self> {
+        let reads = works.iter().enumerate().flat_map(|(at, w)| w.inputs.iter().flatten().map(move |&f| (facts.root(f), at)));
+        let (home, last_read) = (HashMap::new(), reads.collect());
+        let mut layout = Layout { facts, home, last_read, lives: Vec::new(), sources: Vec::new(), slot_types: Vec::new() };
         for &f in outputs {
             let source = match (&facts[f].value, facts[facts.root(f)].origin) {
                 (Some(t), _) => Source::Known(t.clone()),
@@ -171,8 +177,28 @@ impl<'a> Layout<'a> {
         Source::Written(self.slot_types.len() - 1)
     }
 
+    /// The lifetime that the output of step `at` takes over: that of an input which nothing reads afterwards, where the kernel may work in
+    /// place.
+    fn taken_over(&self, work: &Work, kernel: &KernelDef, at: usize) -> Option<(FactId, usize)> {
+        let [Some(out)] = work.outputs[..] else { return None };
+        let out = self.facts.root(out);
+        let root = |i: usize| work.inputs[i].map(|f| self.facts.root(f));
+        let once = |r: FactId| (0..work.inputs.len()).filter(|&i| root(i) == Some(r)).count() == 1;
+        let bytes = size_bytes(self.facts[out].ty.dtype, &self.facts[out].ty.shape).ok()?;
+        let life = |i: usize| match self.home.get(&root(i)?) {
+            Some(Home::Arena(life)) if self.last_read[&root(i)?] == at && once(root(i)?) => Some(*life),
+            _ => None,
+        };
+        let may = |i: &usize| in_place(kernel, &work.problem, *i);
+        let life = (0..work.inputs.len()).filter(may).filter_map(life).find(|&l| self.lives[l].bytes == bytes)?;
+        (!self.home.contains_key(&out)).then_some((out, life))
+    }
+
     /// Notes that step `at` reads and writes the work's facts.
-    fn touch(&mut self, work: &Work, dropped: &[usize], at: usize) -> Result<()> {
+    fn touch(&mut self, work: &Work, kernel: &KernelDef, dropped: &[usize], at: usize) -> Result<()> {
+        if let Some((out, life)) = self.taken_over(work, kernel, at) {
+            self.home.insert(out, Home::Arena(life));
+        }
         let read = work.inputs.iter().enumerate().filter(|(i, _)| !dropped.contains(i)).filter_map(|(_, f)| *f);
         for f in read.chain(work.outputs.iter().flatten().copied()) {
             let root = self.facts.root(f);

@@ -91,6 +91,8 @@ pub struct Plan {
     /// Facts that enter as inputs after the run's own: carried over from the plan before.
     carried_in: Vec<FactId>,
     end: End,
+    /// Most bytes of the arena in use at one time: no arena for this plan is smaller.
+    pub arena_bound_bytes: usize,
     /// What each command is.
     pub labels: Vec<Label>,
     /// Each command's problem with operands, when the plan is made for measuring.
@@ -239,14 +241,15 @@ impl Program {
             narrow(&mut works, &mut walk.facts, &outputs, to, &cost_us);
         }
         let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
-        let Lowered { list, outputs, slots, fallbacks } = lowered;
+        let Lowered { list, outputs, slots, fallbacks, arena_bound_bytes } = lowered;
         let of_work = |w: &Work| Trial::new(w, &walk.facts);
         let trials = if *measured { works.iter().map(of_work).collect::<Result<_>>()? } else { Vec::new() };
         let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
         let labels = works.into_iter().zip(fallbacks).map(label).collect();
         let recorded = self.device.record(list)?;
         let device = self.device.clone();
-        Ok(Plan { device, recorded, outputs, slots, carried_in, end, labels, trials, arenas: Mutex::default() })
+        let arenas = Mutex::default();
+        Ok(Plan { device, recorded, outputs, slots, carried_in, end, arena_bound_bytes, labels, trials, arenas })
     }
 
     fn output_facts(&self, scope: &super::walk::Scope) -> Result<Vec<FactId>> {

@@ -58,6 +58,8 @@ pub struct Report {
     pub weight_bytes: usize,
     /// Bytes of the arena of the most recently used plan.
     pub arena_bytes: usize,
+    /// Most bytes of intermediates alive at one time in that plan: no arena is smaller.
+    pub arena_bound_bytes: usize,
     /// Plans in the cache.
     pub plans: usize,
     /// Runs so far.
@@ -83,6 +85,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         cpu_segments,
         weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
         arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
+        arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         plans: rung.program.plan_count(),
         runs,
     }

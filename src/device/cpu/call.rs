@@ -20,7 +20,7 @@ pub struct Call<'a> {
     /// What [`CpuCode::pack`] gave, if anything.
     pub packed: Option<&'a Packed>,
     /// The family's inputs, then the epilogue's operands. Inputs that were packed and are not needed any more are `None`,
-    /// as are optional ones left out. Aligned to 64 bytes unless the caller's own.
+    /// as are optional ones left out, and the one that the output lies on ([`in_place`](crate::kernel::scalar::in_place)). Aligned to 64 bytes unless the caller's own.
     pub inputs: &'a [Option<TensorView<'a>>],
     /// Outputs; `None` when nobody wants one.
     pub outputs: &'a mut [Option<TensorViewMut<'a>>],

@@ -68,9 +68,10 @@ unsafe impl Send for Bound<'_> {}
 impl Bound<'_> {
     fn launch(&mut self, command: &Command) -> Result<()> {
         let dropped = command.prepared.as_ref().map_or(&[][..], |p| &p.dropped);
+        let over = command.in_place();
         let mut inputs = Vec::with_capacity(command.inputs.len());
         for (i, slot) in command.inputs.iter().enumerate() {
-            inputs.push(slot.as_ref().filter(|_| !dropped.contains(&i)).map(|s| self.read(s)));
+            inputs.push(slot.as_ref().filter(|_| !dropped.contains(&i) && over != Some(i)).map(|s| self.read(s)));
         }
         let mut outputs: Vec<_> = command.outputs.iter().map(|s| s.as_ref().map(|s| self.write(s))).collect();
         let (at, len) = command.scratch;

@@ -1,6 +1,7 @@
 //! A formula over broadcast operands.
 
 use rayon::prelude::*;
+use smallvec::SmallVec;
 
 use super::broadcast::Rows;
 use crate::base::{Shape, TensorView};
@@ -16,6 +17,8 @@ const PARALLEL_ELEMENTS: usize = 32 << 10;
 const TASK_ELEMENTS: usize = 16 << 10;
 /// Rows shorter than this are gathered into longer ones.
 const SHORT_ROW: usize = 64;
+/// Elements that are copied before they are computed on.
+const BLOCK: usize = 1024;
 
 pub(super) fn run(call: &mut Call) -> Result<()> {
     let Problem::Scalar(p) = call.problem else { return Err(mismatch("the problem is of another family")) };
@@ -23,12 +26,13 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     let program = Program::new(Steps::compile(&p.formula, &types, p.out.dtype)?);
     let shapes: Vec<&Shape> = p.operands.iter().map(|t| &t.shape).collect();
     let rows = Rows::new(&p.out.shape, &shapes).ok_or_else(|| mismatch("an operand does not broadcast to the output"))?;
-    let operands: Vec<&TensorView> = call.inputs.iter().flatten().take(types.len()).collect();
-    if operands.len() < types.len() {
-        return Err(mismatch("an operand is missing"));
-    }
+    let operands: Vec<Option<&TensorView>> = call.inputs.iter().take(types.len()).map(Option::as_ref).collect();
     let sizes: Vec<usize> = types.iter().map(|t| t.size_bytes()).collect();
     let size = p.out.dtype.size_bytes();
+    let there = |i: usize| operands.get(i).is_some_and(|o| o.is_some() || shapes[i] == &p.out.shape && sizes[i] == size);
+    if !(0..types.len()).all(there) {
+        return Err(mismatch("an operand is missing"));
+    }
     let Some(out) = call.outputs.first_mut().and_then(|o| o.as_mut()) else { return Ok(()) };
     let work = Work { rows: &rows, operands: &operands, sizes: &sizes, program: &program, out_size: size };
     let total = p.out.shape.numel();
@@ -51,7 +55,8 @@ fn mismatch(why: &str) -> Error {
 
 struct Work<'a> {
     rows: &'a Rows,
-    operands: &'a [&'a TensorView<'a>],
+    /// `None` where the output holds the operand.
+    operands: &'a [Option<&'a TensorView<'a>>],
     sizes: &'a [usize],
     program: &'a Program,
     out_size: usize,
@@ -65,28 +70,33 @@ impl Work<'_> {
         }
         let total = out.len() / self.out_size;
         let mut done = 0;
-        let mut lanes = Vec::with_capacity(self.operands.len());
+        let in_place = self.operands.iter().any(Option::is_none);
+        let mut held = Vec::new();
         while done < total {
             let (row, offset) = ((first + done) / self.rows.len, (first + done) % self.rows.len);
-            let n = (self.rows.len - offset).min(total - done);
-            lanes.clear();
-            lanes.extend((0..self.operands.len()).map(|i| self.lane(i, row, offset, n)));
-            self.program.run(&lanes, &mut out[done * self.out_size..(done + n) * self.out_size]);
+            let n = (self.rows.len - offset).min(total - done).min(if in_place { BLOCK } else { usize::MAX });
+            let block = &mut out[done * self.out_size..(done + n) * self.out_size];
+            if in_place {
+                held.clear();
+                held.extend_from_slice(block);
+            }
+            let lanes: SmallVec<[Lane; 8]> = (0..self.operands.len()).map(|i| self.lane(i, row, offset, n, &held)).collect();
+            self.program.run(&lanes, block);
             done += n;
         }
     }
 
-    fn lane(&self, i: usize, row: usize, offset: usize, n: usize) -> Lane<'_> {
+    fn lane<'l>(&'l self, i: usize, row: usize, offset: usize, n: usize, held: &'l [u8]) -> Lane<'l> {
+        let Some(operand) = self.operands[i] else { return Lane::Slice(held) };
         let (size, start) = (self.sizes[i], self.rows.start(i, row));
         if self.rows.splat[i] {
-            return Lane::Splat(&self.operands[i].bytes[start * size..(start + 1) * size]);
+            return Lane::Splat(&operand.bytes[start * size..(start + 1) * size]);
         }
-        Lane::Slice(&self.operands[i].bytes[(start + offset) * size..(start + offset + n) * size])
+        Lane::Slice(&operand.bytes[(start + offset) * size..(start + offset + n) * size])
     }
 
     /// Short rows: each operand's elements are first written one after the other.
     fn gathered(&self, first: usize, out: &mut [u8]) {
-        const BLOCK: usize = 1024;
         let mut buffers: Vec<crate::base::AlignedBytes> =
             self.sizes.iter().map(|s| crate::base::AlignedBytes::zeroed(s * BLOCK)).collect();
         let total = out.len() / self.out_size;
@@ -94,7 +104,11 @@ impl Work<'_> {
         while done < total {
             let n = BLOCK.min(total - done);
             for (i, buffer) in buffers.iter_mut().enumerate() {
-                self.gather(i, first + done, &mut buffer[..n * self.sizes[i]]);
+                let (size, buffer) = (self.sizes[i], &mut buffer[..n * self.sizes[i]]);
+                match self.operands[i] {
+                    Some(operand) => self.gather(i, operand.bytes, first + done, buffer),
+                    None => buffer.copy_from_slice(&out[done * size..(done + n) * size]),
+                }
             }
             let lanes: Vec<Lane> = buffers.iter().zip(self.sizes).map(|(b, s)| Lane::Slice(&b[..n * s])).collect();
             self.program.run(&lanes, &mut out[done * self.out_size..(done + n) * self.out_size]);
@@ -102,8 +116,8 @@ impl Work<'_> {
         }
     }
 
-    fn gather(&self, i: usize, first: usize, buffer: &mut [u8]) {
-        let (size, from, len) = (self.sizes[i], self.operands[i].bytes, self.rows.len);
+    fn gather(&self, i: usize, from: &[u8], first: usize, buffer: &mut [u8]) {
+        let (size, len) = (self.sizes[i], self.rows.len);
         let mut at = 0;
         while at < buffer.len() {
             let index = first + at / size;
