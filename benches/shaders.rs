@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use halfbyte::cli::bench_gemm::product;
 use halfbyte::device::gpu::{Arg, Driver, Finish, GpuDevice, Launch, Pointer, Resolved, Value, Variant};
-use halfbyte::device::wgpu::{Checks, Wgpu};
+use halfbyte::device::wgpu::{Checks, Settings, Wgpu};
 use halfbyte::graph::Type;
 use halfbyte::hardware::wgpu::{described, opened};
 use halfbyte::scalar::arg;
@@ -27,7 +27,7 @@ fn main() -> Anyhow<()> {
         }
     };
     let about = described(&adapters[0]);
-    let driver = Wgpu::open(&adapters[0], Checks::None)?;
+    let driver = Wgpu::open(&adapters[0], Settings { checks: Checks::None, ..Settings::default() })?;
     let device = GpuDevice::new(about.info(), driver.clone())?;
     let opened_ms = began.elapsed().as_secs_f64() * 1e3;
     let (model, a) = product((DType::F32, DType::F32), [128, 128, 128])?;

@@ -2,6 +2,7 @@
 
 #[cfg(target_arch = "aarch64")]
 mod arm;
+pub mod cache;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;

@@ -1,8 +1,9 @@
 //! Which kernel was measured fastest for what, on one device: kept in a file between processes.
 
 use std::collections::BTreeMap;
-use std::io::{Error, ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use super::cache;
 
 /// A measured kernel.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,45 +58,18 @@ impl Tuned {
         Tuned { picks: lines.filter_map(pick).collect() }
     }
 
-    /// Writes the file as a whole: a reader sees the old one or the new one.
+    /// Writes the file as a whole.
     pub fn write(&self, path: &Path, identity: &str) -> std::io::Result<()> {
-        let folder = path.parent().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a file in no folder"))?;
-        std::fs::create_dir_all(folder)?;
-        let aside = path.with_extension(format!("{}.new", std::process::id()));
         let mut text = head(identity) + "\n";
         for (key, pick) in &self.picks {
             text += &format!("{key}\t{}\t{:.3}\n", pick.kernel, pick.median_us);
         }
-        let mut file = std::fs::File::create(&aside)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-        std::fs::rename(aside, path)
+        cache::write(path, text.as_bytes())
     }
 }
 
 fn head(identity: &str) -> String {
     format!("# halfbyte {} | {}", env!("CARGO_PKG_VERSION"), identity.replace(['\n', '\t'], " "))
-}
-
-/// Where a device's file lies: in the folder given, else in `HALFBYTE_CACHE`, else in the user's cache folder; `None` when there is no
-/// such place, or the variable is empty.
-pub fn path(folder: Option<&Path>, identity: &str) -> Option<PathBuf> {
-    let folder = match (folder, std::env::var_os("HALFBYTE_CACHE")) {
-        (Some(folder), _) => folder.to_path_buf(),
-        (None, Some(folder)) if folder.is_empty() => return None,
-        (None, Some(folder)) => PathBuf::from(folder),
-        (None, None) => {
-            let user = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|p| p.is_absolute());
-            let home =
-                || std::env::var_os("HOME").or_else(|| std::env::var_os("LOCALAPPDATA")).map(|h| Path::new(&h).join(".cache"));
-            user.or_else(home)?.join("halfbyte")
-        }
-    };
-    Some(folder.join(format!("tuned-{:016x}.tsv", hash(identity.as_bytes()))))
-}
-
-/// FNV-1a of 64 bits. Source: Fowler, Noll, Vo; IETF draft-eastlake-fnv.
-pub fn hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |h, &b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -117,11 +91,5 @@ mod tests {
         std::fs::write(&path, text + "\nkey\tk\tNaN\n").unwrap();
         assert_eq!(Tuned::read(&path, "gpu\n1"), tuned, "damaged lines are left out");
         assert!(Tuned::read(&folder.path().join("none"), "gpu").is_empty());
-    }
-
-    #[test]
-    fn hashes_are_fnv_1a() {
-        assert_eq!(hash(b""), 0xcbf2_9ce4_8422_2325);
-        assert_eq!(hash(b"a"), 0xaf63_dc4c_8601_ec8c);
     }
 }

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use crate::graph::Problem;
 use crate::graph::problem::{Family, GemmProblem};
-use crate::hardware::tuned::hash;
+use crate::hardware::cache::hash;
 
 /// The same for problems of which the same kernel is fastest: of matrix products, rows count by powers of two and the other extents by
 /// eighths of one; all else must be equal. `None` for families of which every device has one kernel.

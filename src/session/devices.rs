@@ -1,16 +1,15 @@
 //! The devices that a session may run on, best first.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
+use crate::hardware::cache;
 #[cfg(feature = "gpu")]
-use crate::hardware::{
-    DeviceInfo,
-    tuned::{self, Tuned},
-};
+use crate::hardware::{DeviceInfo, tuned::Tuned};
 use crate::session::Options;
 use crate::session::source::Source;
 
@@ -52,16 +51,21 @@ fn reopening(options: &Options, open: fn(&Options) -> Result<Arc<dyn Device>, St
 #[cfg(feature = "gpu")]
 fn tuned(mut info: DeviceInfo, options: &Options) -> DeviceInfo {
     info.identity += &format!(" | kernels {}", crate::device::gpu::TEXTS_HASH);
-    if let Some(path) = tuned::path(options.cache_dir.as_deref(), &info.identity) {
+    if let Some(path) = kept_in(options, &info.identity) {
         info.tuned = Arc::new(Tuned::read(&path, &info.identity));
     }
     info
 }
 
+/// The file of what was measured on the device of this identity.
+pub(crate) fn kept_in(options: &Options, identity: &str) -> Option<PathBuf> {
+    cache::path(options.cache_dir.as_deref(), identity, "tuned", "tsv")
+}
+
 #[cfg(feature = "wgpu")]
 fn wgpu(options: &Options) -> Result<Arc<dyn Device>, String> {
     use crate::device::gpu::GpuDevice;
-    use crate::device::wgpu::{Checks, Wgpu};
+    use crate::device::wgpu::{Settings, Wgpu};
     use crate::hardware::wgpu::{described, opened};
     let ordinal = options.ordinal;
     let found = opened()?;
@@ -74,7 +78,8 @@ fn wgpu(options: &Options) -> Result<Arc<dyn Device>, String> {
             info.name
         ));
     }
-    let device = Wgpu::open(one, Checks::default()).and_then(|driver| GpuDevice::new(info, driver));
+    let compiled = cache::path(options.cache_dir.as_deref(), &info.identity, "pipelines", "bin");
+    let device = Wgpu::open(one, Settings { compiled, ..Settings::default() }).and_then(|driver| GpuDevice::new(info, driver));
     device.map(|d| Arc::new(d) as Arc<dyn Device>).map_err(|e| e.to_string())
 }
 

@@ -9,10 +9,10 @@ use crate::base::{Tensor, TensorView};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::hardware::tuned::{self, Pick, Tuned};
+use crate::hardware::tuned::{Pick, Tuned};
 use crate::kernel::{Candidate, KernelDef, candidates, choose, tune::key};
 use crate::plan::Trial;
-use crate::session::devices::sources;
+use crate::session::devices::{kept_in, sources};
 use crate::session::inputs::arrange;
 use crate::session::rung::Rung;
 use crate::session::source::Source;
@@ -72,7 +72,7 @@ pub fn tune(
         return Err(nothing("kernels of the CPU are chosen by calibrated costs; tune a GPU (--device cuda or wgpu)"));
     }
     let trials = trials(model.graph(), device.clone(), options, inputs)?;
-    let file = tuned::path(options.cache_dir.as_deref(), &identity);
+    let file = kept_in(options, &identity);
     let mut known = file.as_deref().map_or_else(Tuned::default, |f| Tuned::read(f, &identity));
     let mut tuning = Tuning { file: file.clone(), ..Tuning::default() };
     for (done, (key, trial)) in trials.iter().enumerate() {

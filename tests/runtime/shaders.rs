@@ -103,6 +103,37 @@ fn a_lost_device_is_opened_again_and_the_run_repeated_but_not_for_ever() {
 }
 
 #[test]
+fn compiled_shaders_are_kept_and_damaged_ones_are_not_used() {
+    if open(|s| s.text).is_none() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let inputs = npz::read("models/digits-mlp.in.npz".as_ref()).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let cache_dir = Some(folder.path().to_path_buf());
+    let options = Options { device: Some(DeviceKind::Wgpu), cache_dir, ..Options::default() };
+    let run = || {
+        let session = Session::new(&model, options.clone()).unwrap();
+        session.run(&named).unwrap().iter().map(|(_, t)| t.bytes().to_vec()).collect::<Vec<_>>()
+    };
+    let first = run();
+    let files: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|f| f.unwrap().path()).collect();
+    let [kept] = &files[..] else {
+        println!("SKIP kept shaders: the driver gives none away, {files:?}");
+        return;
+    };
+    assert!(kept.file_name().unwrap().to_string_lossy().starts_with("pipelines-"), "{kept:?}");
+    let whole = std::fs::read(kept).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    for damaged in [flipped, whole[..whole.len() / 2].to_vec(), vec![7; 5], Vec::new(), whole] {
+        std::fs::write(kept, damaged).unwrap();
+        assert_eq!(run(), first);
+    }
+}
+
+#[test]
 fn tuning_finds_right_kernels_keeps_them_and_sessions_use_them() {
     if open(|s| s.text).is_none() {
         return;

@@ -33,7 +33,7 @@ pub fn open(
     texts: halfbyte::device::wgpu::Texts,
 ) -> Option<(halfbyte::device::wgpu::Wgpu, impl halfbyte::device::Device + 'static)> {
     use halfbyte::device::gpu::GpuDevice;
-    use halfbyte::device::wgpu::{Checks, Wgpu};
+    use halfbyte::device::wgpu::{Checks, Settings, Wgpu};
     use halfbyte::hardware::wgpu::{described, opened};
     let adapters = match opened() {
         Ok(found) => found,
@@ -44,7 +44,8 @@ pub fn open(
         }
     };
     let checks = if std::env::var("HALFBYTE_SHADER_CHECKS").is_ok_and(|v| v == "0") { Checks::None } else { Checks::Bounds };
-    let driver = Wgpu::with_texts(&adapters[0], checks, texts).expect("an adapter that is offered opens");
+    let settings = Settings { checks, texts, compiled: None };
+    let driver = Wgpu::open(&adapters[0], settings).expect("an adapter that is offered opens");
     let device = GpuDevice::new(described(&adapters[0]).info(), driver.clone()).unwrap();
     Some((driver, device))
 }

@@ -1,5 +1,6 @@
 //! wgpu as a [`Driver`]: dispatches gather until something waits for them, then go as one submission.
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use wgpu::{
@@ -8,6 +9,7 @@ use wgpu::{
 };
 
 use super::batch::{Dispatch, Mark, Pending, host_ns};
+use super::compiled::Compiled;
 use super::fault::Faults;
 use super::memory::Memory;
 use super::pipeline::Pipeline;
@@ -24,6 +26,8 @@ const WANTED: Features = Features::SHADER_F16
     .union(Features::SHADER_INT64)
     .union(Features::SHADER_F64)
     .union(Features::SUBGROUP)
+    .union(Features::PIPELINE_CACHE)
+    .union(Features::EXPERIMENTAL_COOPERATIVE_MATRIX)
     .union(Features::TIMESTAMP_QUERY)
     .union(Features::TIMESTAMP_QUERY_INSIDE_PASSES);
 
@@ -46,6 +50,23 @@ impl Default for Checks {
 /// Gives a shader's text: as built in, or as the files have it while shaders are being written.
 pub type Texts = fn(&'static Shader) -> &'static str;
 
+/// How a device is opened.
+pub struct Settings {
+    /// What compiled shaders check.
+    pub checks: Checks,
+    /// Where shaders' texts come from.
+    pub texts: Texts,
+    /// The file that keeps compiled shaders between processes, where the driver gives them away.
+    pub compiled: Option<PathBuf>,
+}
+
+impl Default for Settings {
+    /// Texts as built in, and nothing kept.
+    fn default() -> Self {
+        Settings { checks: Checks::default(), texts: |shader| shader.text, compiled: None }
+    }
+}
+
 /// An adapter's device.
 #[derive(Clone)]
 pub struct Wgpu(Arc<Inner>);
@@ -61,6 +82,7 @@ pub struct Inner {
     pub(super) nothing: Buffer,
     checks: Checks,
     texts: Texts,
+    compiled: Option<Compiled>,
     pending: Mutex<Vec<Pending>>,
     staging: Mutex<Option<Buffer>>,
 }
@@ -75,19 +97,16 @@ impl std::ops::Deref for Wgpu {
 
 impl Wgpu {
     /// Opens an adapter with all that it has. Errors with its words.
-    pub fn open(adapter: &Adapter, checks: Checks) -> Result<Wgpu> {
-        Wgpu::with_texts(adapter, checks, |shader| shader.text)
-    }
-
-    /// The same, with the shaders' texts from elsewhere.
-    pub fn with_texts(adapter: &Adapter, checks: Checks, texts: Texts) -> Result<Wgpu> {
+    pub fn open(adapter: &Adapter, settings: Settings) -> Result<Wgpu> {
         let name = format!("wgpu:{}", adapter.get_info().name);
         let limits = adapter.limits();
         let asked = adapter.request_device(&DeviceDescriptor {
             label: Some("halfbyte"),
             required_features: adapter.features() & WANTED,
             required_limits: limits.clone(),
-            experimental_features: ExperimentalFeatures::disabled(),
+            // SAFETY: of experimental features only cooperative matrices are used, by shaders that load and store them within arrays of
+            // their own whose size they state.
+            experimental_features: unsafe { ExperimentalFeatures::enabled() },
             memory_hints: MemoryHints::Performance,
             trace: Trace::Off,
         });
@@ -96,7 +115,10 @@ impl Wgpu {
         let faults = Faults::of(&device, &name);
         let nothing = buffer(&device, ALIGN);
         let (pending, staging) = (Mutex::default(), Mutex::default());
-        let inner = Inner { device, queue, limits, faults, memory: Memory::default(), nothing, checks, texts, pending, staging };
+        let Settings { checks, texts, compiled } = settings;
+        let compiled = compiled.and_then(|file| Compiled::open(&device, file));
+        let memory = Memory::default();
+        let inner = Inner { device, queue, limits, faults, memory, nothing, checks, texts, compiled, pending, staging };
         inner.faults.check()?;
         Ok(Wgpu(Arc::new(inner)))
     }
@@ -290,7 +312,7 @@ impl Driver for Wgpu {
         let name = module.variant.name;
         let shader = Shader::named(name).ok_or_else(|| self.faults.error(format!("{name} has no WGSL text")))?;
         let whole = complete((self.texts)(shader), shader.threads, module.finish.as_deref(), module.constants)?;
-        Pipeline::new(&self.device, &self.faults, name, whole, self.checks).map(Arc::new)
+        Pipeline::new(&self.device, &self.faults, name, whole, self.checks, self.compiled.as_ref()).map(Arc::new)
     }
 
     fn launch(&self, function: &Arc<Pipeline>, launch: &Resolved) -> Result<()> {
@@ -301,6 +323,8 @@ impl Driver for Wgpu {
     fn capture(&self, launches: &[(&Arc<Pipeline>, Resolved)]) -> Result<Option<Box<dyn Graph>>> {
         let all: Vec<_> = launches.iter().map(|(f, l)| (*f, l)).collect();
         let dispatches = self.ready(&all)?.into();
+        // A plan is complete: its shaders are kept even if the process is killed later.
+        self.compiled.iter().for_each(Compiled::save);
         Ok(Some(Box::new(Repeated { driver: self.clone(), dispatches })))
     }
 

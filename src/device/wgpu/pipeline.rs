@@ -8,6 +8,7 @@ use wgpu::{
     ShaderRuntimeChecks, ShaderSource, ShaderStages,
 };
 
+use super::compiled::Compiled;
 use super::driver::Checks;
 use super::fault::Faults;
 use crate::device::gpu::{Binding, Complete};
@@ -29,7 +30,14 @@ pub struct Pipeline {
 
 impl Pipeline {
     /// Compiles a text. Errors with the compiler's words.
-    pub fn new(device: &Device, faults: &Faults, name: &'static str, shader: Complete, checks: Checks) -> Result<Pipeline> {
+    pub fn new(
+        device: &Device,
+        faults: &Faults,
+        name: &'static str,
+        shader: Complete,
+        checks: Checks,
+        compiled: Option<&Compiled>,
+    ) -> Result<Pipeline> {
         let Complete { text, words, bindings } = shader;
         let said = |what: &str| faults.error(format!("{name}: {what}"));
         let most = device.limits().max_storage_buffers_per_shader_stage as usize;
@@ -37,14 +45,21 @@ impl Pipeline {
             return Err(said(&format!("{} operands, the adapter binds {most}", bindings.len())));
         }
         // A bug of the compiler panics; the process must live on.
-        let compiled = catch_unwind(AssertUnwindSafe(|| compile(device, name, &text, &bindings, checks)));
+        let compiled = catch_unwind(AssertUnwindSafe(|| compile(device, name, &text, &bindings, checks, compiled)));
         let (layout, compute) = compiled.map_err(|_| said("the shader compiler panicked"))?;
         faults.check().map_err(|e| said(&e.to_string()))?;
         Ok(Pipeline { name, compute, layout, words, bindings })
     }
 }
 
-fn compile(device: &Device, name: &str, text: &str, bindings: &[Binding], checks: Checks) -> (BindGroupLayout, ComputePipeline) {
+fn compile(
+    device: &Device,
+    name: &str,
+    text: &str,
+    bindings: &[Binding],
+    checks: Checks,
+    compiled: Option<&Compiled>,
+) -> (BindGroupLayout, ComputePipeline) {
     let description = ShaderModuleDescriptor { label: Some(name), source: ShaderSource::Wgsl(text.into()) };
     let module = match checks {
         Checks::Bounds => device.create_shader_module(description),
@@ -74,7 +89,7 @@ fn compile(device: &Device, name: &str, text: &str, bindings: &[Binding], checks
         entry_point: Some("main"),
         // Kernels write shared memory before they read it.
         compilation_options: PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-        cache: None,
+        cache: compiled.map(Compiled::used),
     });
     (layout, compute)
 }
