@@ -53,10 +53,13 @@ fn written(name: &str, text: &str, needs: (bool, bool)) {
     let (module, info) = validate(name, text);
     let spirv = naga::back::spv::Options { capabilities: None, ..Default::default() };
     naga::back::spv::write_vec(&module, &info, &spirv, None).unwrap_or_else(|e| panic!("{name} as SPIR-V: {e}"));
-    let options = naga::back::hlsl::Options { shader_model: naga::back::hlsl::ShaderModel::V6_0, ..Default::default() };
-    let (mut out, pipeline) = (String::new(), naga::back::hlsl::PipelineOptions::default());
-    let hlsl = naga::back::hlsl::Writer::new(&mut out, &options, &pipeline).write(&module, &info, None);
-    hlsl.unwrap_or_else(|e| panic!("{name} as HLSL: {e}"));
+    // HLSL has no cooperative matrices.
+    if !text.contains("coop_mat") {
+        let options = naga::back::hlsl::Options { shader_model: naga::back::hlsl::ShaderModel::V6_0, ..Default::default() };
+        let (mut out, pipeline) = (String::new(), naga::back::hlsl::PipelineOptions::default());
+        let hlsl = naga::back::hlsl::Writer::new(&mut out, &options, &pipeline).write(&module, &info, None);
+        hlsl.unwrap_or_else(|e| panic!("{name} as HLSL: {e}"));
+    }
     if !needs.1 {
         let options = naga::back::msl::Options { lang_version: (2, 4), ..Default::default() };
         let msl = naga::back::msl::write_string(&module, &info, &options, &naga::back::msl::PipelineOptions::default());

@@ -53,6 +53,12 @@ bitflags::bitflags! {
         const SHADER_INT64 = 1 << 18;
         /// GPU: 64-bit floats in shaders.
         const SHADER_F64 = 1 << 19;
+        /// GPU: cooperative matrices of 16 x 16, f16 summed in f32, in subgroups of 32.
+        const COOP_16 = 1 << 20;
+        /// GPU: the same of 8 x 8.
+        const COOP_8 = 1 << 21;
+        /// GPU: the same of 8 x 8, in subgroups of 8.
+        const COOP_8_NARROW = 1 << 22;
     }
 }
 

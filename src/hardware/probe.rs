@@ -121,6 +121,8 @@ pub struct WgpuAdapter {
     pub features: Vec<String>,
     /// Smallest and largest.
     pub subgroup_sizes: [u32; 2],
+    /// Cooperative matrices in a subgroup: the operands' rows, columns and inner extent, their type and the sums'.
+    pub cooperative_matrices: Vec<String>,
     pub max_buffer_bytes: u64,
     pub max_storage_buffer_bytes: u64,
     pub max_workgroup_invocations: u32,
@@ -148,7 +150,8 @@ impl WgpuAdapter {
             capabilities: has("shader-f16", Capabilities::SHADER_F16)
                 | has("shader-int64", Capabilities::SHADER_INT64)
                 | has("shader-f64", Capabilities::SHADER_F64)
-                | has("subgroup", Capabilities::SUBGROUPS),
+                | has("subgroup", Capabilities::SUBGROUPS)
+                | self.cooperative(),
             cores,
             threads: 1,
             caches: Caches { l1d_bytes: 0, l2_bytes: 0, l3_bytes: 0 },
@@ -158,6 +161,19 @@ impl WgpuAdapter {
             peaks: Peaks { f32_gflops, f16_gflops: f32_gflops, int8_gops: 2.0 * f32_gflops, read_gbps },
             identity: format!("{} | {} | {}", self.name, self.backend, self.driver),
             tuned: Arc::default(),
+        }
+    }
+}
+
+impl WgpuAdapter {
+    /// What kernels with cooperative matrices ask for: they count on the size of subgroups.
+    fn cooperative(&self) -> Capabilities {
+        let has = |what: &str| self.cooperative_matrices.iter().any(|m| m == what);
+        match self.subgroup_sizes {
+            [32, 32] if has("16x16x16 f16 f32") => Capabilities::COOP_16,
+            [32, 32] if has("8x8x8 f16 f32") => Capabilities::COOP_8,
+            [8, 8] if has("8x8x8 f16 f32") => Capabilities::COOP_8_NARROW,
+            _ => Capabilities::empty(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use wgpu::{Adapter, Backends, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
+use wgpu::{Adapter, Backends, CooperativeMatrixProperties, DeviceType, Instance, InstanceDescriptor, InstanceFlags};
 
 use super::probe::WgpuAdapter;
 
@@ -47,10 +47,15 @@ pub fn described(adapter: &Adapter) -> WgpuAdapter {
         driver: format!("{} {}", info.driver, info.driver_info),
         features: features.iter_names().map(|(n, _)| n.to_lowercase().replace('_', "-")).collect(),
         subgroup_sizes: [info.subgroup_min_size, info.subgroup_max_size],
+        cooperative_matrices: adapter.cooperative_matrix_properties().iter().map(cooperative).collect(),
         max_buffer_bytes: limits.max_buffer_size,
         max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         max_workgroups_per_axis: limits.max_compute_workgroups_per_dimension,
         workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,
     }
+}
+
+fn cooperative(p: &CooperativeMatrixProperties) -> String {
+    format!("{}x{}x{} {:?} {:?}", p.m_size, p.n_size, p.k_size, p.ab_type, p.cr_type).to_lowercase()
 }

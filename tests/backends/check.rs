@@ -3,7 +3,7 @@
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::{Problem, Type};
-use halfbyte::scalar::bounds::{Range, enclose};
+use halfbyte::scalar::bounds::{Arithmetic, Range, enclose_in};
 use halfbyte::scalar::{Formula, Steps, arg};
 
 use super::device;
@@ -24,13 +24,20 @@ pub fn around(values: &[f64], errors: impl Fn(usize) -> f64) -> Vec<Range> {
     values.iter().enumerate().map(|(i, &v)| Range::around(v, errors(i) + f64::from(f32::from_bits(64)))).collect()
 }
 
+/// What may be stored for arguments in these ranges: by IEEE 754, or, with `HALFBYTE_ARITHMETIC=wgsl`, by all that WGSL allows, for
+/// adapters that make use of it.
+pub fn enclosed(steps: &Steps, given: &[Range]) -> Range {
+    let is_wgsl = std::env::var("HALFBYTE_ARITHMETIC").is_ok_and(|a| a == "wgsl");
+    enclose_in(if is_wgsl { Arithmetic::Wgsl } else { Arithmetic::Ieee }, steps, given)
+}
+
 /// What may be stored of f32 values in these ranges after a formula whose other operands are `operands`, of the output's size.
 pub fn stored(ranges: &[Range], formula: &Formula, operands: &[(DType, Vec<f64>)], out: DType) -> Vec<Range> {
     let types: Vec<DType> = [DType::F32].into_iter().chain(operands.iter().map(|o| o.0)).collect();
     let steps = Steps::compile(formula, &types, out).unwrap();
     let given =
         |i: usize| -> Vec<Range> { [ranges[i]].into_iter().chain(operands.iter().map(|o| Range::point(o.1[i]))).collect() };
-    (0..ranges.len()).map(|i| enclose(&steps, &given(i))).collect()
+    (0..ranges.len()).map(|i| enclosed(&steps, &given(i))).collect()
 }
 
 /// The same without a formula.

@@ -6,7 +6,7 @@ use halfbyte::graph::problem::pool::Pooling;
 use halfbyte::graph::problem::reduce::{Affine, BatchNorm, Fold, Groups, Normalize, ReduceKind, Rows, SoftmaxKind};
 use halfbyte::graph::problem::{PoolProblem, ReduceProblem, ScalarProblem, Window};
 use halfbyte::graph::{Problem, Type};
-use halfbyte::scalar::bounds::{Range, enclose};
+use halfbyte::scalar::bounds::Range;
 use halfbyte::scalar::{Formula, Steps, arg};
 
 use super::check::*;
@@ -428,7 +428,7 @@ fn elementwise_formulas_over_broadcast_operands() {
             let [x, y] = [0, 1].map(|i| inputs[i].to_f64());
             let steps = Steps::compile(formula, &[dtype; 2], out).unwrap();
             let allowed: Vec<Range> =
-                (0..x.len()).map(|i| enclose(&steps, &[Range::point(x[i]), Range::point(y[i / shape[2] % shape[1]])])).collect();
+                (0..x.len()).map(|i| enclosed(&steps, &[Range::point(x[i]), Range::point(y[i / shape[2] % shape[1]])])).collect();
             let operands = inputs.iter().map(|t| Type::new(dtype, t.shape().clone())).collect();
             let out = Type::new(out, shape);
             let problem = Problem::Scalar(ScalarProblem { formula: formula.clone(), operands, out: out.clone() });

@@ -62,7 +62,15 @@ pub static SM80_128X128: Tile = Tile { family: "gemm_sm80", m: 128, n: 128, stag
 pub static SM80_64X64: Tile = Tile { family: "gemm_sm80", m: 64, n: 64, stage: Stage::Bytes, share: 0.55 };
 /// 4 warps of 16x32.
 pub static SM80_16X128: Tile = Tile { family: "gemm_sm80", m: 16, n: 128, stage: Stage::Bytes, share: 0.3 };
-/// Shaders: 128 threads of 8x8, of floats.
+/// Shaders: 8 subgroups of 32x64, by matrices of 16x16.
+pub static COOP16_128X128: Tile = Tile { family: "gemm_coop16", m: 128, n: 128, stage: Stage::Elements, share: 0.6 };
+/// 4 subgroups of 32x32.
+pub static COOP16_64X64: Tile = Tile { family: "gemm_coop16", m: 64, n: 64, stage: Stage::Elements, share: 0.35 };
+/// 4 subgroups of 32x32, by matrices of 8x8.
+pub static COOP8_64X64: Tile = Tile { family: "gemm_coop8", m: 64, n: 64, stage: Stage::Elements, share: 0.35 };
+/// The same, of subgroups of 8.
+pub static COOP8_NARROW_64X64: Tile = Tile { family: "gemm_coop8_narrow", m: 64, n: 64, stage: Stage::Elements, share: 0.35 };
+/// 128 threads of 8x8, of floats.
 pub static WGSL_F32_128X64: Tile = Tile { family: "gemm_tile", m: 128, n: 64, stage: Stage::Elements, share: 0.65 };
 /// 64 threads of 8x8, of floats.
 pub static WGSL_F32_64X64: Tile = Tile { family: "gemm_tile", m: 64, n: 64, stage: Stage::Elements, share: 0.55 };

@@ -24,8 +24,9 @@ pub mod tile;
 
 use super::call::GpuKernel;
 use crate::kernel::gpu::gemm::{
-    F32_64X64, F32_128X64, SIMT_64X64, SIMT_128X64, SM75_64X64, SM75_128X64, SM75_128X128, SM80_16X128, SM80_64X64, SM80_128X128,
-    WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64, WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64,
+    COOP8_64X64, COOP8_NARROW_64X64, COOP16_64X64, COOP16_128X128, F32_64X64, F32_128X64, SIMT_64X64, SIMT_128X64, SM75_64X64,
+    SM75_128X64, SM75_128X128, SM80_16X128, SM80_64X64, SM80_128X128, WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64,
+    WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64,
 };
 use tile::{kernel, launches, scratch_bytes};
 
@@ -41,6 +42,14 @@ pub(super) static KERNELS: &[GpuKernel] = &[
     ),
     real::kernel("tile-float-64x64", |p, i| real::scratch_bytes(&WGSL_F32_64X64, p, i), |c| real::launches(&WGSL_F32_64X64, c)),
     real::kernel("tile-float-32x32", |p, i| real::scratch_bytes(&WGSL_F32_32X32, p, i), |c| real::launches(&WGSL_F32_32X32, c)),
+    real::kernel("coop16-f16-128x128", |p, i| real::scratch_bytes(&COOP16_128X128, p, i), |c| real::launches(&COOP16_128X128, c)),
+    real::kernel("coop16-f16-64x64", |p, i| real::scratch_bytes(&COOP16_64X64, p, i), |c| real::launches(&COOP16_64X64, c)),
+    real::kernel("coop8-f16-64x64", |p, i| real::scratch_bytes(&COOP8_64X64, p, i), |c| real::launches(&COOP8_64X64, c)),
+    real::kernel(
+        "coop8-narrow-f16-64x64",
+        |p, i| real::scratch_bytes(&COOP8_NARROW_64X64, p, i),
+        |c| real::launches(&COOP8_NARROW_64X64, c),
+    ),
     kernel("tile-int8-128x64", |p, i| scratch_bytes(&WGSL_INT8_128X64, p, i), |c| launches(&WGSL_INT8_128X64, c)),
     kernel("tile-int8-64x64", |p, i| scratch_bytes(&WGSL_INT8_64X64, p, i), |c| launches(&WGSL_INT8_64X64, c)),
     kernel("tile-int8-32x32", |p, i| scratch_bytes(&WGSL_INT8_32X32, p, i), |c| launches(&WGSL_INT8_32X32, c)),

@@ -35,7 +35,12 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
         }
     }
     own += text;
-    let mut module = format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);
+    let mut module = String::new();
+    let is_cooperative = text.contains("coop_mat");
+    if is_cooperative {
+        module += "enable f16;\nenable wgpu_cooperative_matrix;\nvar<private> subgroup: u32;\n";
+    }
+    module += &format!("@group(0) @binding(0) var<uniform> hb_args: array<vec4<u32>, {}>;\n", words / 4);
     module += "var<private> block: vec3<u32>;\nvar<private> grid: vec3<u32>;\nvar<private> thread: u32;\n";
     module += "fn hb_exact(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ hb_args[1].x); }\n";
     module += support();
@@ -46,7 +51,7 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
         module += support_f64();
     }
     module += &own;
-    module += &entry(threads);
+    module += &entry(threads, is_cooperative);
     Ok(Complete { text: module, words, bindings })
 }
 
@@ -64,12 +69,13 @@ fn parameter(param: &Param) -> String {
 }
 
 /// Grids of more blocks along x than a device takes are folded into y and z, and unfolded here.
-fn entry(threads: u32) -> String {
+fn entry(threads: u32, by_subgroup: bool) -> String {
     const { assert!(HEADER_WORDS == 8) };
+    let (given, kept) = if by_subgroup { (", @builtin(subgroup_id) s: u32", "  subgroup = s;\n") } else { ("", "") };
     format!(
         "@compute @workgroup_size({threads})
-fn main(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) c: vec3<u32>, @builtin(local_invocation_index) t: u32) {{
-  grid = hb_args[0].xyz;
+fn main(@builtin(workgroup_id) w: vec3<u32>, @builtin(num_workgroups) c: vec3<u32>, @builtin(local_invocation_index) t: u32{given}) {{
+{kept}  grid = hb_args[0].xyz;
   thread = t;
   block = w;
   if (hb_args[0].w != 0u) {{

@@ -5,11 +5,13 @@ use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::Family;
 use crate::graph::problem::gemm::GemmProblem;
+use crate::hardware::{Capabilities, DeviceKind};
 use crate::kernel::KernelDef;
 use crate::kernel::gpu::gemm::{
     WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64, WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64, any_us, contraction,
     cost_us, float_rows, gemm, gemv_us, int8, int8_rows, real,
 };
+use crate::kernel::gpu::row::on;
 use crate::scalar::Steps;
 
 pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
@@ -23,7 +25,23 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row("wgpu-tile-int8-128x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_128X64, p, i)),
     row("wgpu-tile-int8-64x64", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_64X64, p, i)),
     row("wgpu-tile-int8-32x32", Family::Gemm, bytes, |p, i| cost_us(&WGSL_INT8_32X32, p, i)),
+    coop("wgpu-coop16-f16-128x128", Capabilities::COOP_16),
+    coop("wgpu-coop16-f16-64x64", Capabilities::COOP_16),
+    coop("wgpu-coop8-f16-64x64", Capabilities::COOP_8),
+    coop("wgpu-coop8-narrow-f16-64x64", Capabilities::COOP_8_NARROW),
 ];
+
+/// By cooperative matrices, which no GPU has run yet and some drivers get wrong: predicted just slower than a tile, so that a measurement
+/// with a right result may choose it, and nothing else does.
+const fn coop(name: &'static str, needs: Capabilities) -> KernelDef {
+    on(DeviceKind::Wgpu, name, Family::Gemm, needs, halves, |p, i| 1.01 * cost_us(&WGSL_F32_128X64, p, i))
+}
+
+fn halves(problem: &Problem) -> Result<(), &'static str> {
+    floats(problem)?;
+    let p = gemm(problem)?;
+    if p.a.dtype == DType::F16 && p.b_as == DType::F16 { Ok(()) } else { Err("other types than f16") }
+}
 
 fn floats(problem: &Problem) -> Result<(), &'static str> {
     narrow(problem).and(real(problem))
