@@ -203,7 +203,7 @@ pub fn batch_scratch_bytes(norm: &BatchNorm) -> usize {
 pub fn batch_norm(call: &Call, norm: &BatchNorm) -> Result<Vec<Launch>> {
     let (x, epsilon) = (call.input(0)?, f64::from(norm.epsilon));
     let shape = Shape::from([norm.batch, norm.channels, norm.inner]);
-    let channel = |i: usize| Ok(Type::new(call.input(i)?.dtype, Shape::from([norm.channels, 1])));
+    let channel = |i: usize| -> Result<Type> { Ok(Type::new(call.input(i)?.dtype, Shape::from([norm.channels, 1]))) };
     let output = |i: usize| call.outputs.get(i).and_then(Option::as_ref);
     let mut launches = Vec::new();
     if !norm.training {
