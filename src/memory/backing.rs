@@ -4,6 +4,7 @@ use super::device::Device;
 use super::granule::Granules;
 use super::grow;
 use super::heap::{Domain, Heap, NONE, State};
+use super::options::Options;
 use super::slab::Slabs;
 use crate::error::Result;
 
@@ -14,10 +15,10 @@ pub(super) enum Backing {
 }
 
 impl Backing {
-    pub fn new(device: &Device, slab_bytes: u64) -> Self {
+    pub fn new(device: &Device, options: &Options) -> Self {
         match device.provider.mapping() {
-            Some(mapping) => Backing::Mapped(Granules::new(mapping.granularity_bytes())),
-            None => Backing::Slabs(Slabs::new(slab_bytes)),
+            Some(mapping) => Backing::Mapped(Granules::new(mapping.granularity_bytes(), options.handle_part)),
+            None => Backing::Slabs(Slabs::new(options.slab_bytes)),
         }
     }
 

@@ -76,7 +76,7 @@ impl Core {
     pub fn new(device: Device, mut options: Options, root: Arc<Account>) -> Self {
         // A hit of a cache is no event.
         options.caching &= options.timeline == 0;
-        let backing = Backing::new(&device, options.slab_bytes);
+        let backing = Backing::new(&device, &options);
         let small_bytes = device.provider.mapping().map_or(0, |m| m.granularity_bytes() / SMALL_PART);
         let inner = Inner {
             heap: Heap::default(),

@@ -6,8 +6,6 @@ use crate::error::Result;
 
 /// The largest handle, in granules: 64 MiB of 2 MiB ones.
 const LARGEST_UNITS: u32 = 32;
-/// Handles are at most this part of all memory, so that what one live byte can hold back stays small.
-const PART: u64 = 2048;
 
 /// A handle and its size in granules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +33,8 @@ struct Region {
 /// All handles of a device.
 pub(super) struct Granules {
     pub unit: u64,
+    /// Handles are at most this part of all memory, so that what one live byte can hold back stays small.
+    part: u64,
     regions: Vec<Region>,
     rows: Vec<Mapped>,
     vacant: Vec<u32>,
@@ -43,8 +43,9 @@ pub(super) struct Granules {
 }
 
 impl Granules {
-    pub fn new(unit: u64) -> Self {
-        Granules { unit, regions: Vec::new(), rows: Vec::new(), vacant: Vec::new(), spare: Vec::new(), reserved_units: 0 }
+    pub fn new(unit: u64, part: u64) -> Self {
+        let part = part.max(1);
+        Granules { unit, part, regions: Vec::new(), rows: Vec::new(), vacant: Vec::new(), spare: Vec::new(), reserved_units: 0 }
     }
 
     /// Bytes of all handles, mapped or spare.
@@ -93,7 +94,7 @@ impl Granules {
     pub fn create(&mut self, device: &Device, mut units: u64) -> Result<Vec<Granule>> {
         let mut made = Vec::new();
         while units > 0 {
-            let rule = (self.reserved_units / PART).clamp(1, LARGEST_UNITS.into()).min(units);
+            let rule = (self.reserved_units / self.part).clamp(1, LARGEST_UNITS.into()).min(units);
             let size = 1 << rule.ilog2();
             match device.create(u64::from(size) * self.unit) {
                 Ok(handle) => made.push(Granule { handle, units: size }),

@@ -12,6 +12,9 @@ pub struct Options {
     pub slack: f64,
     /// Free memory that a trim leaves in place, and up to which memory grows freely: the watermark.
     pub keep_bytes: u64,
+    /// Handles are at most this part of all memory (and at most 32 granules): larger ones are fewer calls of the driver, but a
+    /// live byte holds back all of the handle that it lies in.
+    pub handle_part: u64,
     /// Slabs are multiples of this where there is no virtual memory management.
     pub slab_bytes: u64,
     /// How long an allocation waits for work that still uses freed memory before it fails.
@@ -30,6 +33,7 @@ impl Default for Options {
             limit_bytes: u64::MAX,
             slack: 1.02,
             keep_bytes: 4 << 20,
+            handle_part: 2048,
             slab_bytes: 2 << 20,
             wait: Duration::from_secs(2),
             idle: Duration::from_secs(10),

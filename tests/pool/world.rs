@@ -66,6 +66,7 @@ impl<D: Device> World<D> {
         let options = Options {
             keep_bytes: 2 * granularity,
             slab_bytes: granularity,
+            handle_part: 8,
             wait: Duration::from_millis(20),
             ..Options::default()
         };
@@ -169,8 +170,8 @@ impl<D: Device> World<D> {
     pub fn run(&mut self, operations: usize) -> Result<(), String> {
         for i in 0..operations {
             match self.random.below(32) {
-                0..9 => self.allocate()?,
-                9..18 => self.free(),
+                0..10 => self.allocate()?,
+                10..18 => self.free(),
                 18..26 => self.launch()?,
                 26..31 => (0..self.random.below(6)).for_each(|_| _ = self.device.counts().software().step()),
                 _ => self.tidy()?,
