@@ -29,6 +29,14 @@ impl Backing {
         }
     }
 
+    /// Bytes ever taken out of the address space, most of them to be mapped elsewhere.
+    pub fn unmapped_bytes(&self) -> u64 {
+        match self {
+            Backing::Mapped(granules) => granules.unmapped_bytes,
+            Backing::Slabs(_) => 0,
+        }
+    }
+
     /// Free bytes that are not in the heap: of spare handles.
     pub fn spare_bytes(&self) -> u64 {
         match self {

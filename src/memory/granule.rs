@@ -40,12 +40,23 @@ pub(super) struct Granules {
     vacant: Vec<u32>,
     spare: Vec<Granule>,
     reserved_units: u64,
+    /// Bytes ever unmapped.
+    pub unmapped_bytes: u64,
 }
 
 impl Granules {
     pub fn new(unit: u64, part: u64) -> Self {
         let part = part.max(1);
-        Granules { unit, part, regions: Vec::new(), rows: Vec::new(), vacant: Vec::new(), spare: Vec::new(), reserved_units: 0 }
+        Granules {
+            unit,
+            part,
+            regions: Vec::new(),
+            rows: Vec::new(),
+            vacant: Vec::new(),
+            spare: Vec::new(),
+            reserved_units: 0,
+            unmapped_bytes: 0,
+        }
     }
 
     /// Bytes of all handles, mapped or spare.
@@ -194,6 +205,7 @@ impl Granules {
     /// Takes whole handles, one behind the other, out of the address space; they are spare then. No work uses them.
     pub fn unmap(&mut self, device: &Device, address: u64, bytes: u64) -> Result<()> {
         device.unmap(address, bytes)?;
+        self.unmapped_bytes += bytes;
         for mapped in self.whole(address, bytes) {
             if let Some((row, _)) = self.at(mapped.address) {
                 self.vacant.push(row);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::bins::UNIT;
 use super::core::{Core, Inner};
 use super::heap::{BlockId, Domain, Zone};
+use super::options::Options;
 use super::provider::StreamId;
 use crate::base::lock;
 
@@ -128,6 +129,9 @@ impl Ladder {
     }
 }
 
+/// This part of all that was moved is added to the slack.
+const MOVED_PART: u64 = 512;
+
 /// What an allocation wants.
 #[derive(Clone, Copy)]
 pub(super) struct Request {
@@ -174,7 +178,7 @@ impl Core {
             match rung {
                 Rung::Settle => self.flush(),
                 Rung::Wait => self.wait_for_work(),
-                Rung::Compact if self.with(|inner| inner.compact(self)) > 0 => self.wait_for_work(),
+                Rung::Compact => self.compact(),
                 _ => {}
             }
             let found = self.with(|inner| {
@@ -212,9 +216,8 @@ impl Inner {
             Rung::Settle => self.settle(device),
             Rung::Absorb => self.absorb(Domain::of(stream, zone)),
             Rung::Grow => {
-                let live = self.peak_live_bytes.max(self.heap.live_bytes() + bytes);
-                let free = ((live as f64 * core.options.slack) as u64).max(live.min(limit) + core.options.keep_bytes);
-                grow(self, false, free.min(limit))?;
+                let allowance = self.allowance(&core.options, bytes);
+                grow(self, false, allowance.min(limit))?;
             }
             Rung::OtherStream => {
                 if let Ok(Some(found)) = self.borrow(device, request) {
@@ -243,5 +246,15 @@ impl Inner {
             _ => return None,
         }
         self.fit(request).or_else(|| (zone == Zone::Small && self.chunk()).then(|| self.fit(request)).flatten())
+    }
+
+    /// What may be reserved without moving anything first. Who moves memory again and again had better have more of it.
+    fn allowance(&self, options: &Options, bytes: u64) -> u64 {
+        let live = self.peak_live_bytes.max(self.heap.live_bytes() + bytes);
+        let part = |times: f64| (live as f64 * times) as u64;
+        let earned = self.backing.unmapped_bytes() / MOVED_PART;
+        (part(options.slack) + earned)
+            .min(part(options.most_slack.max(options.slack)))
+            .max(live.saturating_add(options.keep_bytes))
     }
 }

@@ -11,6 +11,9 @@ use super::heap::{BlockId, Domain, NONE, State};
 use super::span::Span;
 use crate::base::lock;
 
+/// A round frees places that the next one fills.
+const ROUNDS: usize = 8;
+
 /// A block whose address may change between launches, contents kept. Clones are the same block.
 #[derive(Debug, Clone)]
 pub struct Movable {
@@ -58,10 +61,23 @@ impl Seat {
     }
 }
 
+impl Core {
+    /// Compacts until nothing moves any more, waiting for the copies between rounds.
+    pub fn compact(&self) {
+        for _ in 0..ROUNDS {
+            if self.with(|inner| inner.compact(self)) == 0 {
+                return;
+            }
+            self.wait_for_work();
+            self.with(|inner| inner.settle(&self.device));
+        }
+    }
+}
+
 impl Inner {
     /// Empties slabs that hold movable blocks alone, those with the fewest live bytes first, into what is free elsewhere. Copies
     /// happen in the order of each block's stream; the old places are free behind them. How many blocks moved.
-    pub fn compact(&mut self, core: &Core) -> usize {
+    fn compact(&mut self, core: &Core) -> usize {
         if let Backing::Mapped(_) = self.backing {
             return 0;
         }

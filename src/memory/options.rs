@@ -10,6 +10,9 @@ pub struct Options {
     /// Reserved memory grows freely up to this many times the peak of live bytes; beyond it only when nothing free can be
     /// used otherwise. At least 1.
     pub slack: f64,
+    /// The slack of a process whose shapes do not settle: for all memory that was moved since the start, a 512th of it is
+    /// added to what may be reserved, up to this many times the peak.
+    pub most_slack: f64,
     /// Free memory that a trim leaves in place, and up to which memory grows freely: the watermark.
     pub keep_bytes: u64,
     /// Handles are at most this part of all memory (and at most 32 granules): larger ones are fewer calls of the driver, but a
@@ -32,6 +35,7 @@ impl Default for Options {
         Options {
             limit_bytes: u64::MAX,
             slack: 1.02,
+            most_slack: 1.1,
             keep_bytes: 4 << 20,
             handle_part: 2048,
             slab_bytes: 2 << 20,

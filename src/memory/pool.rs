@@ -87,14 +87,12 @@ impl Pool {
         let core = &self.core;
         core.flush();
         core.wait_for_work();
-        let moved = core.with(|inner| -> Result<usize> {
+        let gathered = core.with(|inner| {
             inner.settle(&core.device);
-            let gathered = inner.backing.gather(&mut inner.heap, &core.device)?;
-            Ok(if gathered { 0 } else { inner.compact(core) })
+            inner.backing.gather(&mut inner.heap, &core.device)
         })?;
-        if moved > 0 {
-            core.wait_for_work();
-            core.with(|inner| inner.settle(&core.device));
+        if !gathered {
+            core.compact();
         }
         Ok(())
     }
