@@ -2,11 +2,15 @@
 //! crate and a best fit over a BTreeSet (the structure of PyTorch's allocator) in the same run. Ratios are printed and decide nothing.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use halfbyte::base::xorshift::Xorshift;
+use halfbyte::memory::provider::software::SoftwareStreams;
+use halfbyte::memory::provider::virtual_device::VirtualDevice;
 use halfbyte::memory::replay::ranges::Ranges;
+use halfbyte::memory::{self, Arena, Options, Pool, StreamId};
 
 /// Blocks that live at once.
 const LIVE: usize = 4096;
@@ -51,11 +55,30 @@ impl Allocator for offset_allocator::Allocator<u32> {
     }
 }
 
-/// Which block is freed, and the size that is allocated for it: any, or the same (what a cache of sizes hits).
+impl Allocator for Arena {
+    type Block = memory::Block;
+
+    fn alloc(&mut self, bytes: u64) -> memory::Block {
+        self.block(bytes).expect("invariant: memory is never full")
+    }
+
+    fn free(&mut self, block: memory::Block) {
+        drop(block);
+    }
+}
+
+/// This crate's pool, with memory to spare as the others have.
+fn arena(caching: bool) -> Arena {
+    let device = VirtualDevice::new(CAPACITY, Some(2 << 20), SoftwareStreams::immediate());
+    let pool = Pool::new(Arc::new(device), Options { caching, slack: 4.0, ..Options::default() });
+    pool.arena(pool.account(), StreamId(0))
+}
+
+/// Sizes of the first blocks; then which block is freed and what is allocated for it: any size, or the same, of up to 1 MiB (what a cache hits).
 fn steps(same: bool) -> (Vec<u64>, Vec<(usize, u64)>) {
     let mut random = Xorshift::new(1);
     let mut size = || {
-        let octave = UNIT << random.below(15);
+        let octave = UNIT << random.below(if same { 11 } else { 15 });
         octave + UNIT * (random.below((octave / UNIT) as usize) as u64)
     };
     let first: Vec<u64> = (0..LIVE).map(|_| size()).collect();
@@ -88,12 +111,22 @@ fn pairs<A: Allocator>(c: &mut Criterion, name: &str, mut allocator: A, same: bo
 }
 
 fn memory(c: &mut Criterion) {
-    let mut tree = Ranges::default();
-    tree.add(0, CAPACITY);
-    let tree_ns = pairs(c, "btreeset best fit", tree, false);
-    let offset = offset_allocator::Allocator::with_max_allocs((CAPACITY / UNIT) as u32, 1 << 17);
-    let offset_ns = pairs(c, "offset-allocator", offset, false);
-    println!("btreeset {tree_ns:.1} ns, offset-allocator {offset_ns:.1} ns: ratio {:.1}", tree_ns / offset_ns);
+    let tree = || {
+        let mut tree = Ranges::default();
+        tree.add(0, CAPACITY);
+        tree
+    };
+    let offset = || offset_allocator::Allocator::<u32>::with_max_allocs((CAPACITY / UNIT) as u32, 1 << 17);
+    for (what, same, caching) in [("any size", false, false), ("the size that was freed", true, true)] {
+        let tree_ns = pairs(c, &format!("{what}: BTreeSet"), tree(), same);
+        let offset_ns = pairs(c, &format!("{what}: offset-allocator"), offset(), same);
+        let own_ns = pairs(c, &format!("{what}: halfbyte"), arena(caching), same);
+        println!(
+            "{what}: halfbyte {own_ns:.1} ns; offset-allocator {offset_ns:.1} ns, {:.2} x; BTreeSet {tree_ns:.1} ns, {:.2} x",
+            offset_ns / own_ns,
+            tree_ns / own_ns
+        );
+    }
 }
 
 fn brief() -> Criterion {

@@ -1,4 +1,4 @@
-//! This crate's pool over a virtual device with handles of 2 MiB, its default options, one stream.
+//! This crate's pool over a virtual device with handles of 2 MiB and more, one stream.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,9 +22,9 @@ pub struct Own {
 
 impl Own {
     /// Over a device of `capacity` bytes.
-    pub fn new(capacity: u64) -> Self {
+    pub fn new(capacity: u64, options: Options) -> Self {
         let device = Arc::new(VirtualDevice::new(capacity, Some(HANDLE_BYTES), SoftwareStreams::immediate()));
-        let pool = Pool::new(device.clone(), Options::default());
+        let pool = Pool::new(device.clone(), options);
         let arena = pool.arena(pool.account(), StreamId(0));
         Own { device, live: HashMap::new(), arena, pool }
     }

@@ -7,6 +7,7 @@ use super::own::Own;
 use super::policy::Policy;
 use super::rmm::Rmm;
 use super::torch::Torch;
+use crate::memory::Options;
 
 /// An allocator that can be made for a device of any size.
 pub struct PolicyDef {
@@ -19,7 +20,8 @@ pub struct PolicyDef {
 }
 
 /// This crate's own.
-pub const OWN: PolicyDef = PolicyDef { name: "halfbyte", about: "this crate's pool", make: |n| Box::new(Own::new(n)) };
+pub const OWN: PolicyDef =
+    PolicyDef { name: "halfbyte", about: "this crate's pool", make: |n| Box::new(Own::new(n, Options::default())) };
 
 /// This crate's own and every peer.
 pub fn all() -> impl Iterator<Item = &'static PolicyDef> {
