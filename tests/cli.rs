@@ -253,7 +253,7 @@ fn bench_memory_replays_traces_from_files_and_graphs() {
     let rows = json(&format!("bench memory --traces {traces} --only mine --policy torch,rmm --json"));
     let rows: Vec<_> = rows.as_array().unwrap().iter().map(|r| (r["policy"].as_str().unwrap(), &r["live_bytes"])).collect();
     assert_eq!(rows, [("torch", &(60 << 20).into()), ("rmm", &(60 << 20).into())]);
-    let graphs = json("bench memory --graphs models --only graph-digits,graphs --policy torch-exp --json");
+    let graphs = json("bench memory --graphs models --only graph-digits,graphs-together --policy torch-exp --json");
     assert_eq!(graphs.as_array().unwrap().len(), 1, "the digits are small: part of the trace of all");
     assert!(
         graphs[0]["smallest_ratio"].as_f64().unwrap() >= 1.0 && graphs[0]["allocations"].as_u64().unwrap() > 1000,

@@ -1,6 +1,6 @@
 //! Allocation traces from ONNX files: what runs of their graphs with varying batch and length would ask of an allocator.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -102,9 +102,8 @@ fn drawn(axis: &str, random: &mut Xorshift) -> usize {
     if is_batch { 1 + random.below(BATCH) } else { LENGTHS[random.below(LENGTHS.len())] }
 }
 
-/// A trace of each model that is not small, and one of all, loaded together and run in turn; and of each model left out why.
+/// A trace of each model that is not small, and two of all together; and of each model left out why.
 pub fn traces(paths: &[PathBuf], mut done: impl FnMut()) -> (Vec<Trace>, Vec<String>) {
-    let (mut all, mut random) = (Recorder::default(), Xorshift::new(6));
     let (mut models, mut traces, mut left_out) = (Vec::new(), Vec::new(), Vec::new());
     for path in paths {
         match alone(path) {
@@ -116,17 +115,32 @@ pub fn traces(paths: &[PathBuf], mut done: impl FnMut()) -> (Vec<Trace>, Vec<Str
         }
         done();
     }
-    let weights: Vec<u32> = models.iter().flat_map(|m| m.load(&mut all)).collect();
-    for _ in 0..RUNS * models.len() {
-        // It ran before with shapes of the same kind; one that it now refuses is left out.
-        let model = &models[random.below(models.len())];
-        model.run(&mut random, &mut all).unwrap_or_default();
-    }
-    all.free_all(weights);
     if !models.is_empty() {
-        traces.push(all.finish("graphs-together"));
+        traces.extend(together(&models));
     }
     (traces, left_out)
+}
+
+/// All models loaded together and run in turn: once with each buffer by itself, once with an arena for each run as sessions have it, two runs
+/// at a time.
+fn together(models: &[Planned]) -> [Trace; 2] {
+    let (mut buffers, mut arenas, mut random) = (Recorder::default(), Recorder::default(), Xorshift::new(6));
+    let [of_buffers, of_arenas] =
+        [&mut buffers, &mut arenas].map(|to| models.iter().flat_map(|m| m.load(to)).collect::<Vec<u32>>());
+    let mut in_flight = VecDeque::new();
+    for _ in 0..RUNS * models.len() {
+        let model = &models[random.below(models.len())];
+        // It ran before with shapes of the same kind; a run that it now refuses is left out.
+        if model.run(&mut random, &mut buffers).is_ok() {
+            in_flight.push_back(arenas.alloc(model.session.report().arena_bytes as u64));
+        }
+        if in_flight.len() > 2 {
+            arenas.free_all(in_flight.pop_front());
+        }
+    }
+    buffers.free_all(of_buffers);
+    arenas.free_all(in_flight.into_iter().chain(of_arenas));
+    [buffers.finish("graphs-together"), arenas.finish("graphs-arenas")]
 }
 
 fn alone(path: &Path) -> Result<(Planned, Trace)> {

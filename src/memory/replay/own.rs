@@ -28,6 +28,11 @@ impl Own {
         let arena = pool.arena(pool.account(), StreamId(0));
         Own { device, live: HashMap::new(), arena, pool }
     }
+
+    /// For its figures.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
+    }
 }
 
 impl Policy for Own {
