@@ -10,7 +10,7 @@ use super::span::Span;
 use super::sync::{AtomicPtr, Ordering};
 
 /// Larger blocks go back to the heap at once.
-pub const LARGEST_BYTES: u64 = 64 << 10;
+pub const LARGEST_BYTES: u64 = 8 << 10;
 const SETS: usize = 64;
 const WAYS: usize = 8;
 

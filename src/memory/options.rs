@@ -24,7 +24,7 @@ pub struct Options {
     pub wait: Duration,
     /// For how long reserved memory has to have been idle before [`super::Pool::maintain`] gives it back.
     pub idle: Duration,
-    /// Whether freed blocks of up to 1 MiB wait in lock-free caches for a request of the same size.
+    /// Whether freed blocks of up to 8 KiB wait in lock-free caches for a request of the same size.
     pub caching: bool,
     /// How many events the timeline keeps; with 0 there is none. With one there are no caches.
     pub timeline: usize,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use halfbyte::memory::provider::host::HostMemory;
 use halfbyte::memory::provider::software::SoftwareStreams;
 use halfbyte::memory::provider::virtual_device::VirtualDevice;
-use halfbyte::memory::{Block, Cause, Movable, Options, Pages, Part, Pool, Provider, Rung, StreamId, Weights};
+use halfbyte::memory::{Block, Cause, Movable, Options, Pages, Part, Pool, Provider, Rung, StreamId, Use, Weights};
 
 const MIB: u64 = 1 << 20;
 const UNIT: u64 = 2 * MIB;
@@ -112,6 +112,24 @@ fn movable_blocks_move_with_their_bytes_where_nothing_can_be_remapped() {
         assert_eq!(read, pattern(i), "block {i}");
     }
     pool.check().unwrap();
+}
+
+#[test]
+fn the_place_that_a_block_left_is_free_behind_the_copy() {
+    let device = Arc::new(VirtualDevice::new(1 << 30, None, SoftwareStreams::delayed(2)));
+    let pool = Pool::new(device.clone(), Options { wait: Duration::ZERO, ..Options::default() });
+    let movable: Vec<Movable> = every_second(&pool, 256, 80_000).into_iter().map(Movable::new).collect();
+    let pending = || {
+        let blocks = pool.snapshot().segments.into_iter().flat_map(|s| s.blocks);
+        blocks.filter(|b| b.usage == Use::Pending).map(|b| b.bytes).sum::<u64>()
+    };
+    assert_eq!(pending(), 0);
+    pool.defragment().unwrap();
+    let copied = pool.stats().calls.copy * 80_000;
+    assert!(copied > 0 && pending() >= copied, "{} bytes pending, {copied} copied", pending());
+    while device.software().step() {}
+    assert_eq!(pending(), 0);
+    drop(movable);
 }
 
 #[test]
