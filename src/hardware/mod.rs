@@ -10,8 +10,7 @@ pub mod info;
 #[cfg(feature = "cuda")]
 pub mod libcuda;
 pub mod nvidia;
-#[cfg(feature = "cuda")]
-mod nvml;
+pub mod nvml;
 pub mod probe;
 pub mod roofline;
 pub mod topology;

@@ -1,17 +1,34 @@
-//! NVML readings. A device may refuse any single one.
+//! The library itself, opened without a panic whatever it lacks.
+
+use std::ffi::OsStr;
 
 use nvml_wrapper::Nvml;
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
-use super::probe::NvmlDevice;
+use super::super::probe::NvmlDevice;
 
-/// Every device that NVML knows, or why there is none.
-pub(super) fn devices() -> Result<Vec<NvmlDevice>, String> {
-    let nvml = Nvml::init().map_err(|e| match e {
+/// NVML from a library of this name or path, the system's by default; in words why there is none.
+pub(super) fn open(path: Option<&OsStr>) -> Result<Nvml, String> {
+    let mut builder = Nvml::builder();
+    if let Some(path) = path {
+        builder.lib_path(path);
+    }
+    let nvml = builder.init().map_err(|e| match e {
         NvmlError::LibloadingError(_) => "NVML's library (libnvidia-ml) is not installed".to_string(),
         other => format!("NVML cannot be used: {other}"),
     })?;
+    if nvml.lib().nvmlShutdown.is_err() {
+        // The wrapper panics on drop without this call.
+        std::mem::forget(nvml);
+        return Err("NVML cannot be used: its library has no nvmlShutdown".into());
+    }
+    Ok(nvml)
+}
+
+/// Every device that NVML knows, or why there is none.
+pub(in crate::hardware) fn devices() -> Result<Vec<NvmlDevice>, String> {
+    let nvml = open(None)?;
     let count = nvml.device_count().map_err(|e| e.to_string())?;
     let driver = nvml.sys_driver_version().unwrap_or_else(|e| format!("of unknown version ({e})"));
     (0..count).map(|i| one(&nvml, i, &driver)).collect()
