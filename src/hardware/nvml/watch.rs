@@ -22,7 +22,7 @@ impl Watch {
     /// Takes a reading now and then one every `period`, and calls `each` with it on the thread. A device is a source, and so
     /// are recorded readings. Errors when the system gives no thread.
     pub fn start(
-        mut source: impl Iterator<Item = Reading> + Send + 'static,
+        source: impl Iterator<Item = Reading> + Send + 'static,
         period: Duration,
         mut each: impl FnMut(&Reading) + Send + 'static,
     ) -> std::io::Result<Self> {
@@ -30,7 +30,7 @@ impl Watch {
         let (stop, stopped) = mpsc::channel::<()>();
         let seen = last.clone();
         let watch = move || {
-            while let Some(reading) = source.next() {
+            for reading in source {
                 let reading = Arc::new(reading);
                 *lock(&seen) = Some(reading.clone());
                 each(&reading);
