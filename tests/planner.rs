@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use halfbyte::device::{Device, null::NullDevice};
+use halfbyte::device::{Device, cpu::CpuDevice, null::NullDevice};
 use halfbyte::graph::{Attr, Attrs, Graph, Node, Port, ValueId};
 use halfbyte::{DType, Model, Options, Session, Tensor, TensorView};
 
@@ -198,6 +198,27 @@ fn plans_give_their_memory_back_when_others_take_their_place_and_at_the_end() {
     assert_eq!(device.reserved_bytes(), arenas[100 - kept..].iter().sum::<u64>(), "the oldest went");
     drop(session);
     assert_eq!(device.reserved_bytes(), 0);
+}
+
+#[test]
+fn plans_give_up_idle_arenas_where_another_needs_the_room() {
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let images = vec![0f32; 2000 * 64];
+    let run = |session: &Session, n: usize| session.run(&[("x", TensorView::of([n, 64], &images[..n * 64]))]).map(drop);
+    let arena_bytes = {
+        let session = Session::with_device(&model, Options::default(), Arc::new(CpuDevice::new(Some(1)).unwrap())).unwrap();
+        run(&session, 2000).unwrap();
+        session.report().arena_bytes as u64
+    };
+    // Room for one of them, not for two.
+    let info = halfbyte::hardware::DeviceInfo { memory_bytes: arena_bytes * 3 / 2, ..halfbyte::hardware::cpu::info(1) };
+    let device = Arc::new(NullDevice::new(info).unwrap());
+    let session = Session::with_device(&model, Options::default(), device.clone()).unwrap();
+    for n in [2000, 1999, 2000, 1998] {
+        run(&session, n).unwrap();
+    }
+    assert!(device.reserved_bytes() <= arena_bytes);
+    assert_eq!(device.pools()[0].check(), Ok(()));
 }
 
 #[test]

@@ -1,20 +1,20 @@
-//! What every device does: ten verbs and three questions, and no operator's name among them.
+//! What every device does: ten verbs and four questions, and no operator's name among them.
 
 use std::sync::Arc;
 
 use crate::base::tensor::size_bytes;
-use crate::base::{AlignedBytes, Tensor, TensorView, TensorViewMut};
+use crate::base::{Tensor, TensorView, TensorViewMut};
 use crate::device::cpu::Packed;
 use crate::error::Result;
 use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
 use crate::kernel::{KernelDef, scalar::in_place};
+use crate::memory::{HostBytes, Pool};
 
 /// Memory reserved on a device.
-#[derive(Clone)]
 pub enum Region {
     /// The host's.
-    Host(AlignedBytes),
+    Host(HostBytes),
     /// Somewhere that the host cannot read.
     Opaque {
         /// The device's own name for it.
@@ -147,6 +147,10 @@ pub trait Device: Send + Sync {
     /// Whether it is gone for good: nothing on it will work again, and what it kept is lost.
     fn is_lost(&self) -> bool {
         false
+    }
+    /// What its memory is taken from.
+    fn pools(&self) -> Vec<&Pool> {
+        Vec::new()
     }
     /// The CPU that runs, on copies, what this device has no kernel for; `None` when there is none.
     fn host(&self) -> Option<&DeviceInfo> {

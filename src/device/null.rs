@@ -1,29 +1,32 @@
 //! A device that runs nothing and charges predicted times to a virtual clock: planning, pooling and batching are tested on it,
 //! and GPUs that are not there are planned for.
 
-use std::sync::Mutex;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 
 use super::api::{Bindings, CommandList, Device, Prepared, Recorded, Region, Ticket, Timing};
 use super::check::check;
 use crate::base::{Tensor, lock};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Problem;
 use crate::hardware::DeviceInfo;
 use crate::kernel::KernelDef;
+use crate::memory::provider::{software::SoftwareStreams, virtual_device::VirtualDevice};
+use crate::memory::{self, Arena, Block, Pool, StreamId};
+
+/// More than any plan asks for.
+const UNLIMITED_BYTES: u64 = 1 << 50;
 
 /// The null device. It plans with another device's description, so that it chooses that device's kernels; of a CUDA device it also
 /// prepares the constants, and makes and checks every launch.
 pub struct NullDevice {
     info: DeviceInfo,
     recorder: Option<Box<dyn Device>>,
-    state: Mutex<State>,
-}
-
-#[derive(Default)]
-struct State {
-    clock_us: f64,
-    next_handle: u64,
-    reserved_bytes: u64,
+    pool: Pool,
+    arena: Arena,
+    /// What was reserved, by its address.
+    regions: Mutex<HashMap<u64, Block>>,
+    clock_us: Mutex<f64>,
 }
 
 impl NullDevice {
@@ -31,21 +34,21 @@ impl NullDevice {
     /// Errors when a recording device cannot be made.
     pub fn new(info: DeviceInfo) -> Result<Self> {
         let recorder = recorder(&info)?;
-        Ok(NullDevice { info, recorder, state: Mutex::default() })
+        let capacity_bytes = if info.memory_bytes == 0 { UNLIMITED_BYTES } else { info.memory_bytes };
+        let memory = VirtualDevice::new(capacity_bytes, None, SoftwareStreams::immediate());
+        let pool = Pool::new(Arc::new(memory), memory::Options::default());
+        let arena = pool.arena(pool.account(), StreamId::default());
+        Ok(NullDevice { info, recorder, pool, arena, regions: Mutex::default(), clock_us: Mutex::default() })
     }
 
     /// The virtual time in microseconds.
     pub fn clock_us(&self) -> f64 {
-        self.locked().clock_us
+        *lock(&self.clock_us)
     }
 
     /// Bytes now reserved.
     pub fn reserved_bytes(&self) -> u64 {
-        self.locked().reserved_bytes
-    }
-
-    fn locked(&self) -> std::sync::MutexGuard<'_, State> {
-        lock(&self.state)
+        lock(&self.regions).values().map(Block::bytes).sum()
     }
 }
 
@@ -72,19 +75,22 @@ impl Device for NullDevice {
         self.recorder.as_ref().and_then(|r| r.host())
     }
 
+    fn pools(&self) -> Vec<&Pool> {
+        vec![&self.pool]
+    }
+
     fn reserve(&self, bytes: usize) -> Result<Region> {
-        let mut state = self.locked();
-        let available = self.info.memory_bytes.saturating_sub(state.reserved_bytes);
-        if self.info.memory_bytes > 0 && bytes as u64 > available {
-            return Err(Error::OutOfMemory { device: "null".into(), needed_bytes: bytes as u64, available_bytes: available });
-        }
-        state.reserved_bytes += bytes as u64;
-        state.next_handle += 1;
-        Ok(Region::Opaque { handle: state.next_handle, bytes })
+        let block = self.arena.block(bytes as u64)?;
+        let handle = block.address();
+        lock(&self.regions).insert(handle, block);
+        Ok(Region::Opaque { handle, bytes })
     }
 
     fn release(&self, region: Region) {
-        self.locked().reserved_bytes -= region.bytes() as u64;
+        if let Region::Opaque { handle, .. } = region {
+            let block = lock(&self.regions).remove(&handle);
+            drop(block);
+        }
     }
 
     fn upload(&self, _: &mut Region, _: usize, _: &[u8]) -> Result<()> {
@@ -111,11 +117,11 @@ impl Device for NullDevice {
     }
 
     fn submit(&self, recorded: &Recorded, _: Bindings) -> Result<Ticket> {
-        let mut state = self.locked();
-        let began = state.clock_us;
+        let mut clock_us = lock(&self.clock_us);
+        let began = *clock_us;
         let timings = recorded.list.commands.iter().map(|c| {
-            let start_us = state.clock_us - began;
-            state.clock_us += c.cost_us;
+            let start_us = *clock_us - began;
+            *clock_us += c.cost_us;
             Timing { start_us, duration_us: c.cost_us }
         });
         Ok(Ticket { timings: timings.collect::<Vec<_>>() })

@@ -264,9 +264,10 @@ impl Program {
 
     fn execute(&self, plan: &Plan, inputs: &[TensorView], profile: bool) -> Result<(Vec<Tensor>, Vec<Timing>)> {
         let mut written = plan.slots.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone())).collect::<Result<Vec<_>>>()?;
-        let mut arena = match lock(&plan.arenas).pop() {
+        let kept = lock(&plan.arenas).pop();
+        let mut arena = match kept {
             Some(arena) => arena,
-            None => self.device.reserve(plan.recorded.list.arena_bytes)?,
+            None => self.arena(plan.recorded.list.arena_bytes)?,
         };
         let done = {
             let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
@@ -281,6 +282,23 @@ impl Program {
             Source::Input(i) => inputs[*i].to_tensor()?.reshaped(ty.shape.clone()),
         };
         Ok((plan.outputs.iter().map(output).collect::<Result<_>>()?, timings))
+    }
+}
+
+impl Program {
+    /// Memory for a run. Where the device has no room, arenas that plans keep for their next run are given back first.
+    fn arena(&self, bytes: usize) -> Result<Region> {
+        let full = match self.device.reserve(bytes) {
+            Err(full @ Error::OutOfMemory { .. }) => full,
+            other => return other,
+        };
+        let kept: Vec<Region> =
+            self.cache().plans.values().flat_map(|(plan, _)| std::mem::take(&mut *lock(&plan.arenas))).collect();
+        if kept.is_empty() {
+            return Err(full);
+        }
+        kept.into_iter().for_each(|region| self.device.release(region));
+        self.device.reserve(bytes)
     }
 }
 

@@ -98,6 +98,11 @@ impl Driver for Interpreted {
     type Function = std::sync::Arc<(Text, String)>;
     type Event = ();
 
+    /// The interpreter catches what reaches beyond an allocation.
+    fn is_pooled(&self) -> bool {
+        false
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         Ok(self.gpu().global.reserve("device memory", bytes))
     }

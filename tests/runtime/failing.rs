@@ -36,6 +36,9 @@ impl Driver for Failing {
     type Function = <Interpreted as Driver>::Function;
     type Event = ();
 
+    fn is_pooled(&self) -> bool {
+        self.inner.is_pooled()
+    }
     fn allocate(&self, bytes: usize) -> Result<u64> {
         self.call("allocate").and_then(|()| self.inner.allocate(bytes))
     }

@@ -9,7 +9,7 @@ use halfbyte::device::cpu::CpuDevice;
 use halfbyte::device::gpu::{Driver, Module, Variant};
 use halfbyte::device::wgpu::{Texts, Wgpu};
 use halfbyte::hardware::DeviceKind;
-use halfbyte::{Error, Model, Options, Session};
+use halfbyte::{Error, Model, Options, Session, TensorView};
 
 /// A device whose shaders' texts are `texts`; `None` where there is none.
 fn open(texts: Texts) -> Option<(Wgpu, Arc<dyn Device>)> {
@@ -37,6 +37,30 @@ fn memory_beyond_the_adapter_is_an_error_and_the_device_lives_on() {
     assert_eq!(back, [1, 2, 3, 4, 5]);
     driver.free(address);
     assert!(driver.read(address, &mut back).is_err(), "an address that was given back");
+}
+
+#[test]
+fn memory_is_steady_when_shapes_vary_and_comes_back() {
+    let Some((_, device)) = open(|s| s.text) else { return };
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    let session = Session::with_device(&model, Options::default(), device.clone()).unwrap();
+    let images = vec![0.25f32; 64 * 64];
+    let figures = || device.pools().into_iter().map(|pool| pool.stats()).collect::<Vec<_>>();
+    let round = || {
+        for n in [1, 64, 7, 33, 2, 50, 13] {
+            session.run(&[("x", TensorView::of([n, 64], &images[..n * 64]))]).unwrap();
+        }
+        figures()
+    };
+    let first = round();
+    let again = (0..3).map(|_| round()).next_back().unwrap();
+    assert!(first.len() == 2 && first.iter().all(|s| s.live_bytes > 0), "constants, and what runs write: {first:?}");
+    for (first, again) in first.iter().zip(&again) {
+        assert_eq!((first.reserved_bytes, first.calls.memory()), (again.reserved_bytes, again.calls.memory()));
+        assert!(first.calls.allocate < 4, "{first:?}");
+    }
+    drop(session);
+    assert!(figures()[0].live_bytes == 0, "what runs write came back: {:?}", figures()[0]);
 }
 
 #[test]

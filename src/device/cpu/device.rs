@@ -5,18 +5,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use super::{Call, CpuKernel, kernels};
-use crate::base::{AlignedBytes, Tensor, TensorView, TensorViewMut};
+use crate::base::{Tensor, TensorView, TensorViewMut};
 use crate::device::api::{Bindings, Command, CommandList, Device, Place, Prepared, Recorded, Region, Slot, Ticket, Timing};
 use crate::device::check::check;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::hardware::{self, DeviceInfo};
 use crate::kernel::KernelDef;
+use crate::memory::{HostPool, Pool};
 
 /// The CPU with a thread pool of its own.
 pub struct CpuDevice {
     info: DeviceInfo,
     pool: Arc<rayon::ThreadPool>,
+    memory: HostPool,
 }
 
 /// The code behind a row of the kernel table.
@@ -37,7 +39,7 @@ impl CpuDevice {
         let threads = threads.unwrap_or(all).max(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("halfbyte-{i}")).build();
         let pool = Arc::new(pool.map_err(|e| device_error(format!("cannot start {threads} threads: {e}")))?);
-        Ok(CpuDevice { info: hardware::cpu::info(threads), pool })
+        Ok(CpuDevice { info: hardware::cpu::info(threads), pool, memory: HostPool::new()? })
     }
 
     fn run_all(&self, list: &CommandList, bound: &mut Bound, profile: bool) -> Result<Vec<Timing>> {
@@ -120,12 +122,17 @@ impl Device for CpuDevice {
         &self.info
     }
 
+    fn pools(&self) -> Vec<&Pool> {
+        vec![self.memory.pool()]
+    }
+
     fn reserve(&self, bytes: usize) -> Result<Region> {
-        Ok(Region::Host(AlignedBytes::zeroed(bytes)))
+        Ok(Region::Host(self.memory.take(bytes)?))
     }
 
     fn release(&self, region: Region) {
         drop(region);
+        self.memory.maintain();
     }
 
     fn upload(&self, region: &mut Region, offset: usize, bytes: &[u8]) -> Result<()> {

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use super::driver::{Driver, Resolved};
 use super::kernels::find;
+use super::memory::{Held, Memory, Purpose};
 use super::recording::{Recording, Step};
 use crate::base::{Tensor, lock};
 use crate::device::api::{Bindings, CommandList, Device, Prepared, Recorded, Region, Ticket, Timing};
@@ -15,17 +16,21 @@ use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::hardware::{DeviceInfo, DeviceKind};
 use crate::kernel::KernelDef;
+use crate::memory::Pool;
 
 /// A device behind a driver.
 pub struct GpuDevice<D: Driver> {
     info: DeviceInfo,
-    driver: D,
+    driver: Arc<D>,
+    memory: Memory<D>,
+    /// What was reserved, by its address.
+    regions: Mutex<HashMap<u64, Arc<Held<D>>>>,
     /// Runs commands that have no kernel here.
     host: CpuDevice,
     functions: Mutex<HashMap<String, D::Function>>,
     /// Constants on the device, by their address on the host; kept alive so that no other comes to lie there.
-    constants: Mutex<HashMap<usize, (Tensor, u64)>>,
-    recordings: Mutex<HashMap<u64, Arc<Recording<D::Function>>>>,
+    constants: Mutex<HashMap<usize, (Tensor, Held<D>)>>,
+    recordings: Mutex<HashMap<u64, Arc<Recording<D>>>>,
     next: AtomicU64,
     /// Held while a list runs: copies and launches of two runs would mix otherwise.
     running: Mutex<()>,
@@ -39,9 +44,12 @@ pub(super) fn failed(why: impl Into<String>) -> Error {
 impl<D: Driver> GpuDevice<D> {
     /// The device that `info` describes, through `driver`. Errors when the host's thread pool cannot be started.
     pub fn new(info: DeviceInfo, driver: D) -> Result<Self> {
+        let driver = Arc::new(driver);
         Ok(GpuDevice {
+            memory: Memory::new(&info, driver.clone()),
             info,
             driver,
+            regions: Mutex::default(),
             host: CpuDevice::new(None)?,
             functions: Mutex::default(),
             constants: Mutex::default(),
@@ -70,31 +78,40 @@ impl<D: Driver> GpuDevice<D> {
     /// The address of a constant's copy on the device.
     pub(super) fn constant(&self, tensor: &Tensor) -> Result<u64> {
         let mut all = lock(&self.constants);
-        if let Some((_, address)) = all.get(&tensor.address()) {
-            return Ok(*address);
+        if let Some((_, held)) = all.get(&tensor.address()) {
+            return Ok(held.address());
         }
-        let address = self.driver.allocate(tensor.bytes().len().max(1))?;
-        let written = self.driver.write(address, tensor.bytes());
-        if written.is_err() {
-            self.driver.free(address);
-        }
-        all.insert(tensor.address(), written.map(|()| (tensor.clone(), address))?);
-        Ok(address)
+        let held = self.written(tensor)?;
+        Ok(all.entry(tensor.address()).or_insert((tensor.clone(), held)).1.address())
     }
 
-    fn run(&self, recording: &Recording<D::Function>, arena: u64, bindings: &mut Bindings) -> Result<Vec<Timing>> {
-        recording.upload(&self.driver, arena, bindings.inputs)?;
+    /// A tensor's bytes on the device, to be read only.
+    pub(super) fn written(&self, tensor: &Tensor) -> Result<Held<D>> {
+        let held = self.memory.take(Purpose::Constant, tensor.bytes().len().max(1))?;
+        self.driver.write(held.address(), tensor.bytes())?;
+        Ok(held)
+    }
+
+    /// What `reserve` gave under this address.
+    fn region(&self, address: u64) -> Result<Arc<Held<D>>> {
+        lock(&self.regions).get(&address).cloned().ok_or_else(|| failed("a region that was given back"))
+    }
+
+    fn run(&self, recording: &Recording<D>, arena: u64, bindings: &mut Bindings) -> Result<Vec<Timing>> {
+        recording.upload(&*self.driver, arena, bindings.inputs)?;
         let timings = match bindings.profile {
             true => self.profiled(recording, arena)?,
-            false => recording.replays.run(&self.driver, recording, arena, |step| self.step(step, arena)).map(|()| Vec::new())?,
+            false => {
+                recording.replays.run(&*self.driver, recording, arena, |step| self.step(step, arena)).map(|()| Vec::new())?
+            }
         };
-        recording.check(&self.driver, arena)?;
-        recording.download(&self.driver, arena, bindings.outputs)?;
+        recording.check(&*self.driver, arena)?;
+        recording.download(&*self.driver, arena, bindings.outputs)?;
         Ok(timings)
     }
 
     /// Runs with an event on both sides of each command.
-    fn profiled(&self, recording: &Recording<D::Function>, arena: u64) -> Result<Vec<Timing>> {
+    fn profiled(&self, recording: &Recording<D>, arena: u64) -> Result<Vec<Timing>> {
         let start = self.driver.event()?;
         let mut marks = Vec::new();
         for steps in &recording.commands {
@@ -115,7 +132,7 @@ impl<D: Driver> GpuDevice<D> {
                 let values: Vec<_> = args.iter().map(|a| a.resolve(arena)).collect();
                 self.driver.launch(function, &Resolved { module, grid: *grid, values: &values })
             }
-            Step::Host(command) => command.run(&self.driver, &self.host, arena),
+            Step::Host(command) => command.run(&*self.driver, &self.host, arena),
         }
     }
 }
@@ -129,17 +146,25 @@ impl<D: Driver> Device for GpuDevice<D> {
         self.driver.is_lost()
     }
 
+    fn pools(&self) -> Vec<&Pool> {
+        self.memory.pools()
+    }
+
     fn host(&self) -> Option<&DeviceInfo> {
         Some(self.host.info())
     }
 
     fn reserve(&self, bytes: usize) -> Result<Region> {
-        Ok(Region::Opaque { handle: self.driver.allocate(bytes.max(1))?, bytes })
+        let held = self.memory.take(Purpose::Run, bytes.max(1))?;
+        let handle = held.address();
+        lock(&self.regions).insert(handle, Arc::new(held));
+        Ok(Region::Opaque { handle, bytes })
     }
 
     fn release(&self, region: Region) {
         if let Region::Opaque { handle, .. } = region {
-            self.driver.free(handle);
+            let held = lock(&self.regions).remove(&handle);
+            drop(held);
         }
     }
 
@@ -181,8 +206,13 @@ impl<D: Driver> Device for GpuDevice<D> {
         let recording = lock(&self.recordings).get(&recorded.handle).cloned();
         let recording = recording.ok_or_else(|| failed("a list that was not recorded here"))?;
         let arena = inside(bindings.arena, 0, recording.arena_bytes)?;
+        let held = self.region(arena)?;
         let _running = lock(&self.running);
-        Ok(Ticket { timings: self.run(&recording, arena, &mut bindings)? })
+        let timings = self.memory.used(&held, || {
+            let timings = self.run(&recording, arena, &mut bindings)?;
+            Ok((timings, !bindings.outputs.is_empty()))
+        })?;
+        Ok(Ticket { timings })
     }
 
     fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>> {
@@ -191,9 +221,9 @@ impl<D: Driver> Device for GpuDevice<D> {
 
     fn forget(&self, recorded: &Recorded) {
         let removed = lock(&self.recordings).remove(&recorded.handle);
-        // Not while a run reads them.
+        // Not while a run reads its tables.
         let _running = lock(&self.running);
-        removed.iter().flat_map(|r| &r.tables).for_each(|&t| self.driver.free(t));
+        drop(removed);
     }
 }
 
@@ -205,13 +235,5 @@ fn inside(region: &Region, offset: usize, bytes: usize) -> Result<u64> {
         }
         Region::Opaque { .. } => Err(failed("bytes past the region's end")),
         Region::Host(_) => Err(failed("the region is another device's")),
-    }
-}
-
-impl<D: Driver> Drop for GpuDevice<D> {
-    fn drop(&mut self) {
-        for (_, address) in lock(&self.constants).drain().map(|(_, c)| c) {
-            self.driver.free(address);
-        }
     }
 }

@@ -40,7 +40,7 @@ pub trait Graph: Send + Sync {
 }
 
 /// Memory, modules and launches of one device. Launches and copies happen in the order of the calls.
-pub trait Driver: Send + Sync {
+pub trait Driver: Send + Sync + 'static {
     /// A loaded module.
     type Function: Clone + Send + Sync;
     /// A point in the order of launches.
@@ -49,6 +49,14 @@ pub trait Driver: Send + Sync {
     /// Whether the device is gone for good.
     fn is_lost(&self) -> bool {
         false
+    }
+    /// Whether blocks of a pool may share an allocation: not where each is watched by itself.
+    fn is_pooled(&self) -> bool {
+        true
+    }
+    /// Bytes of an allocation at most.
+    fn largest_allocation_bytes(&self) -> u64 {
+        u64::MAX
     }
     /// Memory, aligned to 256 bytes, contents undefined. Errors with [`crate::Error::OutOfMemory`].
     fn allocate(&self, bytes: usize) -> Result<u64>;

@@ -13,6 +13,7 @@ mod finish;
 mod gemm;
 mod kernels;
 mod launch;
+mod memory;
 mod movement;
 mod pool;
 mod ptx;

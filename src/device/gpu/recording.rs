@@ -8,6 +8,7 @@ use super::device::{GpuDevice, failed};
 use super::driver::{Driver, ResolvedMap, Value};
 use super::kernels::find;
 use super::launch::{Arg, Element, Launch, Module, Pointer};
+use super::memory::Held;
 use super::replay::Replays;
 use crate::base::tensor::size_bytes;
 use crate::base::{Tensor, TensorView, TensorViewMut};
@@ -220,13 +221,13 @@ impl Layout {
 }
 
 /// A command list in the device's form.
-pub(super) struct Recording<F> {
-    /// Addresses of tables on the device.
-    pub tables: Vec<u64>,
+pub(super) struct Recording<D: Driver> {
+    /// Tables on the device.
+    tables: Vec<Held<D>>,
     /// Commands that may say that something was wrong with their input, and their kernels.
     checked: Vec<(usize, &'static str)>,
     /// The steps of each command.
-    pub commands: Vec<Vec<Step<F>>>,
+    pub commands: Vec<Vec<Step<D::Function>>>,
     /// Size of the arena with the inputs and outputs of a run.
     pub arena_bytes: usize,
     layout: Layout,
@@ -234,8 +235,8 @@ pub(super) struct Recording<F> {
     pub replays: Replays,
 }
 
-impl<F: Clone + Send + Sync> Recording<F> {
-    pub fn new<D: Driver<Function = F>>(device: &GpuDevice<D>, list: &CommandList) -> Result<Recording<F>> {
+impl<D: Driver> Recording<D> {
+    pub fn new(device: &GpuDevice<D>, list: &CommandList) -> Result<Recording<D>> {
         let layout = Layout::new(list)?;
         let mut recording = Recording {
             tables: vec![],
@@ -253,7 +254,7 @@ impl<F: Clone + Send + Sync> Recording<F> {
     }
 
     /// Copies the run's inputs to their places. Errors when one is missing or not of the planned size.
-    pub fn upload<D: Driver>(&self, driver: &D, arena: u64, inputs: &[TensorView]) -> Result<()> {
+    pub fn upload(&self, driver: &D, arena: u64, inputs: &[TensorView]) -> Result<()> {
         for (i, &(at, bytes)) in self.layout.inputs.iter().enumerate().filter(|(_, p)| p.1 > 0) {
             let given = inputs.get(i).filter(|v| v.bytes.len() >= bytes);
             let given = given.ok_or_else(|| failed(format!("input {i} is missing or smaller than planned")))?;
@@ -266,7 +267,7 @@ impl<F: Clone + Send + Sync> Recording<F> {
     }
 
     /// Errors when a command has met input for which there is no result.
-    pub fn check<D: Driver>(&self, driver: &D, arena: u64) -> Result<()> {
+    pub fn check(&self, driver: &D, arena: u64) -> Result<()> {
         for (i, kernel) in &self.checked {
             let mut status = [0; 4];
             driver.read(arena + self.layout.status(*i), &mut status)?;
@@ -278,7 +279,7 @@ impl<F: Clone + Send + Sync> Recording<F> {
     }
 
     /// Copies the run's outputs from their places.
-    pub fn download<D: Driver>(&self, driver: &D, arena: u64, outputs: &mut [TensorViewMut]) -> Result<()> {
+    pub fn download(&self, driver: &D, arena: u64, outputs: &mut [TensorViewMut]) -> Result<()> {
         for (i, &(at, bytes)) in self.layout.outputs.iter().enumerate().filter(|(_, p)| p.1 > 0) {
             let wanted = outputs.get_mut(i).filter(|v| v.bytes.len() >= bytes);
             let wanted = wanted.ok_or_else(|| failed(format!("output {i} is missing or smaller than planned")))?;
@@ -293,7 +294,7 @@ fn steps<D: Driver>(
     device: &GpuDevice<D>,
     command: &Command,
     i: usize,
-    recording: &mut Recording<D::Function>,
+    recording: &mut Recording<D>,
 ) -> Result<Vec<Step<D::Function>>> {
     let layout = &recording.layout;
     if command.kernel.device == DeviceKind::Cpu {
@@ -346,14 +347,13 @@ fn constants(args: &[Arg], command: &Command) -> u64 {
 }
 
 /// Puts a table's address in its place.
-fn place_tables<D: Driver>(device: &GpuDevice<D>, arg: &mut Arg, tables: &mut Vec<u64>) -> Result<()> {
+fn place_tables<D: Driver>(device: &GpuDevice<D>, arg: &mut Arg, tables: &mut Vec<Held<D>>) -> Result<()> {
     match arg {
         Arg::Block(parts) => parts.iter_mut().try_for_each(|a| place_tables(device, a, tables)),
         Arg::Table(table) => {
-            let address = device.driver().allocate(table.bytes().len().max(1))?;
-            tables.push(address);
-            device.driver().write(address, table.bytes())?;
-            *arg = Arg::U64(address);
+            let held = device.written(table)?;
+            *arg = Arg::U64(held.address());
+            tables.push(held);
             Ok(())
         }
         _ => Ok(()),

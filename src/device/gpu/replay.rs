@@ -26,7 +26,7 @@ impl Replays {
     pub fn run<D: Driver>(
         &self,
         driver: &D,
-        recording: &Recording<D::Function>,
+        recording: &Recording<D>,
         arena: u64,
         step: impl Fn(&Step<D::Function>) -> Result<()>,
     ) -> Result<()> {
@@ -46,7 +46,7 @@ impl Replays {
     }
 }
 
-fn capture<D: Driver>(driver: &D, recording: &Recording<D::Function>, arena: u64) -> Result<Option<Box<dyn Graph>>> {
+fn capture<D: Driver>(driver: &D, recording: &Recording<D>, arena: u64) -> Result<Option<Box<dyn Graph>>> {
     let mut values: Vec<Vec<Value>> = Vec::new();
     for step in recording.commands.iter().flatten() {
         let Step::Launch { args, .. } = step else { return Ok(None) };

@@ -271,6 +271,10 @@ impl Driver for Wgpu {
         self.device.poll(PollType::Poll).is_err() || self.faults.is_lost()
     }
 
+    fn largest_allocation_bytes(&self) -> u64 {
+        self.limits.max_buffer_size
+    }
+
     fn allocate(&self, bytes: usize) -> Result<u64> {
         // Kernels may read and write whole words at an operand's end.
         let size = (bytes as u64).next_multiple_of(ALIGN).max(ALIGN);
