@@ -64,6 +64,27 @@ impl Rung {
     ];
     /// Those that the pool climbs itself.
     const OWN: usize = 8;
+    /// Those on which it asks its owner.
+    pub const ASKED: &[Rung] = Self::ALL.split_at(Self::OWN).1;
+
+    /// Its name in metrics, as in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Settle => "settle",
+            Rung::Absorb => "absorb",
+            Rung::Grow => "grow",
+            Rung::OtherStream => "other_stream",
+            Rung::Remap => "remap",
+            Rung::Wait => "wait",
+            Rung::Trim => "trim",
+            Rung::Compact => "compact",
+            Rung::EvictCaches => "evict_caches",
+            Rung::UnloadIdle => "unload_idle",
+            Rung::SmallerPrecision => "smaller_precision",
+            Rung::SplitBatch => "split_batch",
+            Rung::Cpu => "cpu",
+        }
+    }
 }
 
 /// How often a rung was tried, how often it helped, and how long all of that took.
@@ -113,6 +134,12 @@ impl Ladder {
         Rung::ALL.iter().zip(&self.counts).map(count).collect()
     }
 
+    /// Times that all own rungs did not help.
+    pub fn failures(&self) -> u64 {
+        let [tried, helped, _] = self.counts[Rung::OWN - 1].each_ref().map(|v| v.load(Relaxed));
+        tried.saturating_sub(helped)
+    }
+
     pub fn relief(&self, rung: Rung, relief: Relief) {
         lock(&self.reliefs).push((rung, std::sync::Arc::new(relief)));
     }
@@ -154,16 +181,15 @@ impl Core {
         if let Some(found) = self.own_rungs(request, hold) {
             return Some(found);
         }
-        let asks = &Rung::ALL[Rung::OWN..];
-        asks.iter().find_map(|&rung| {
+        Rung::ASKED.iter().find_map(|&rung| {
             let shortage = Shortage { rung, needed_bytes: request.bytes, account: account.into() };
             self.ladder.ask(&shortage).then(|| self.own_rungs(request, hold)).flatten()
         })
     }
 
-    /// Asks the owner alone: for an account that is exhausted. Whether `enough` holds after some rung.
-    pub fn relieve(&self, needed_bytes: u64, account: &str, enough: &mut dyn FnMut() -> bool) -> bool {
-        Rung::ALL[Rung::OWN..].iter().any(|&rung| {
+    /// Asks the owner alone, on these rungs: for an account that is exhausted. Whether `enough` holds after some rung.
+    pub fn relieve(&self, rungs: &[Rung], needed_bytes: u64, account: &str, enough: &mut dyn FnMut() -> bool) -> bool {
+        rungs.iter().any(|&rung| {
             let shortage = Shortage { rung, needed_bytes, account: account.into() };
             self.ladder.ask(&shortage) && {
                 self.flush();

@@ -19,6 +19,8 @@ mod movable;
 mod options;
 pub mod plan;
 mod pool;
+pub mod pressure;
+pub mod prometheus;
 pub mod provider;
 pub mod replay;
 mod share;

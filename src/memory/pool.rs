@@ -11,6 +11,7 @@ use super::device::Device;
 use super::ladder::{Relief, Rung};
 use super::launch::Launch;
 use super::options::Options;
+use super::pressure::Usage;
 use super::provider::{Provider, StreamId};
 use super::snapshot::Snapshot;
 use super::span::Lane;
@@ -95,6 +96,24 @@ impl Pool {
             core.compact();
         }
         Ok(())
+    }
+
+    /// What pressure is judged by. Takes nothing out of caches.
+    pub(super) fn usage(&self) -> Usage {
+        let (core, account) = (&self.core, self.account());
+        Usage {
+            reserved_bytes: core.with(|inner| inner.backing.reserved_bytes()),
+            used_bytes: account.used_bytes(),
+            budget_bytes: account.limit_bytes().min(core.limit_bytes()),
+            failures: core.ladder.failures(),
+        }
+    }
+
+    /// Asks the owner on these rungs, in their order, until its blocks hold `bytes` less; whether it came to that.
+    pub(super) fn relieve(&self, rungs: &[Rung], bytes: u64) -> bool {
+        let account = self.account();
+        let most = account.used_bytes().saturating_sub(bytes);
+        self.core.relieve(rungs, bytes, account.name(), &mut || account.used_bytes() <= most)
     }
 
     /// Figures of this moment.

@@ -95,7 +95,7 @@ impl Iterator for Device {
 
 /// What a device refused for good.
 #[derive(Default)]
-struct Refusals {
+pub(super) struct Refusals {
     lasting: HashMap<&'static str, Absent>,
     lost: Option<Absent>,
 }
@@ -117,7 +117,8 @@ impl Refusals {
     }
 }
 
-fn read(nvml: &Nvml, device: &Handle, no: &mut Refusals) -> Reading {
+/// All fields; `lost` is the caller's to set.
+pub(super) fn read(nvml: &Nvml, device: &Handle, no: &mut Refusals) -> Reading {
     use EccCounter::{Aggregate, Volatile};
     use MemoryError::{Corrected, Uncorrected};
     let busy = no.ask("utilisation", || device.utilization_rates());

@@ -3,10 +3,10 @@
 use std::ffi::OsStr;
 
 use nvml_wrapper::Nvml;
-use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
 use nvml_wrapper::error::NvmlError;
 
-use super::super::probe::NvmlDevice;
+use super::device::{Refusals, read};
+use crate::hardware::probe::NvmlDevice;
 
 /// NVML from a library of this name or path, the system's by default; in words why there is none.
 pub(super) fn open(path: Option<&OsStr>) -> Result<Nvml, String> {
@@ -36,19 +36,20 @@ pub(in crate::hardware) fn devices() -> Result<Vec<NvmlDevice>, String> {
 
 fn one(nvml: &Nvml, index: u32, driver: &str) -> Result<NvmlDevice, String> {
     let device = nvml.device_by_index(index).map_err(|e| e.to_string())?;
-    let memory = device.memory_info().map_err(|e| e.to_string())?;
+    let reading = read(nvml, &device, &mut Refusals::default());
+    let memory = reading.memory.map_err(|why| why.to_string())?;
     let readings = [
-        device.temperature(TemperatureSensor::Gpu).ok().map(|t| format!("{t} C")),
-        device.power_usage().ok().map(|p| format!("{} W", p / 1000)),
-        device.utilization_rates().ok().map(|u| format!("{} % busy", u.gpu)),
-        device.clock_info(Clock::SM).ok().map(|c| format!("{c} MHz")),
+        reading.gpu_temperature_c.ok().map(|t| format!("{t} C")),
+        reading.power_mw.ok().map(|p| format!("{} W", p / 1000)),
+        reading.gpu_busy_percent.ok().map(|u| format!("{u} % busy")),
+        reading.sm_clock_mhz.ok().map(|c| format!("{c} MHz")),
     ];
     Ok(NvmlDevice {
         name: device.name().map_err(|e| e.to_string())?,
         uuid: device.uuid().ok(),
         driver: driver.to_string(),
-        used_bytes: memory.used,
-        total_bytes: memory.total,
+        used_bytes: memory.used_bytes,
+        total_bytes: memory.total_bytes,
         state: readings.into_iter().flatten().collect::<Vec<_>>().join(", "),
     })
 }

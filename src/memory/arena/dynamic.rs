@@ -7,7 +7,7 @@ use crate::memory::bins::UNIT;
 use crate::memory::block::{Block, Buffer};
 use crate::memory::core::{Holder, Inner};
 use crate::memory::error::{Cause, OutOfMemory};
-use crate::memory::ladder::Request;
+use crate::memory::ladder::{Request, Rung};
 use crate::memory::provider::StreamId;
 use crate::memory::span::{Lane, Span};
 
@@ -79,7 +79,7 @@ impl Arena {
         core.flush();
         let Err(full) = account.charge(bytes) else { return Ok(()) };
         let mut enough = || account.charge(bytes).is_ok();
-        if core.relieve(bytes, account.name(), &mut enough) {
+        if core.relieve(Rung::ASKED, bytes, account.name(), &mut enough) {
             return Ok(());
         }
         Err(OutOfMemory::new(core, bytes, account.name(), Cause::Account(full.name().into())))
