@@ -41,16 +41,20 @@ fn on_words(name: &str, steps: &Steps) -> halfbyte::Result<String> {
     Ok(format!("{inner}{head}  return {value};\n}}\n"))
 }
 
-fn validate(name: &str, text: &str) -> (naga::Module, ModuleInfo) {
+/// With 64-bit integers and f64 where it needs them alone.
+fn validate(name: &str, text: &str, (integers, doubles): (bool, bool)) -> (naga::Module, ModuleInfo) {
     let module = naga::front::wgsl::parse_str(text).unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
-    let info = Validator::new(ValidationFlags::all(), Capabilities::all()).validate(&module);
+    let mut capabilities = Capabilities::all();
+    capabilities.set(Capabilities::SHADER_INT64, integers);
+    capabilities.set(Capabilities::FLOAT64, doubles);
+    let info = Validator::new(ValidationFlags::all(), capabilities).validate(&module);
     let info = info.unwrap_or_else(|e| panic!("{name}: {}", e.emit_to_string(text)));
     (module, info)
 }
 
 /// The text in SPIR-V, HLSL and MSL, which has no f64.
 fn written(name: &str, text: &str, needs: (bool, bool)) {
-    let (module, info) = validate(name, text);
+    let (module, info) = validate(name, text, needs);
     let spirv = naga::back::spv::Options { capabilities: None, ..Default::default() };
     naga::back::spv::write_vec(&module, &info, &spirv, None).unwrap_or_else(|e| panic!("{name} as SPIR-V: {e}"));
     // HLSL has no cooperative matrices.

@@ -59,6 +59,8 @@ bitflags::bitflags! {
         const COOP_8 = 1 << 21;
         /// GPU: the same of 8 x 8, in subgroups of 8.
         const COOP_8_NARROW = 1 << 22;
+        /// GPU: 20 storage buffers in a shader.
+        const BUFFERS_20 = 1 << 23;
     }
 }
 

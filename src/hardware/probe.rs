@@ -125,6 +125,7 @@ pub struct WgpuAdapter {
     pub cooperative_matrices: Vec<String>,
     pub max_buffer_bytes: u64,
     pub max_storage_buffer_bytes: u64,
+    pub max_storage_buffers_per_shader: u32,
     pub max_workgroup_invocations: u32,
     pub max_workgroups_per_axis: u32,
     pub workgroup_storage_bytes: u32,
@@ -151,6 +152,7 @@ impl WgpuAdapter {
                 | has("shader-int64", Capabilities::SHADER_INT64)
                 | has("shader-f64", Capabilities::SHADER_F64)
                 | has("subgroup", Capabilities::SUBGROUPS)
+                | if self.max_storage_buffers_per_shader >= 20 { Capabilities::BUFFERS_20 } else { Capabilities::empty() }
                 | self.cooperative(),
             cores,
             threads: 1,

@@ -50,6 +50,7 @@ pub fn described(adapter: &Adapter) -> WgpuAdapter {
         cooperative_matrices: adapter.cooperative_matrix_properties().iter().map(cooperative).collect(),
         max_buffer_bytes: limits.max_buffer_size,
         max_storage_buffer_bytes: limits.max_storage_buffer_binding_size,
+        max_storage_buffers_per_shader: limits.max_storage_buffers_per_shader_stage,
         max_workgroup_invocations: limits.max_compute_invocations_per_workgroup,
         max_workgroups_per_axis: limits.max_compute_workgroups_per_dimension,
         workgroup_storage_bytes: limits.max_compute_workgroup_storage_size,

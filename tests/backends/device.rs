@@ -22,7 +22,7 @@ pub fn all() -> &'static [Box<dyn Device>] {
 }
 
 /// `HALFBYTE_DEVICE` restricts the tests to one kind while a kernel is being written.
-fn is_wanted(device: &dyn Device) -> bool {
+pub fn is_wanted(device: &dyn Device) -> bool {
     let kind = format!("{:?}", device.info().kind).to_lowercase();
     std::env::var("HALFBYTE_DEVICE").map_or(true, |wanted| wanted == kind)
 }

@@ -9,7 +9,8 @@ use crate::device::gpu::launch::{Arg, Launch, Pointer};
 use crate::device::gpu::variant::Variant;
 use crate::error::Result;
 
-pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[kernel("sm61-conv-depthwise"), kernel("conv-depthwise")];
+pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
+    &[kernel("sm61-conv-depthwise"), kernel("conv-depthwise"), kernel("conv-depthwise-int")];
 
 const fn kernel(name: &'static str) -> GpuKernel {
     GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }

@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::graph::problem::ConvProblem;
 
 pub(in crate::device::gpu) static KERNELS: &[GpuKernel] =
-    &[kernel("sm61-conv-direct"), kernel("conv-direct"), kernel("conv-direct64")];
+    &[kernel("sm61-conv-direct"), kernel("conv-direct"), kernel("conv-direct-int"), kernel("conv-direct64")];
 
 const fn kernel(name: &'static str) -> GpuKernel {
     GpuKernel { name, pack: pack_nothing, scratch_bytes: no_scratch, launches }

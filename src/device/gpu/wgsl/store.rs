@@ -31,7 +31,7 @@ pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result
             + &store4(finish, "i32"));
     }
     let mut text = function("hb_formula", &finish.steps)? + &several(finish, kernel)?;
-    if param.is_none() {
+    if param.is_none() || !(kernel.contains("store") || kernel.contains("apply(")) {
         return Ok(text);
     }
     let word = param.map_or(0, |p| p.word);

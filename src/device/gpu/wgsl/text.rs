@@ -21,13 +21,9 @@ pub struct Complete {
 /// Errors when the text declares something unknown, or has slots that `finish` does not fill.
 pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u64) -> Result<Complete> {
     let interface = Interface::read(text, finish)?;
-    let bindings = interface.bindings(finish, constants);
+    let text = &without_comments(text);
     let words = interface.words().next_multiple_of(4);
-    let mut own = String::new();
-    for (number, binding) in bindings.iter().enumerate() {
-        own += &accessors(binding, number + 1);
-    }
-    interface.params.iter().for_each(|p| own += &parameter(p));
+    let mut own: String = interface.params.iter().map(parameter).collect();
     if let Some(finish) = finish {
         own += &functions(finish, interface.params.iter().find(|p| p.kind == Kind::Finish), text)?;
         if text.contains("store_row(") {
@@ -35,6 +31,12 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
         }
     }
     own += text;
+    // Some adapters bind few buffers: what a variant does not use is none of them.
+    let mut bindings = interface.bindings(finish, constants);
+    bindings.retain(|b| own.contains(&format!("{}_", b.name)));
+    for (number, binding) in bindings.iter().enumerate() {
+        own += &accessors(binding, number + 1);
+    }
     let mut module = String::new();
     let is_cooperative = text.contains("coop_mat");
     if is_cooperative {
@@ -53,6 +55,11 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
     module += &own;
     module += &entry(threads, is_cooperative);
     Ok(Complete { text: module, words, bindings })
+}
+
+/// Comments name types that the code may lack.
+fn without_comments(text: &str) -> String {
+    text.lines().filter(|l| !l.trim_start().starts_with("//")).flat_map(|l| [l, "\n"]).collect()
 }
 
 /// `NAME()` gives a number, `NAME(i)` word `i` of a block.

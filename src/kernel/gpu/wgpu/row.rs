@@ -18,6 +18,11 @@ pub const fn row(name: &'static str, family: Family, accepts: Accepts, cost_us: 
     on(DeviceKind::Wgpu, name, family, Capabilities::empty(), accepts, cost_us)
 }
 
+/// Asks for 20 buffers in a shader.
+pub const fn row_20(name: &'static str, family: Family, accepts: Accepts, cost_us: Cost) -> KernelDef {
+    on(DeviceKind::Wgpu, name, family, Capabilities::BUFFERS_20, accepts, cost_us)
+}
+
 /// Asks for 64-bit integers in shaders.
 pub const fn row_i64(name: &'static str, family: Family, accepts: Accepts, cost_us: Cost) -> KernelDef {
     on(DeviceKind::Wgpu, name, family, Capabilities::SHADER_INT64, accepts, cost_us)
