@@ -6,6 +6,7 @@ use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::device::api::{Bindings, Command, CommandList, Device, Place, Slot};
 use halfbyte::device::cpu::CpuDevice;
 use halfbyte::graph::{Problem, Type};
+use halfbyte::hardware::{Capabilities, DeviceKind};
 use halfbyte::kernel::{self, KernelDef};
 
 /// Every device that runs kernels here, made once for each thread. Another backend joins by a row. The interpreted GPU has
@@ -19,6 +20,12 @@ pub fn all() -> &'static [Box<dyn Device>] {
         ].into_iter().chain(gpu()).chain(adapter()).filter(|d| is_wanted(&**d)).collect::<Vec<_>>().into_boxed_slice());
     }
     ALL.with(|all| *all)
+}
+
+/// How many of them lack nothing that a kernel asks for: these run every problem.
+pub fn complete() -> usize {
+    let asked = Capabilities::SHADER_INT64 | Capabilities::SHADER_F64 | Capabilities::BUFFERS_20;
+    all().iter().map(|d| d.info()).filter(|i| i.kind != DeviceKind::Wgpu || i.capabilities.contains(asked)).count()
 }
 
 /// `HALFBYTE_DEVICE` restricts the tests to one kind while a kernel is being written.

@@ -277,7 +277,7 @@ fn convolutions_of_other_types_and_of_f16_weights() {
     }
     println!("{runs} runs");
     // Each device's direct kernel, and of some types a faster one.
-    assert!(runs >= 16 * 2 * device::all().len());
+    assert!(runs >= 16 * 2 * device::complete());
 }
 
 /// `sum (x - x_zero) (w - w_zero)`, and a bias.
@@ -325,7 +325,7 @@ fn integer_convolutions_are_exact() {
         let sums = integer_sums(&p, &inputs);
         let want: Vec<Range> = sums.iter().map(|&s| Range::point(s.into())).collect();
         let out = Type::new(DType::I32, p.out_shape());
-        assert!(each_kernel(&Problem::Conv(p.clone()), &inputs, &[1, 3], out, &want) >= 2 * device::all().len());
+        assert!(each_kernel(&Problem::Conv(p.clone()), &inputs, &[1, 3], out, &want) >= 2 * device::complete());
 
         p.y = [DType::U8, DType::I8][round / 4 % 2];
         let scales: Vec<f64> = (0..p.m).map(|_| f64::from(0.001 + 0.01 * r.unit() as f32)).collect();
