@@ -226,6 +226,10 @@ pub fn report_text(report: &Report) -> String {
         size(report.weight_bytes),
         size(report.arena_bytes),
     );
+    for pool in &report.pools {
+        let [live, reserved, most] = [pool.live_bytes, pool.reserved_bytes, pool.peak_reserved_bytes].map(|b| size(b as usize));
+        text += &format!("\nmemory: {live} used of {reserved} reserved, {most} at most; {} driver calls", pool.calls.memory());
+    }
     for (pass, count) in report.passes.iter().filter(|(_, n)| *n > 0) {
         text += &format!("\npass {pass}: {count}");
     }

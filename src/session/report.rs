@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
+use crate::memory::{Pool, Stats};
 use crate::plan::Plan;
 use crate::session::Precision;
 use crate::session::rung::{Profile, Rung};
@@ -60,6 +61,8 @@ pub struct Report {
     pub arena_bytes: usize,
     /// Most bytes of intermediates alive at one time in that plan: no arena is smaller.
     pub arena_bound_bytes: usize,
+    /// The pools that the device's memory comes from.
+    pub pools: Vec<Stats>,
     /// Plans in the cache.
     pub plans: usize,
     /// Runs so far.
@@ -86,6 +89,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
         arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
+        pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),
         plans: rung.program.plan_count(),
         runs,
     }
