@@ -52,7 +52,7 @@ fn json(call: &str) -> serde_json::Value {
 
 #[test]
 fn every_command_has_examples_and_json() {
-    for command in ["run", "suite", "inspect", "bench", "kernels", "probe"] {
+    for command in ["run", "suite", "inspect", "bench", "kernels", "probe", "memory"] {
         let said = text(&halfbyte(&[command, "--help"]));
         assert!(said.contains("Example") && said.contains("halfbyte ") && said.contains("--json"), "{command}: {said}");
     }
@@ -265,4 +265,123 @@ fn bench_memory_replays_traces_from_files_and_graphs() {
     std::fs::write(&trace, "op,id,size\na,1,4\nf,2,0\n").unwrap();
     let said = refused(&format!("bench memory --traces {traces}"));
     assert!(said.contains("trace mine, line 3: 2 is freed but not allocated"), "{said}");
+}
+
+/// Whether tags are closed in order, attributes quoted and text escaped: what any reader of XML asks for.
+fn well_formed(xml: &str) -> Result<usize, String> {
+    let (mut open, mut count) = (Vec::new(), 0);
+    for (i, part) in xml.split('<').enumerate() {
+        let (tag, after) = if i == 0 { ("", part) } else { part.split_once('>').ok_or(format!("no end: {part}"))? };
+        let entity = |rest: &str| ["amp;", "lt;", "gt;", "quot;"].iter().any(|e| rest.starts_with(e));
+        if !after.split('&').skip(1).all(entity) || after.contains('>') || tag.matches('"').count() % 2 == 1 {
+            return Err(format!("not escaped: {part}"));
+        }
+        let name = tag.trim_start_matches('/').split([' ', '/']).next().unwrap_or("");
+        match tag {
+            "" => {}
+            _ if tag.starts_with('/') && open.pop() != Some(name) => return Err(format!("{name} is closed, not open")),
+            _ if tag.starts_with('/') => {}
+            _ if tag.ends_with('/') => count += 1,
+            _ => {
+                open.push(name);
+                count += 1;
+            }
+        }
+    }
+    if open.is_empty() { Ok(count) } else { Err(format!("{open:?} stay open")) }
+}
+
+/// Samples of a text in Prometheus' format by name; each family has its type and its help.
+fn metrics(text: &str) -> std::collections::BTreeMap<String, f64> {
+    let mut found = std::collections::BTreeMap::new();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
+        let (sample, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("{line:?}"));
+        let name = sample.split('{').next().unwrap();
+        assert!(text.contains(&format!("# TYPE {name} ")) && text.contains(&format!("# HELP {name} ")), "{name}");
+        assert!(!sample.contains('{') || sample.ends_with("\"}"), "{line}");
+        assert!(found.insert(sample.to_string(), value.parse().unwrap()).is_none(), "{sample} comes twice");
+    }
+    found
+}
+
+#[test]
+fn memory_shows_the_machine() {
+    let said = json("memory --json");
+    assert!(said["host"]["memory"]["resident_bytes"].as_u64() > Some(1 << 20) || cfg!(not(target_os = "linux")), "{said}");
+    assert!(said["gpus"].as_array().is_some_and(|g| !g.is_empty()) || said["no_gpus"].is_string(), "{said}");
+    let table = text(&halfbyte(&["memory"]));
+    assert!(table.contains("memory pressure") && table.contains("GPU"), "{table}");
+    let scraped = metrics(&text(&halfbyte(&["memory", "--prometheus"])));
+    assert!(scraped.get("node_memory_MemTotal_bytes").is_some_and(|b| *b > 1e6) || cfg!(not(target_os = "linux")), "{scraped:?}");
+    for wrong in ["memory --svg x.svg", "memory --watch x", "memory --json --prometheus", "memory --open no-such.json"] {
+        assert!(!halfbyte(&wrong.split(' ').collect::<Vec<_>>()).status.success(), "{wrong}");
+    }
+}
+
+#[test]
+fn memory_runs_models_and_finds_steady_memory_and_no_leaks() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let (snapshot, torch, svg) = (file("s.json"), file("s.pickle"), file("s.svg"));
+    let models = "memory models/digits-cnn.onnx models/digits-mlp.onnx --device cpu";
+    let said = json(&format!("{models} --runs 30 --vary --batch 4 --json --snapshot {snapshot} --torch {torch} --svg {svg}"));
+    assert_eq!((&said["runs"], &said["leaks"], &said["failure"]), (&60.into(), &serde_json::json!([]), &serde_json::Value::Null));
+    let runs: Vec<_> = said["models"].as_array().unwrap().iter().map(|m| m["runs"].as_u64().unwrap()).collect();
+    assert_eq!(runs, [30, 30]);
+    let pool = &said["pools"][0];
+    let bytes = |field: &str| pool["stats"][field].as_u64().unwrap();
+    assert!(bytes("live_bytes") > 0 && bytes("reserved_bytes") >= bytes("live_bytes"), "{pool}");
+    let held: u64 = pool["owners"].as_array().unwrap().iter().map(|o| o["live_bytes"].as_u64().unwrap()).sum();
+    assert_eq!(held, bytes("live_bytes"), "each byte has an owner");
+    assert_eq!(said["reserved"][0]["second_bytes"].as_u64(), Some(bytes("reserved_bytes")), "{said}");
+
+    let picture = std::fs::read_to_string(&svg).unwrap();
+    assert!(picture.starts_with("<svg ") && well_formed(&picture).unwrap() > 20, "{:?}", well_formed(&picture));
+    assert!(well_formed("<a b=\"<\"/>").is_err() && well_formed("<a><b></a></b>").is_err() && well_formed("a & b").is_err());
+    let code = "import pickle, sys; s = pickle.load(open(sys.argv[1], 'rb')); e = s['device_traces'][0]; \
+                print(sum(b['size'] for g in s['segments'] for b in g['blocks'] if b['state'] == 'active_allocated')); \
+                print(sum({'alloc': t['size'], 'free_completed': -t['size']}.get(t['action'], 0) for t in e))";
+    match Command::new("python3").args(["-c", code, &torch]).output() {
+        Ok(done) => assert_eq!(text(&done), format!("{held}\n{held}\n"), "live blocks, and what events add up to"),
+        Err(_) => println!("SKIP: no python3 here"),
+    }
+    let again = json(&format!("memory --open {snapshot} --json --svg {svg}"));
+    assert_eq!((&again[0]["stats"], &again[0]["owners"]), (&pool["stats"], &pool["owners"]));
+    assert_eq!(std::fs::read_to_string(&svg).unwrap(), picture);
+    let scraped = metrics(&text(&halfbyte(&["memory", "--open", &snapshot, "--prometheus"])));
+    assert_eq!(scraped.iter().find(|m| m.0.starts_with("halfbyte_mem_live_bytes")).map(|m| *m.1), Some(held as f64));
+
+    let table = text(&halfbyte(&format!("{models} --runs 4").split(' ').collect::<Vec<_>>()));
+    for words in ["digits-cnn", "largest free", "rung", "in the second: steady", "no leaks", "8 runs in"] {
+        assert!(table.contains(words), "{words} is missing from {table}");
+    }
+}
+
+#[test]
+fn memory_that_does_not_suffice_leaves_a_picture_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("full.svg");
+    let mut command = program(env!("CARGO_BIN_EXE_halfbyte"));
+    command.args(["memory", "models/digits-cnn.onnx", "--device", "cpu", "--batch", "8", "--limit", "64KiB", "--json", "--svg"]).arg(&svg);
+    let done = command.env("HALFBYTE_MEMORY_SNAPSHOT", folder.path().join("failed")).output().unwrap();
+    assert_eq!(done.status.code(), Some(1), "{}", text(&done));
+    let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    assert!(said["failure"].as_str().is_some_and(|why| why.contains("memory")), "{said}");
+    assert!(std::fs::read_to_string(&svg).unwrap().contains("out of memory: "), "the moment is marked");
+    let written: Vec<_> = std::fs::read_dir(folder.path().join("failed")).unwrap().map(|e| e.unwrap().path()).collect();
+    let ending = |e: &str| written.iter().find(|p| p.extension().is_some_and(|x| x == e)).unwrap();
+    assert!(["pickle", "svg"].iter().all(|e| std::fs::metadata(ending(e)).unwrap().len() > 100));
+    let table = text(&halfbyte(&["memory", "--open", ending("json").to_str().unwrap()]));
+    assert!(table.contains("reserved"), "{table}");
+}
+
+#[test]
+fn snapshots_that_are_none_are_errors() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("s.json");
+    for wrong in ["", "[{}]", "nonsense"] {
+        std::fs::write(&file, wrong).unwrap();
+        let done = halfbyte(&["memory", "--open", file.to_str().unwrap()]);
+        assert!(done.status.code() == Some(1) && text(&done).contains("s.json"), "{}", text(&done));
+    }
 }

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::base::DType;
+use crate::device::Device;
 use crate::device::null::NullDevice;
 use crate::error::{Error, Result};
 use crate::hardware::{DeviceInfo, DeviceKind, nvidia};
-use crate::session::{Model, Options, Precision, Session};
+use crate::session::{self, Model, Options, Precision, Session};
 
 /// Runs, inspects and measures ONNX models.
 #[derive(Parser)]
@@ -59,6 +60,11 @@ pub enum Command {
     /// Probe the hardware: what it has, what it reaches, and which kernels it would run.
     #[command(after_help = "Examples:\n  halfbyte probe\n  halfbyte probe --json")]
     Probe(super::probe::ProbeArgs),
+    /// Show the memory of this machine's devices; or run models and show theirs: pools, accounts, leaks, whether it is steady.
+    #[command(
+        after_help = "Examples:\n  halfbyte memory --watch 2\n  halfbyte memory --prometheus\n  halfbyte memory models/digits-cnn.onnx models/ppocr-cls.onnx --vary --for 10m --svg memory.svg\n  halfbyte memory models/digits-cnn.onnx --limit 64MiB --snapshot s.json --torch s.pickle\n  halfbyte memory --open s.json --svg s.svg"
+    )]
+    Memory(super::memory::command::MemoryArgs),
 }
 
 /// How to run.
@@ -91,6 +97,14 @@ impl Running {
         match &self.device {
             Some(DeviceName::Planned(info)) => Session::with_device(model, options, Arc::new(NullDevice::new((**info).clone())?)),
             _ => Session::new(model, options),
+        }
+    }
+
+    /// The devices asked for, best first, to be shared by sessions; one that runs nothing of a GPU that is not here.
+    pub fn devices(&self) -> Result<Vec<Arc<dyn Device>>> {
+        match &self.device {
+            Some(DeviceName::Planned(info)) => Ok(vec![Arc::new(NullDevice::new((**info).clone())?)]),
+            _ => session::devices(&self.options(false)),
         }
     }
 

@@ -15,7 +15,7 @@ use super::progress;
 use super::{bench_gemm, bench_memory, trace};
 use crate::base::TensorView;
 use crate::error::Result;
-use crate::hardware;
+use crate::hardware::{self, host::HostMemory};
 use crate::session::{Model, Session};
 
 /// Arguments of `bench`.
@@ -108,7 +108,7 @@ fn runs(session: &Session, inputs: &[(&str, TensorView)], seconds: f64) -> Resul
 fn measurement(args: &BenchArgs, session: &Session, times_us: Vec<f64>) -> Measurement {
     let report = session.report();
     // Read before the roof is measured, which takes memory of its own.
-    let peak_memory_bytes = peak_memory_bytes();
+    let peak_memory_bytes = HostMemory::read().peak_resident_bytes.unwrap_or(0) as usize;
     let measured = Measurement {
         model: args.model.display().to_string(),
         precision: format!("{:?}", report.precision).to_lowercase(),
@@ -121,11 +121,4 @@ fn measurement(args: &BenchArgs, session: &Session, times_us: Vec<f64>) -> Measu
         ..Measurement::default()
     };
     measured.with_times(times_us).with_roof(&session.problems(), hardware::roofline::measure(report.threads))
-}
-
-/// The process's largest resident size; 0 where the system does not say.
-fn peak_memory_bytes() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-    line.and_then(|l| l.split_whitespace().next()).and_then(|n| n.parse::<usize>().ok()).map_or(0, |kib| kib * 1024)
 }

@@ -1,15 +1,15 @@
 //! Allocation traces from ONNX files: what runs of their graphs with varying batch and length would ask of an allocator.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Inputs;
-use super::inputs::inputs;
+use super::inputs::model_name;
+use super::vary::Varied;
 use crate::base::xorshift::Xorshift;
 use crate::device::null::NullDevice;
 use crate::error::{Error, Result};
-use crate::graph::Dim;
 use crate::hardware;
 use crate::memory::replay::{Recorder, Trace};
 use crate::session::{Model, Options, Session};
@@ -18,10 +18,6 @@ use crate::session::{Model, Options, Session};
 const RUNS: usize = 24;
 /// The largest batch.
 const BATCH: usize = 64;
-/// Sizes of other open axes: lengths, and sides of images that networks take (some only one of them).
-const LENGTHS: [usize; 9] = [32, 48, 64, 96, 128, 160, 192, 256, 320];
-/// Draws of a run's axes before a model that refuses them is given up.
-const DRAWS: usize = 32;
 /// A model whose own trace has fewer bytes live is only part of the trace of all.
 const SMALL_BYTES: u64 = 32 << 20;
 
@@ -45,7 +41,7 @@ struct Planned {
     name: String,
     model: Model,
     session: Session,
-    open_axes: Vec<String>,
+    varied: Varied,
 }
 
 impl Planned {
@@ -53,10 +49,9 @@ impl Planned {
         let model = Model::open(path)?;
         let device = NullDevice::new(hardware::cpu::info(1))?;
         let session = Session::with_device(&model, Options::default(), Arc::new(device))?;
-        let stem = |p: &Path| p.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-        let name = Some(stem(path)).filter(|s| s != "model").or_else(|| path.parent().map(stem)).unwrap_or_default();
-        let open_axes = open_axes(&model);
-        Ok(Planned { name, model, session, open_axes })
+        let given = Inputs { inputs: None, dims: Vec::new(), batch: None, seed: 1 };
+        let varied = Varied::new(&model, given, BATCH);
+        Ok(Planned { name: model_name(path), model, session, varied })
     }
 
     fn load(&self, to: &mut Recorder) -> Vec<u32> {
@@ -64,42 +59,11 @@ impl Planned {
         constants.filter(|t| !t.bytes().is_empty()).map(|t| to.alloc(t.bytes().len() as u64)).collect()
     }
 
-    /// A run with axes drawn at random. Shapes that the model refuses are drawn again.
+    /// A run with axes drawn at random.
     fn run(&self, random: &mut Xorshift, to: &mut Recorder) -> Result<()> {
-        let mut refused = None;
-        for _ in 0..DRAWS {
-            let dims: Vec<(String, usize)> = self.open_axes.iter().map(|name| (name.clone(), drawn(name, random))).collect();
-            let given = Inputs { inputs: None, dims, batch: None, seed: 1 };
-            let made = inputs(&self.model, &given)?;
-            let named: Vec<_> = made.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
-            match self.session.run(&named) {
-                Ok(_) => return self.session.record_requests(to),
-                Err(e) => refused = Some(e),
-            }
-        }
-        refused.map_or(Ok(()), Err)
+        self.varied.run(&self.session, random)?;
+        self.session.record_requests(to)
     }
-}
-
-/// Names of the axes that a model leaves open, as `--dim` takes them.
-fn open_axes(model: &Model) -> Vec<String> {
-    let mut names = BTreeSet::new();
-    for (input, port) in model.inputs() {
-        for (i, dim) in port.dims.as_deref().unwrap_or(&[]).iter().enumerate() {
-            match dim {
-                Dim::Named(n) => drop(names.insert(n.clone())),
-                Dim::Any => drop(names.insert(format!("{input}.{i}"))),
-                Dim::Known(_) => {}
-            }
-        }
-    }
-    names.into_iter().collect()
-}
-
-/// A size: small for a first axis or one that is named like a batch, else a length.
-fn drawn(axis: &str, random: &mut Xorshift) -> usize {
-    let is_batch = axis.ends_with(".0") || axis.to_lowercase().contains("batch") || axis == "N" || axis.starts_with("unk__");
-    if is_batch { 1 + random.below(BATCH) } else { LENGTHS[random.below(LENGTHS.len())] }
 }
 
 /// A trace of each model that is not small, and two of all together; and of each model left out why.

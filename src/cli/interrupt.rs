@@ -2,6 +2,7 @@
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 
@@ -22,6 +23,19 @@ pub fn watch() -> Result<()> {
         });
     });
     done.map_err(|e| Error::BadInput(format!("Ctrl-C cannot be watched: {e}")))
+}
+
+/// Waits so long, or until Ctrl-C is pressed; whether it was.
+pub fn sleep(time: Duration) -> bool {
+    let start = Instant::now();
+    while !stopped() {
+        let left = time.saturating_sub(start.elapsed());
+        if left.is_zero() {
+            break;
+        }
+        std::thread::sleep(left.min(Duration::from_millis(50)));
+    }
+    stopped()
 }
 
 /// Whether Ctrl-C was pressed.

@@ -12,6 +12,7 @@ pub mod kernels;
 #[cfg(feature = "cuda")]
 pub mod load;
 pub mod measurement;
+pub mod memory;
 pub mod npz;
 pub mod output;
 pub mod probe;
@@ -21,3 +22,4 @@ pub mod run;
 pub mod suite;
 pub mod trace;
 pub mod tune;
+pub mod vary;

@@ -21,6 +21,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Kernels(a) => super::kernels::kernels(&a),
         Command::Tune(a) => super::tune::tune(&a),
         Command::Probe(a) => super::probe::probe(&a),
+        Command::Memory(a) => super::memory::command::memory(&a),
     };
     match done {
         Ok(code) => code,

@@ -9,7 +9,7 @@ use super::args::{Inputs, Running};
 use super::inputs::inputs;
 use super::output::{print, print_json, table};
 use super::{npz, progress, trace};
-use crate::base::{DType, Tensor};
+use crate::base::{DType, Tensor, size_text};
 use crate::error::{Error, Result};
 use crate::session::{Model, Outputs, Precision, Report, Session};
 
@@ -241,11 +241,5 @@ pub fn report_text(report: &Report) -> String {
 
 /// Bytes for people.
 pub fn size(bytes: usize) -> String {
-    let bytes = bytes as f64;
-    match bytes {
-        b if b >= 1073741824.0 => format!("{:.1} GiB", b / 1073741824.0),
-        b if b >= 1048576.0 => format!("{:.1} MiB", b / 1048576.0),
-        b if b >= 1024.0 => format!("{:.1} KiB", b / 1024.0),
-        b => format!("{b} B"),
-    }
+    size_text(bytes as u64)
 }

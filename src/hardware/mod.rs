@@ -6,6 +6,7 @@ pub mod cache;
 pub mod cpu;
 #[cfg(feature = "cuda")]
 pub mod cuda;
+pub mod host;
 pub mod info;
 #[cfg(feature = "cuda")]
 pub mod libcuda;

@@ -73,9 +73,7 @@ pub(super) struct Inner {
 }
 
 impl Core {
-    pub fn new(device: Device, mut options: Options, root: Arc<Account>) -> Self {
-        // A hit of a cache is no event.
-        options.caching &= options.timeline == 0;
+    pub fn new(device: Device, options: Options, root: Arc<Account>) -> Self {
         let backing = Backing::new(&device, &options);
         let small_bytes = device.provider.mapping().map_or(0, |m| m.granularity_bytes() / SMALL_PART);
         let inner = Inner {
@@ -88,7 +86,7 @@ impl Core {
             padding_bytes: 0,
             unwanted_bytes: 0,
             since: Instant::now(),
-            timeline: Timeline::new(options.timeline),
+            timeline: device.timeline.clone(),
         };
         let (lanes, movables, ladder, requests) = Default::default();
         Core {
@@ -116,6 +114,11 @@ impl Core {
         drop(taken);
         self.reap();
         result
+    }
+
+    /// Whether caches take freed blocks: a hit of theirs would be no event of the timeline.
+    pub fn caching(&self) -> bool {
+        self.options.caching && !self.device.timeline.is_kept()
     }
 
     /// Takes returned blocks back unless another holds the lock: that one does it before it is done.
@@ -242,7 +245,7 @@ impl Inner {
         self.peak_reserved_bytes = self.peak_reserved_bytes.max(now);
         let kind = if now > before { EventKind::Grow } else { EventKind::Shrink };
         if now != before {
-            self.timeline.record(kind, 0, now.abs_diff(before), StreamId::default(), "");
+            self.timeline.note(kind, 0, now.abs_diff(before));
         }
     }
 

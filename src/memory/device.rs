@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::provider::{Handle, Mapping, Provider, StreamId};
+use super::timeline::{EventKind, Timeline};
 use crate::error::Result;
 
 /// How often the pool called its provider, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs)]
 pub struct DriverCalls {
     pub allocate: u64,
@@ -48,12 +49,13 @@ enum Call {
 /// A device as the pool's layers see it.
 pub(super) struct Device {
     pub provider: Arc<dyn Provider>,
+    pub timeline: Timeline,
     counts: [AtomicU64; 10],
 }
 
 impl Device {
-    pub fn new(provider: Arc<dyn Provider>) -> Self {
-        Device { provider, counts: Default::default() }
+    pub fn new(provider: Arc<dyn Provider>, timeline: Timeline) -> Self {
+        Device { provider, timeline, counts: Default::default() }
     }
 
     pub fn calls(&self) -> DriverCalls {
@@ -73,11 +75,14 @@ impl Device {
 
     pub fn allocate(&self, bytes: u64) -> Result<u64> {
         self.count(Call::Allocate);
-        self.provider.allocate(bytes)
+        let address = self.provider.allocate(bytes)?;
+        self.timeline.note(EventKind::Map, address, bytes);
+        Ok(address)
     }
 
     pub fn free(&self, address: u64, bytes: u64) {
         self.count(Call::Free);
+        self.timeline.note(EventKind::Unmap, address, bytes);
         self.provider.free(address, bytes);
     }
 
@@ -97,7 +102,9 @@ impl Device {
 
     pub fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
         self.count(Call::Map);
-        self.mapping().map(address, bytes, handle)
+        self.mapping().map(address, bytes, handle)?;
+        self.timeline.note(EventKind::Map, address, bytes);
+        Ok(())
     }
 
     pub fn set_access(&self, address: u64, bytes: u64) -> Result<()> {
@@ -107,7 +114,9 @@ impl Device {
 
     pub fn unmap(&self, address: u64, bytes: u64) -> Result<()> {
         self.count(Call::Unmap);
-        self.mapping().unmap(address, bytes)
+        self.mapping().unmap(address, bytes)?;
+        self.timeline.note(EventKind::Unmap, address, bytes);
+        Ok(())
     }
 
     pub fn release(&self, handle: Handle, bytes: u64) {

@@ -1,6 +1,7 @@
 //! When all of the ladder did not find the memory.
 
 use super::core::Core;
+use super::dump::dump;
 use super::ladder::RungCount;
 use super::provider::StreamId;
 use super::snapshot::Snapshot;
@@ -39,10 +40,10 @@ pub struct OutOfMemory {
 
 impl OutOfMemory {
     pub(super) fn new(core: &Core, needed_bytes: u64, account: &str, cause: Cause) -> Box<Self> {
-        core.with(|inner| inner.timeline.record(EventKind::OutOfMemory, 0, needed_bytes, StreamId::default(), account));
+        core.device.timeline.record(EventKind::OutOfMemory, 0, needed_bytes, StreamId::default(), account);
         let snapshot = core.snapshot();
         let Stats { reserved_bytes, live_bytes, .. } = snapshot.stats;
-        Box::new(OutOfMemory {
+        let full = Box::new(OutOfMemory {
             device: core.device.provider.name().into(),
             cause,
             account: account.into(),
@@ -51,7 +52,9 @@ impl OutOfMemory {
             reserved_bytes,
             rungs: core.ladder.counts(),
             snapshot,
-        })
+        });
+        dump(&full);
+        full
     }
 }
 

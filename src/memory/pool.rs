@@ -13,9 +13,10 @@ use super::launch::Launch;
 use super::options::Options;
 use super::pressure::Usage;
 use super::provider::{Provider, StreamId};
-use super::snapshot::Snapshot;
+use super::snapshot::{Owner, Snapshot};
 use super::span::Lane;
 use super::stats::Stats;
+use super::timeline::Timeline;
 use crate::base::lock;
 use crate::error::Result;
 
@@ -29,7 +30,8 @@ impl Pool {
     /// A pool over a device.
     pub fn new(provider: Arc<dyn Provider>, options: Options) -> Self {
         let root = Account::root(provider.name(), u64::MAX);
-        Pool { core: Arc::new(Core::new(Device::new(provider), options, root)) }
+        let device = Device::new(provider, Timeline::new(options.timeline));
+        Pool { core: Arc::new(Core::new(device, options, root)) }
     }
 
     /// The account of the process; models are its children, requests theirs.
@@ -102,7 +104,7 @@ impl Pool {
     pub(super) fn usage(&self) -> Usage {
         let (core, account) = (&self.core, self.account());
         Usage {
-            reserved_bytes: core.with(|inner| inner.backing.reserved_bytes()),
+            reserved_bytes: self.reserved_bytes(),
             used_bytes: account.used_bytes(),
             budget_bytes: account.limit_bytes().min(core.limit_bytes()),
             failures: core.ladder.failures(),
@@ -119,6 +121,23 @@ impl Pool {
     /// Figures of this moment.
     pub fn stats(&self) -> Stats {
         self.core.stats()
+    }
+
+    /// Bytes taken from the device. Takes nothing out of caches.
+    pub fn reserved_bytes(&self) -> u64 {
+        self.core.with(|inner| inner.backing.reserved_bytes())
+    }
+
+    /// What accounts hold, the largest first. Takes nothing out of caches: free blocks in them count.
+    pub fn owners(&self) -> Vec<Owner> {
+        self.core.with(|inner| inner.owners())
+    }
+
+    /// Keeps the last `events` from now on for snapshots, 0 to end that; caches are off meanwhile: see
+    /// [`Options::timeline`], which does it from the start.
+    pub fn record(&self, events: usize) {
+        self.core.device.timeline.restart(events);
+        self.core.flush();
     }
 
     /// All blocks, their owners and the last events.

@@ -3,8 +3,9 @@
 
 use std::fmt::{Display, Write};
 
-use super::Stats;
 use super::device::DriverCalls;
+use super::{Owner, Stats};
+use crate::hardware::host::HostMemory;
 use crate::hardware::nvml::{Identity, Known, Reading};
 
 /// A metric of a device; a field that is absent gives no sample.
@@ -80,6 +81,27 @@ pub fn text(devices: &[(Identity, &Reading)], pools: &[(&str, Stats)], host: &st
         .flat_map(|(pool, stats)| calls(&stats.calls).map(|(call, n)| (labels(&[("pool", pool), ("call", call)]), n)));
     family(&mut text, "halfbyte_driver_calls_total", "counter", "Calls of the driver.", calls);
     text
+}
+
+/// What accounts hold, by pool.
+pub fn accounts(pools: &[(&str, Vec<Owner>)]) -> String {
+    let mut text = String::new();
+    let samples = pools.iter().flat_map(|(pool, owners)| {
+        owners.iter().map(move |o| (labels(&[("pool", pool), ("account", &o.account)]), o.live_bytes))
+    });
+    family(&mut text, "halfbyte_mem_account_bytes", "gauge", "Bytes in live blocks of an account.", samples);
+    text
+}
+
+/// The host's memory under the names of Prometheus' node_exporter, this process' under those of its clients.
+pub fn host(memory: &HostMemory) -> String {
+    let gauges = [
+        ("node_memory_MemTotal_bytes", "Memory information field MemTotal_bytes.", memory.total_bytes),
+        ("node_memory_MemAvailable_bytes", "Memory information field MemAvailable_bytes.", memory.available_bytes),
+        ("process_resident_memory_bytes", "Resident memory size in bytes.", memory.resident_bytes),
+    ];
+    let told = gauges.iter().filter_map(|(name, help, value)| Some((name, help, (*value)?)));
+    told.map(|(name, help, value)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")).collect()
 }
 
 /// All samples of one metric under its description; nothing without samples.
@@ -206,5 +228,15 @@ halfbyte_driver_calls_total{pool="cuda:0",call="copy"} 0
 "#;
         assert_eq!(all, expected);
         assert_eq!(text(&[], &[], "host"), "");
+        let owner = Owner { account: "cuda:0/bert".into(), live_bytes: 60, blocks: 2 };
+        let sample = "halfbyte_mem_account_bytes{pool=\"cuda:0\",account=\"cuda:0/bert\"} 60\n";
+        assert!(accounts(&[("cuda:0", vec![owner])]).ends_with(sample));
+    }
+
+    #[test]
+    fn a_host_tells_what_it_knows() {
+        let memory = HostMemory { total_bytes: Some(9), resident_bytes: Some(4), ..HostMemory::default() };
+        let lines: Vec<_> = host(&memory).lines().filter(|l| !l.starts_with('#')).map(String::from).collect();
+        assert_eq!(lines, ["node_memory_MemTotal_bytes 9", "process_resident_memory_bytes 4"]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::core::{Core, Inner};
+use super::core::{Core, Holder, Inner};
 use super::heap::{Block, BlockId, Domain, State};
 use super::provider::StreamId;
 use super::stats::Stats;
@@ -10,7 +10,7 @@ use super::timeline::TimelineEvent;
 
 /// What a block is to a viewer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
 pub enum Use {
     /// Owned.
@@ -23,7 +23,7 @@ pub enum Use {
 
 /// A range of a segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs)]
 pub struct SnapshotBlock {
     pub address: u64,
@@ -38,7 +38,7 @@ pub struct SnapshotBlock {
 
 /// Addresses with memory behind them, from one end to the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs)]
 pub struct Segment {
     pub address: u64,
@@ -48,7 +48,7 @@ pub struct Segment {
 
 /// What an account holds; at the end of a run whoever is left here leaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs)]
 pub struct Owner {
     pub account: String,
@@ -58,15 +58,19 @@ pub struct Owner {
 
 /// A pool at one moment.
 #[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs)]
 pub struct Snapshot {
     pub device: String,
+    /// Since the pool was made.
+    pub time_us: u64,
     pub stats: Stats,
     pub segments: Vec<Segment>,
     /// The largest first.
     pub owners: Vec<Owner>,
     pub timeline: Vec<TimelineEvent>,
+    /// Earlier events that the timeline had no room for.
+    pub dropped_events: u64,
 }
 
 impl Core {
@@ -74,23 +78,36 @@ impl Core {
     pub fn snapshot(&self) -> Snapshot {
         let stats = self.stats();
         self.with(|inner| {
-            let segments = inner.segments();
-            let mut owners: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-            for block in segments.iter().flat_map(|s| &s.blocks) {
-                let Some(owner) = &block.owner else { continue };
-                let sum = owners.entry(owner).or_default();
-                *sum = (sum.0 + block.bytes, sum.1 + 1);
+            let (timeline, dropped_events) = inner.timeline.events();
+            Snapshot {
+                device: self.device.provider.name().into(),
+                time_us: inner.timeline.now_us(),
+                stats,
+                segments: inner.segments(),
+                owners: inner.owners(),
+                timeline,
+                dropped_events,
             }
-            let owner = |(account, (live_bytes, blocks)): (&str, _)| Owner { account: account.into(), live_bytes, blocks };
-            let mut owners: Vec<Owner> = owners.into_iter().map(owner).collect();
-            owners.sort_by_key(|o| std::cmp::Reverse(o.live_bytes));
-            let device = self.device.provider.name().into();
-            Snapshot { device, stats, segments, owners, timeline: inner.timeline.events() }
         })
     }
 }
 
 impl Inner {
+    /// What accounts hold, the largest first.
+    pub fn owners(&self) -> Vec<Owner> {
+        let mut owners: BTreeMap<&str, Owner> = BTreeMap::new();
+        for (id, holder) in self.holders.iter().enumerate() {
+            let Some(Holder { account, .. }) = holder else { continue };
+            let new = || Owner { account: account.name().into(), live_bytes: 0, blocks: 0 };
+            let owner = owners.entry(account.name()).or_insert_with(new);
+            owner.live_bytes += self.heap.block(id as BlockId).bytes;
+            owner.blocks += 1;
+        }
+        let mut owners: Vec<Owner> = owners.into_values().collect();
+        owners.sort_by_key(|o| std::cmp::Reverse(o.live_bytes));
+        owners
+    }
+
     fn segments(&self) -> Vec<Segment> {
         let mut found: Vec<Segment> = Vec::new();
         for range in self.heap.segments() {

@@ -74,7 +74,7 @@ impl Span {
 
     /// Gives the block back: to its lane's cache, else to the heap as soon as nobody holds the heap's lock. Never blocks.
     pub fn give_back(self: Box<Self>) {
-        let cacheable = self.bytes <= LARGEST_BYTES && !self.abroad.load(Ordering::Acquire) && self.lane.core.options.caching;
+        let cacheable = self.bytes <= LARGEST_BYTES && !self.abroad.load(Ordering::Acquire) && self.lane.core.caching();
         let set = self.lane.cache.set(self.bytes);
         let span = match cacheable {
             // SAFETY: the span keeps its lane alive until a slot has taken it.

@@ -7,8 +7,8 @@ use super::device::DriverCalls;
 use super::ladder::RungCount;
 
 /// A pool's figures at one moment.
-#[derive(Debug, Clone, PartialEq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[derive(Debug, Clone, PartialEq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Stats {
     /// Bytes in blocks that somebody owns, or that work may still use.
     pub live_bytes: u64,

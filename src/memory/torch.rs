@@ -1,5 +1,6 @@
-//! Snapshots in the words of PyTorch's memory viewer (torch.cuda.memory._snapshot; the viewer wants them pickled).
+//! Snapshots in the words of PyTorch's memory viewer (torch.cuda.memory._snapshot, pytorch.org/memory_viz), pickled as it wants them.
 
+use super::pickle::{Value, pickle};
 use super::snapshot::{Segment, Snapshot, SnapshotBlock, Use};
 use super::timeline::{EventKind, TimelineEvent};
 
@@ -9,7 +10,7 @@ use super::timeline::{EventKind, TimelineEvent};
 #[allow(missing_docs)]
 pub struct TorchSnapshot {
     pub segments: Vec<TorchSegment>,
-    /// Events by device; the pool's is device 0.
+    /// Events by device.
     pub device_traces: Vec<Vec<TorchEvent>>,
 }
 
@@ -80,10 +81,10 @@ fn block(block: &SnapshotBlock) -> TorchBlock {
     TorchBlock { address: block.address, size: block.bytes, requested_size: block.requested_bytes, state, frames }
 }
 
-fn segment(segment: &Segment) -> TorchSegment {
+fn segment(device: u32, segment: &Segment) -> TorchSegment {
     let sum = |of: fn(&SnapshotBlock) -> bool| segment.blocks.iter().filter(|b| of(b)).map(|b| b.bytes).sum();
     TorchSegment {
-        device: 0,
+        device,
         address: segment.address,
         total_size: segment.bytes,
         allocated_size: sum(|b| b.usage == Use::Live),
@@ -96,11 +97,13 @@ fn segment(segment: &Segment) -> TorchSegment {
     }
 }
 
-/// Events of the pool as a whole have no counterpart, but for running out of memory. A free is requested and completed at once.
+/// A free is requested and completed at once. What was taken from the device is told where it was mapped.
 fn events(event: &TimelineEvent) -> Vec<TorchEvent> {
     let actions: &[&'static str] = match event.kind {
         EventKind::Alloc => &["alloc"],
         EventKind::Free => &["free_requested", "free_completed"],
+        EventKind::Map => &["segment_map"],
+        EventKind::Unmap => &["segment_unmap"],
         EventKind::OutOfMemory => &["oom"],
         EventKind::Grow | EventKind::Shrink => &[],
     };
@@ -109,9 +112,75 @@ fn events(event: &TimelineEvent) -> Vec<TorchEvent> {
     actions.iter().map(torch).collect()
 }
 
-impl From<&Snapshot> for TorchSnapshot {
-    fn from(snapshot: &Snapshot) -> Self {
-        let segments = snapshot.segments.iter().map(segment).collect();
-        TorchSnapshot { segments, device_traces: vec![snapshot.timeline.iter().flat_map(events).collect()] }
+impl TorchSnapshot {
+    /// Pools as the viewer's devices, numbered in their order.
+    pub fn of(pools: &[Snapshot]) -> Self {
+        let segments = (0..).zip(pools).flat_map(|(device, pool)| pool.segments.iter().map(move |s| segment(device, s)));
+        let traces = pools.iter().map(|pool| pool.timeline.iter().flat_map(events).collect());
+        TorchSnapshot { segments: segments.collect(), device_traces: traces.collect() }
     }
+
+    /// The file that the viewer opens.
+    pub fn pickle(&self) -> Vec<u8> {
+        use Value::{Dict, List};
+        let segments = self.segments.iter().map(TorchSegment::value).collect();
+        let traces = self.device_traces.iter().map(|events| List(events.iter().map(TorchEvent::value).collect())).collect();
+        pickle(&Dict(vec![("segments", List(segments)), ("device_traces", List(traces))]))
+    }
+}
+
+impl TorchSegment {
+    fn value(&self) -> Value<'_> {
+        use Value::{Dict, Flag, Int, List, Text};
+        Dict(vec![
+            ("device", Int(self.device.into())),
+            ("address", Int(self.address)),
+            ("total_size", Int(self.total_size)),
+            ("allocated_size", Int(self.allocated_size)),
+            ("active_size", Int(self.active_size)),
+            ("requested_size", Int(self.requested_size)),
+            ("stream", Int(self.stream.into())),
+            ("segment_type", Text(self.segment_type)),
+            ("is_expandable", Flag(self.is_expandable)),
+            ("blocks", List(self.blocks.iter().map(TorchBlock::value).collect())),
+        ])
+    }
+}
+
+impl TorchBlock {
+    fn value(&self) -> Value<'_> {
+        use Value::{Dict, Int, Text};
+        Dict(vec![
+            ("address", Int(self.address)),
+            ("size", Int(self.size)),
+            ("requested_size", Int(self.requested_size)),
+            ("state", Text(self.state)),
+            ("frames", frame_values(&self.frames)),
+        ])
+    }
+}
+
+impl TorchEvent {
+    fn value(&self) -> Value<'_> {
+        use Value::{Dict, Int, Text};
+        Dict(vec![
+            ("action", Text(self.action)),
+            ("addr", Int(self.addr)),
+            ("size", Int(self.size)),
+            ("stream", Int(self.stream.into())),
+            ("time_us", Int(self.time_us)),
+            ("frames", frame_values(&self.frames)),
+        ])
+    }
+}
+
+impl TorchFrame {
+    fn value(&self) -> Value<'_> {
+        use Value::{Dict, Int, Text};
+        Dict(vec![("filename", Text(self.filename)), ("line", Int(self.line.into())), ("name", Text(&self.name))])
+    }
+}
+
+fn frame_values(frames: &[TorchFrame]) -> Value<'_> {
+    Value::List(frames.iter().map(TorchFrame::value).collect())
 }

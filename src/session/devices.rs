@@ -36,6 +36,13 @@ pub(crate) fn sources(options: &Options) -> Result<(Vec<Source>, Vec<String>)> {
     Ok((vec![cpu()?], passed_over))
 }
 
+/// The devices that a session with these options may run on, best first, so that several sessions can share them
+/// ([`crate::session::Session::with_devices`]). Errors when the device asked for is not here.
+pub fn devices(options: &Options) -> Result<Vec<Arc<dyn Device>>> {
+    let (sources, _) = sources(options)?;
+    Ok(sources.iter().map(Source::device).collect())
+}
+
 fn refused(options: &Options, why: String) -> Error {
     let asked = options.device.map_or_else(String::new, |kind| format!(" {kind:?}").to_lowercase());
     Error::Unsupported { at: format!("device{asked}"), why }

@@ -14,6 +14,7 @@ mod source;
 mod tune;
 
 pub use core::Session;
+pub use devices::devices;
 pub use inputs::describe;
 pub use model::Model;
 pub use options::{Options, Precision};

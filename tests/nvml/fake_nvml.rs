@@ -98,6 +98,9 @@ calls! {
     nvmlDeviceGetHandleByUUID(uuid: *const c_char, device: *mut Device) {
         if CStr::from_ptr(uuid) == UUID { put(device, DEVICE) } else { 6 }
     }
+    nvmlDeviceGetCount_v2(count: *mut u32) { put(count, 1) }
+    nvmlDeviceGetHandleByIndex_v2(index: u32, device: *mut Device) { if index == 0 { put(device, DEVICE) } else { 2 } }
+    nvmlDeviceGetUUID(_d: Device, to: *mut c_char, length: u32) { text(UUID, to, length) }
     nvmlDeviceGetIndex(_d: Device, index: *mut u32) { put(index, 3) }
     nvmlDeviceGetName(_d: Device, to: *mut c_char, length: u32) { text(c"Fake \"GPU\"", to, length) }
     nvmlDeviceGetMinorNumber(_d: Device, minor: *mut u32) { put(minor, 1) }

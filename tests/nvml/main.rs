@@ -151,7 +151,8 @@ fn every_field_is_read() {
     assert_eq!(device.read(), expected);
     let called: Vec<_> = fake.names().into_iter().zip(fake.calls()).filter(|c| c.1 == 0).map(|c| c.0).collect();
     let identity = ["nvmlDeviceGetIndex", "nvmlDeviceGetName", "nvmlDeviceGetMinorNumber"];
-    let later = [identity.as_slice(), &["nvmlShutdown", "nvmlDeviceGetMemoryInfo"]].concat();
+    let listing = ["nvmlDeviceGetCount_v2", "nvmlDeviceGetHandleByIndex_v2", "nvmlDeviceGetUUID"];
+    let later = [identity.as_slice(), &listing, &["nvmlShutdown", "nvmlDeviceGetMemoryInfo"]].concat();
     assert!(called.iter().all(|c| later.contains(&c.as_str())), "each call of the fake is used: {called:?}");
     let name = Identity { index: Some(3), uuid: UUID.into(), name: "Fake \"GPU\"".into(), minor: Some(1) };
     assert_eq!(device.identity(), name);
@@ -251,4 +252,38 @@ fn a_device_that_nobody_knows_and_libraries_that_are_none() {
     assert!(reading.lost.is_none() && matches!(reading.memory, Err(Absent::Failed(_))), "{reading:?}");
     assert!(Device::open_at(&fake.path, "a\0b").unwrap().read().memory.is_err());
     assert!(Device::open_at("/no/such/library.so", UUID).err().unwrap().contains("not installed"));
+}
+
+/// What `halfbyte memory` tells of the library's device.
+#[cfg(feature = "cli")]
+#[test]
+fn the_command_line_shows_what_is_told_and_why_the_rest_is_not() {
+    let Some(fake) = Fake::new(Some("nvmlDeviceGetFieldValues")) else { return };
+    let memory = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halfbyte"));
+        let done = command.arg("memory").args(arguments).env("HALFBYTE_NVML", &fake.path).output().unwrap();
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let said = memory(&[]);
+    let expected = [
+        "GPU 3 Fake \"GPU\" (GPU-00112233-4455-6677-8899-aabbccddeeff), memory pressure low",
+        "40 %: 400.0 MiB of 1000.0 MiB used, 600.0 MiB free",
+        "87 % kernels, 42 % memory",
+        "61 C GPU (slows down at 92)",
+        "312 W of 700 W",
+        "software power cap, software thermal",
+        "3 rows remapped, some wait for a reset",
+        "100 300.0 MiB, 200 (not told)",
+        "memory_temperature_c (the library has no such call)",
+        "advice       drain the device and reset it",
+    ];
+    for words in expected {
+        assert!(said.contains(words), "{words:?} is missing from\n{said}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&memory(&["--json"])).unwrap();
+    let reading = &json["gpus"][0]["reading"];
+    assert!(reading["power_mw"]["Ok"] == 312_500 && reading["memory_temperature_c"]["Err"] == "no_symbol", "{json}");
+    let metrics = memory(&["--prometheus"]);
+    assert!(metrics.contains("\nDCGM_FI_DEV_FB_FREE{gpu=\"3\",") && !metrics.contains("DCGM_FI_DEV_MEMORY_TEMP"), "{metrics}");
 }

@@ -49,7 +49,7 @@ fn a_snapshot_names_every_byte_and_its_owner() {
         assert!(snapshot.owners.iter().all(|o| o.account == "virtual/bert") && snapshot.owners[0].blocks == 100);
         let live: BTreeMap<u64, u64> = all().filter(|b| b.usage == Use::Live).map(|b| (b.address, b.bytes)).collect();
         assert_eq!(replayed(&snapshot), live);
-        let torch = TorchSnapshot::from(&snapshot);
+        let torch = TorchSnapshot::of(std::slice::from_ref(&snapshot));
         assert_eq!(torch.segments.iter().map(|s| s.allocated_size).sum::<u64>(), snapshot.stats.live_bytes);
         assert_eq!(torch.device_traces[0].iter().filter(|e| e.action == "alloc").count(), 200);
         let error = arenas[0].block(1 << 31).unwrap_err();

@@ -59,6 +59,15 @@ impl Device {
         Ok(Device { nvml: Arc::new(library::open(path)?), uuid: uuid.into(), refusals: Refusals::default() })
     }
 
+    /// All devices, in NVML's order. Errors with why NVML cannot be used, or with why it does not tell a device's UUID.
+    pub fn all() -> Result<Vec<Self>, String> {
+        let nvml = Arc::new(library::open(None)?);
+        let count = nvml.device_count().map_err(|e| e.to_string())?;
+        let uuid = |i| nvml.device_by_index(i).and_then(|device| device.uuid()).map_err(|e| e.to_string());
+        let one = |i| Ok(Device { nvml: nvml.clone(), uuid: uuid(i)?, refusals: Refusals::default() });
+        (0..count).map(one).collect()
+    }
+
     /// What the device is called, as far as it tells.
     pub fn identity(&self) -> Identity {
         let device = self.nvml.device_by_uuid(&*self.uuid);

@@ -8,10 +8,11 @@ use nvml_wrapper::error::NvmlError;
 use super::device::{Refusals, read};
 use crate::hardware::probe::NvmlDevice;
 
-/// NVML from a library of this name or path, the system's by default; in words why there is none.
+/// NVML from a library of this name or path, else the one that `HALFBYTE_NVML` names, else the system's; in words why there is none.
 pub(super) fn open(path: Option<&OsStr>) -> Result<Nvml, String> {
     let mut builder = Nvml::builder();
-    if let Some(path) = path {
+    let elsewhere = std::env::var_os("HALFBYTE_NVML").filter(|path| !path.is_empty());
+    if let Some(path) = path.or(elsewhere.as_deref()) {
         builder.lib_path(path);
     }
     let nvml = builder.init().map_err(|e| match e {

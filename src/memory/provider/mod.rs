@@ -13,7 +13,7 @@ use crate::error::Result;
 
 /// A stream: work on one happens in the order of submission.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct StreamId(pub u16);
 
 /// Physical memory of [`Mapping::create`] (CUmemGenericAllocationHandle).
