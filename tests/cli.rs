@@ -362,7 +362,9 @@ fn memory_that_does_not_suffice_leaves_a_picture_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let svg = folder.path().join("full.svg");
     let mut command = program(env!("CARGO_BIN_EXE_halfbyte"));
-    command.args(["memory", "models/digits-cnn.onnx", "--device", "cpu", "--batch", "8", "--limit", "64KiB", "--json", "--svg"]).arg(&svg);
+    command
+        .args(["memory", "models/digits-cnn.onnx", "--device", "cpu", "--batch", "8", "--limit", "64KiB", "--json", "--svg"])
+        .arg(&svg);
     let done = command.env("HALFBYTE_MEMORY_SNAPSHOT", folder.path().join("failed")).output().unwrap();
     assert_eq!(done.status.code(), Some(1), "{}", text(&done));
     let said: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::snapshot::{Snapshot, SnapshotBlock, Use};
-use super::svg::{PLOT_WIDTH, escape, text, whole_size};
+use super::svg::{FREE_FILL, PENDING_FILL, PLOT_WIDTH, escape, text, whole_size};
 use crate::base::size_text;
 
 /// Pixels.
@@ -65,8 +65,8 @@ fn look(run: &Run, color: &dyn Fn(&str) -> &'static str) -> (&'static str, Strin
     let size = size_text(run.bytes);
     match (run.like.usage, &run.like.owner) {
         (Use::Live, Some(owner)) => (color(owner), escape(&format!("{owner}: {size} in {} blocks", run.blocks))),
-        (Use::Free, _) => ("#eeeeee", format!("free: {size}")),
-        _ => ("url(#pending)", format!("freed, work may still use it: {size}")),
+        (Use::Free, _) => (FREE_FILL, format!("free: {size}")),
+        _ => (PENDING_FILL, format!("freed, work may still use it: {size}")),
     }
 }
 

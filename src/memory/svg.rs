@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::history::{Column, History};
 use super::map;
-use super::snapshot::Snapshot;
+use super::snapshot::{Snapshot, Use};
 use crate::base::size_text;
 
 /// Pixels.
@@ -32,6 +32,8 @@ pub fn svg(pools: &[Snapshot]) -> String {
     format!("{head}\n<style>{STYLE}</style>\n{paper}\n{PENDING}\n{body}</svg>\n")
 }
 
+pub(super) const FREE_FILL: &str = "#eeeeee";
+pub(super) const PENDING_FILL: &str = "url(#pending)";
 /// Stripes over memory that work may still use.
 const PENDING: &str = r##"<defs><pattern id="pending" width="5" height="5" patternUnits="userSpaceOnUse" patternTransform="rotate(45)"><rect width="5" height="5" fill="#ddd"/><rect width="2" height="5" fill="#999"/></pattern></defs>"##;
 
@@ -50,7 +52,7 @@ fn panel(body: &mut String, pool: &Snapshot, y: f64) -> f64 {
     text(body, LEFT, y + 32.0, "axis", "start", &note);
     let plot = Plot::new(&history, y + 46.0);
     plot.draw(body, &history);
-    let y = legend(body, &history, y + 46.0 + PLOT_HEIGHT + 40.0);
+    let y = legend(body, pool, &history, y + 46.0 + PLOT_HEIGHT + 40.0);
     let rank = |owner: &str| history.owners.iter().position(|o| o == owner).unwrap_or(OTHERS);
     map::draw(body, pool, [LEFT, y + 8.0], &|owner| color(rank(owner))) + 28.0
 }
@@ -163,20 +165,24 @@ fn time_text(us: f64) -> String {
         us if us >= 60e6 && us % 60e6 == 0.0 => format!("{} min", us / 60e6),
         us if us >= 1e6 => format!("{} s", (us / 1e5).round() / 10.0),
         us if us >= 1e3 => format!("{} ms", (us / 1e2).round() / 10.0),
+        0.0 => "0".into(),
         us => format!("{us} us"),
     }
 }
 
-/// Owners with their colours, line by line from `y` down; where it ends.
-fn legend(body: &mut String, history: &History, mut y: f64) -> f64 {
+/// What colours mean, line by line from `y` down; where it ends.
+fn legend(body: &mut String, pool: &Snapshot, history: &History, mut y: f64) -> f64 {
     let others = (history.owners.len() > OTHERS).then_some("others");
+    let owners = history.owners.iter().take(OTHERS).map(String::as_str).chain(others).enumerate();
+    let is_pending = pool.segments.iter().flat_map(|s| &s.blocks).any(|b| b.usage == Use::Pending);
+    let pending = is_pending.then_some((PENDING_FILL, "freed, work may still use it"));
     let mut x = LEFT;
-    for (rank, name) in history.owners.iter().take(OTHERS).map(String::as_str).chain(others).enumerate() {
+    for (fill, name) in owners.map(|(rank, name)| (color(rank), name)).chain([(FREE_FILL, "free")]).chain(pending) {
         let width = 32.0 + 6.8 * name.chars().count() as f64;
         if x + width > LEFT + PLOT_WIDTH && x > LEFT {
             (x, y) = (LEFT, y + 20.0);
         }
-        let _ = writeln!(body, r#"<rect x="{x:.1}" y="{:.1}" width="12" height="12" rx="2" fill="{}"/>"#, y - 10.0, color(rank));
+        let _ = writeln!(body, r#"<rect x="{x:.1}" y="{:.1}" width="12" height="12" rx="2" fill="{fill}"/>"#, y - 10.0);
         text(body, x + 18.0, y, "", "start", name);
         x += width;
     }
