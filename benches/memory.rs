@@ -1,5 +1,6 @@
 //! `cargo bench --bench memory`: a free and an allocation among 4096 live blocks of 256 bytes to 8 MiB, beside the offset-allocator
-//! crate and a best fit over a BTreeSet (the structure of PyTorch's allocator) in the same run. Ratios are printed and decide nothing.
+//! crate and a best fit over a BTreeSet (the structure of PyTorch's allocator) in the same run: the heap alone, and the pool, which counts, guards
+//! and charges. Ratios are printed and decide nothing.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use halfbyte::base::xorshift::Xorshift;
+use halfbyte::memory::heap::{BlockId, Domain, Heap, State};
 use halfbyte::memory::provider::software::SoftwareStreams;
 use halfbyte::memory::provider::virtual_device::VirtualDevice;
 use halfbyte::memory::replay::ranges::Ranges;
@@ -52,6 +54,19 @@ impl Allocator for offset_allocator::Allocator<u32> {
 
     fn free(&mut self, block: Self::Block) {
         offset_allocator::Allocator::free(self, block);
+    }
+}
+
+impl Allocator for Heap {
+    type Block = BlockId;
+
+    fn alloc(&mut self, bytes: u64) -> BlockId {
+        let (_, id) = self.best_fit(Domain::READY, bytes).expect("invariant: memory is never full");
+        self.carve(id, 0, bytes)
+    }
+
+    fn free(&mut self, block: BlockId) {
+        self.release(block, State::Free(Domain::READY), 0);
     }
 }
 
@@ -117,14 +132,21 @@ fn memory(c: &mut Criterion) {
         tree
     };
     let offset = || offset_allocator::Allocator::<u32>::with_max_allocs((CAPACITY / UNIT) as u32, 1 << 17);
+    let heap = || {
+        let mut heap = Heap::default();
+        heap.add(CAPACITY, CAPACITY, State::Free(Domain::READY));
+        heap
+    };
     for (what, same, caching) in [("any size", false, false), ("the size that was freed", true, true)] {
         let tree_ns = pairs(c, &format!("{what}: BTreeSet"), tree(), same);
         let offset_ns = pairs(c, &format!("{what}: offset-allocator"), offset(), same);
+        let heap_ns = pairs(c, &format!("{what}: halfbyte's heap"), heap(), same);
         let own_ns = pairs(c, &format!("{what}: halfbyte"), arena(caching), same);
         println!(
-            "{what}: halfbyte {own_ns:.1} ns; offset-allocator {offset_ns:.1} ns, {:.2} x; BTreeSet {tree_ns:.1} ns, {:.2} x",
-            offset_ns / own_ns,
-            tree_ns / own_ns
+            "{what}: halfbyte's heap {heap_ns:.1} ns, its pool {own_ns:.1} ns; offset-allocator {offset_ns:.1} ns, {:.2} x the heap; \
+             BTreeSet {tree_ns:.1} ns, {:.2} x",
+            offset_ns / heap_ns,
+            tree_ns / heap_ns
         );
     }
 }

@@ -68,7 +68,10 @@ impl Account {
             }
         }
         for account in self.lineage() {
-            account.peak_bytes.fetch_max(account.used_bytes(), Relaxed);
+            let used = account.used_bytes();
+            if used > account.peak_bytes() {
+                account.peak_bytes.fetch_max(used, Relaxed);
+            }
         }
         Ok(())
     }

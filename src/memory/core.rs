@@ -1,7 +1,6 @@
 //! The pool's state behind its lock: fitting requests into free blocks, and what becomes of freed ones.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError, Weak};
 use std::time::Instant;
 
 use smallvec::SmallVec;
@@ -34,8 +33,6 @@ pub(super) struct Core {
     pub root: Arc<Account>,
     /// The largest small block; 0 where there are no granules.
     small_bytes: u64,
-    /// Requests that the heap served: those that no cache did.
-    pub requests: AtomicU64,
 }
 
 /// Who holds a live block, and how much of it was asked for.
@@ -66,6 +63,8 @@ pub(super) struct Inner {
     pub peak_live_bytes: u64,
     pub peak_reserved_bytes: u64,
     pub padding_bytes: u64,
+    /// Requests that the heap served: those that no cache did.
+    pub requests: u64,
     /// The fewest free bytes since `since`: those that nobody wanted.
     pub unwanted_bytes: u64,
     pub since: Instant,
@@ -84,23 +83,13 @@ impl Core {
             peak_live_bytes: 0,
             peak_reserved_bytes: 0,
             padding_bytes: 0,
+            requests: 0,
             unwanted_bytes: 0,
             since: Instant::now(),
             timeline: device.timeline.clone(),
         };
-        let (lanes, movables, ladder, requests) = Default::default();
-        Core {
-            device,
-            options,
-            inner: Mutex::new(inner),
-            returns: Returns::new(),
-            lanes,
-            movables,
-            ladder,
-            root,
-            small_bytes,
-            requests,
-        }
+        let (lanes, movables, ladder) = Default::default();
+        Core { device, options, inner: Mutex::new(inner), returns: Returns::new(), lanes, movables, ladder, root, small_bytes }
     }
 
     /// Works on the state, with all returned blocks back in the heap.
@@ -124,15 +113,31 @@ impl Core {
     /// Takes returned blocks back unless another holds the lock: that one does it before it is done.
     pub fn reap(&self) {
         while !self.returns.is_empty() {
-            let mut inner = match self.inner.try_lock() {
-                Ok(inner) => inner,
-                Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => return,
-            };
+            let Some(mut inner) = self.try_lock() else { return };
             let taken = inner.take_back(&self.device, &self.returns);
             drop(inner);
             // Last: a span may hold the last reference to this.
             drop(taken);
+        }
+    }
+
+    /// Takes a block back at once, unless another holds the lock: that one does it before it is done. Never blocks.
+    pub fn give_back(span: Box<Span>) {
+        if let Some(mut inner) = span.lane.core.try_lock() {
+            inner.end(&span.lane.core.device, &span);
+            drop(inner);
+            return span.lane.core.reap();
+        }
+        let core = span.lane.core.clone();
+        core.returns.push(span);
+        core.reap();
+    }
+
+    fn try_lock(&self) -> Option<MutexGuard<'_, Inner>> {
+        match self.inner.try_lock() {
+            Ok(inner) => Some(inner),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
         }
     }
 
@@ -160,17 +165,19 @@ impl Core {
 impl Inner {
     /// Returned blocks into the heap. The spans live on until the lock is free again.
     pub fn take_back(&mut self, device: &Device, returns: &Returns) -> SmallVec<[Box<Span>; 4]> {
-        let mut taken: SmallVec<[Box<Span>; 4]> = returns.take().collect();
-        for span in &mut taken {
-            let Some(holder) = self.holders[span.id as usize].take() else { continue };
-            holder.account.refund(span.bytes);
-            self.padding_bytes -= span.bytes - holder.requested_bytes;
-            self.timeline.record(EventKind::Free, span.address, span.bytes, holder.stream, holder.account.name());
-            let freed =
-                Deferred { id: span.id, zone: holder.zone, home: span.lane.stream, last: span.last(), uses: span.foreign() };
-            self.free(device, freed);
-        }
+        let taken: SmallVec<[Box<Span>; 4]> = returns.take().collect();
+        taken.iter().for_each(|span| self.end(device, span));
         taken
+    }
+
+    /// The block of a span that is about to be dropped, into the heap.
+    fn end(&mut self, device: &Device, span: &Span) {
+        let Some(holder) = self.holders[span.id as usize].take() else { return };
+        holder.account.refund(span.bytes);
+        self.padding_bytes -= span.bytes - holder.requested_bytes;
+        self.timeline.record(EventKind::Free, span.address, span.bytes, holder.stream, holder.account.name());
+        let freed = Deferred { id: span.id, zone: holder.zone, home: span.lane.stream, last: span.last(), uses: span.uses() };
+        self.free(device, freed);
     }
 
     /// Puts a block that nobody owns any more where it may be used again.
@@ -194,7 +201,7 @@ impl Inner {
         for domain in self.heap.domains() {
             let Some(stream) = domain.stream() else { continue };
             let completed = device.completed(stream);
-            let done = |id: &BlockId| self.heap.block(*id).fence <= completed;
+            let done = |id: &BlockId| self.heap.fence(*id) <= completed;
             let ids: Vec<BlockId> = self.heap.free(domain).filter(done).collect();
             for id in ids {
                 self.heap.promote(id, Domain::ready(domain.zone()), 0);
@@ -216,13 +223,13 @@ impl Inner {
     }
 
     /// Notes who holds a block now.
-    pub fn hold(&mut self, id: BlockId, bytes: u64, holder: &Holder) {
+    pub fn hold(&mut self, id: BlockId, bytes: u64, holder: Holder) {
         if self.holders.len() <= id as usize {
             self.holders.resize(id as usize + 1, None);
         }
-        self.holders[id as usize] = Some(holder.clone());
         self.timeline.record(EventKind::Alloc, self.heap.block(id).address, bytes, holder.stream, holder.account.name());
         self.padding_bytes += bytes - holder.requested_bytes;
+        self.holders[id as usize] = Some(holder);
         self.peak_live_bytes = self.peak_live_bytes.max(self.heap.live_bytes());
         self.unwanted_bytes = self.unwanted_bytes.min(self.free_bytes());
     }
@@ -274,7 +281,7 @@ impl Inner {
         let Backing::Mapped(granules) = &self.backing else { return };
         let unit = granules.unit;
         for id in self.heap.fitting(Domain::ready(Zone::Small), unit) {
-            let Block { address, bytes, .. } = *self.heap.block(id);
+            let Block { address, bytes, .. } = self.heap.block(id);
             let (first, end) = (address.next_multiple_of(unit), (address + bytes) / unit * unit);
             if first < end {
                 let part = self.heap.carve(id, first - address, end - first);
@@ -285,12 +292,12 @@ impl Inner {
 
     /// Carves `bytes` out of a free block; the fence that it had.
     pub fn take(&mut self, id: BlockId, bytes: u64, align: u64) -> (BlockId, u64) {
-        let block = *self.heap.block(id);
+        let (block, fence) = (self.heap.block(id), self.heap.fence(id));
         let offset = match align > UNIT {
             true => block.address.next_multiple_of(align) - block.address,
             false => self.side(block.address, block.bytes, bytes),
         };
-        (self.heap.carve(id, offset, bytes), block.fence)
+        (self.heap.carve(id, offset, bytes), fence)
     }
 
     /// At which end of a free range a block touches fewer granules that nothing else touches: its offset.

@@ -7,95 +7,13 @@
 use std::collections::BTreeMap;
 
 use super::bins::{Bins, Entry, UNIT};
-use super::provider::StreamId;
-
-/// Where small blocks lie apart, so that none keeps a large range from being whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zone {
-    /// Blocks of any size.
-    Large,
-    /// Granules that hold small blocks alone.
-    Small,
-}
-
-/// Who may use a free block, and for what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Domain(u16);
-
-impl Domain {
-    /// Large blocks of everyone: no work uses it any more.
-    pub const READY: Domain = Domain::ready(Zone::Large);
-
-    /// Blocks of everyone.
-    pub const fn ready(zone: Zone) -> Self {
-        Domain(zone as u16)
-    }
-
-    /// Blocks for later work of one stream.
-    pub fn of(stream: StreamId, zone: Zone) -> Self {
-        Domain((stream.0 + 1) * 2 + zone as u16)
-    }
-
-    /// Its stream.
-    pub fn stream(self) -> Option<StreamId> {
-        (self.0 / 2).checked_sub(1).map(StreamId)
-    }
-
-    /// Its zone.
-    pub fn zone(self) -> Zone {
-        if self.0.is_multiple_of(2) { Zone::Large } else { Zone::Small }
-    }
-}
-
-/// What a block is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// Owned.
-    Live,
-    /// Free with memory behind it.
-    Free(Domain),
-    /// Addresses alone.
-    Hole,
-    /// An unused row of the table.
-    Vacant,
-}
-
-/// The row of a block.
-pub type BlockId = u32;
-/// No block.
-pub const NONE: BlockId = u32::MAX;
-
-/// A range of addresses.
-#[derive(Debug, Clone, Copy)]
-#[allow(missing_docs)]
-pub struct Block {
-    pub address: u64,
-    pub bytes: u64,
-    pub prev: BlockId,
-    pub next: BlockId,
-    pub state: State,
-    /// Its place in the bin, while it is free.
-    slot: u32,
-    /// The mark of the domain's stream behind which the block is ready.
-    pub fence: u64,
-}
-
-impl Block {
-    /// The address behind its last byte.
-    pub fn end(&self) -> u64 {
-        self.address + self.bytes
-    }
-
-    fn entry(&self, id: BlockId) -> Entry {
-        (self.bytes, id)
-    }
-}
+use super::table::Table;
+pub use super::table::{Block, BlockId, Domain, NONE, State, Zone};
 
 /// All ranges of a device.
 #[derive(Default)]
 pub struct Heap {
-    blocks: Vec<Block>,
-    vacant: Vec<BlockId>,
+    table: Table,
     domains: Vec<Bins>,
     holes: BTreeMap<u64, BlockId>,
     live_bytes: u64,
@@ -103,8 +21,15 @@ pub struct Heap {
 
 impl Heap {
     /// A block.
-    pub fn block(&self, id: BlockId) -> &Block {
-        &self.blocks[id as usize]
+    #[inline]
+    pub fn block(&self, id: BlockId) -> Block {
+        self.table.block(id)
+    }
+
+    /// The mark of its stream behind which a free block is ready; 0 where that is everyone's.
+    #[inline]
+    pub fn fence(&self, id: BlockId) -> u64 {
+        self.table.fence(id)
     }
 
     /// Sum of live blocks.
@@ -112,14 +37,9 @@ impl Heap {
         self.live_bytes
     }
 
-    /// Free ranges of a domain.
-    pub fn bins(&self, domain: Domain) -> Option<&Bins> {
-        self.domains.get(usize::from(domain.0))
-    }
-
     /// Domains that have free ranges.
     pub fn domains(&self) -> impl Iterator<Item = Domain> + use<> {
-        let used: Vec<_> = (0..self.domains.len()).filter(|&d| self.domains[d].count() > 0).map(|d| Domain(d as u16)).collect();
+        let used: Vec<_> = (0..self.domains.len()).filter(|&d| self.domains[d].count() > 0).map(Domain::numbered).collect();
         used.into_iter()
     }
 
@@ -130,7 +50,7 @@ impl Heap {
 
     /// The largest free range.
     pub fn largest_free_bytes(&self) -> u64 {
-        self.domains.iter().filter_map(|b| b.largest()).map(|e| e.0).max().unwrap_or(0)
+        self.domains.iter().filter_map(|b| b.largest(&self.table)).map(|e| e.0).max().unwrap_or(0)
     }
 
     /// Ranges without memory, by address.
@@ -152,26 +72,27 @@ impl Heap {
     }
 
     /// All blocks in use.
-    pub fn blocks(&self) -> impl Iterator<Item = (BlockId, &Block)> {
-        self.blocks.iter().enumerate().filter(|(_, b)| b.state != State::Vacant).map(|(i, b)| (i as BlockId, b))
+    pub fn blocks(&self) -> impl Iterator<Item = (BlockId, Block)> {
+        self.table.blocks()
     }
 
     /// Adds a range that touches no other.
     pub fn add(&mut self, address: u64, bytes: u64, state: State) -> BlockId {
-        let id = self.row(Block { address, bytes, prev: NONE, next: NONE, state, slot: 0, fence: 0 });
-        self.index(id);
+        let id = self.table.add(Block { address, bytes, prev: NONE, next: NONE, state });
+        self.index(id, state);
         id
     }
 
     /// Forgets a free range that is all there is between two ends.
     pub fn remove(&mut self, id: BlockId) {
-        self.unindex(id);
-        self.vacate(id);
+        self.unindex(id, self.block(id).state);
+        self.table.vacate(id);
     }
 
     /// Free blocks of `domain` that have `bytes`, the smallest first.
     pub fn fitting(&self, domain: Domain, bytes: u64) -> impl DoubleEndedIterator<Item = BlockId> + use<> {
-        self.bins(domain).map(|bins| bins.fitting(bytes)).unwrap_or_default().into_iter().map(|e| e.1)
+        let bins = self.domains.get(domain.number());
+        bins.map(|bins| bins.fitting(&self.table, bytes)).unwrap_or_default().into_iter().map(|e| e.1)
     }
 
     /// All free blocks of `domain`, the largest first.
@@ -180,57 +101,52 @@ impl Heap {
     }
 
     /// The smallest free block of `domain` that has `bytes`.
+    #[inline]
     pub fn best_fit(&self, domain: Domain, bytes: u64) -> Option<Entry> {
-        self.domains.get(usize::from(domain.0))?.best_fit(bytes)
+        self.domains.get(domain.number())?.best_fit(&self.table, bytes)
     }
 
     /// Makes `bytes` at `offset` of a free block or a hole a block of its own, in no list yet: live. What is left keeps its state.
     pub fn carve(&mut self, id: BlockId, offset: u64, bytes: u64) -> BlockId {
         debug_assert!(offset.is_multiple_of(UNIT) && bytes.is_multiple_of(UNIT) && bytes > 0);
-        self.unindex(id);
-        let whole = *self.block(id);
+        let Block { bytes: whole, state, .. } = self.block(id);
+        self.unindex(id, state);
         let mut own = id;
         if offset > 0 {
             own = self.cut(id, offset);
-            self.index(id);
+            self.index(id, state);
         }
-        if offset + bytes < whole.bytes {
+        if offset + bytes < whole {
             let rest = self.cut(own, bytes);
-            self.index(rest);
+            self.index(rest, state);
         }
-        let block = &mut self.blocks[own as usize];
-        block.state = State::Live;
+        self.table.resize(own, bytes, State::Live);
         self.live_bytes += bytes;
         own
     }
 
     /// Gives a live block another state, as one with its neighbours of that state; the block that it became part of.
     pub fn release(&mut self, id: BlockId, state: State, fence: u64) -> BlockId {
-        let own = *self.block(id);
+        let own = self.block(id);
         debug_assert_eq!(own.state, State::Live);
         self.live_bytes -= own.bytes;
-        let (mut first, mut bytes, mut fence) = (id, own.bytes, fence);
-        if own.prev != NONE && self.block(own.prev).state == state {
-            self.unindex(own.prev);
-            let prev = *self.block(own.prev);
-            (first, bytes, fence) = (own.prev, bytes + prev.bytes, fence.max(prev.fence));
-            self.blocks[first as usize].next = own.next;
-            self.vacate(id);
+        let (mut first, mut bytes, mut next, mut fence) = (id, own.bytes, own.next, fence);
+        if self.table.is(own.prev, state) {
+            let before = self.block(own.prev);
+            self.unindex(own.prev, state);
+            (first, bytes, fence) = (own.prev, bytes + before.bytes, fence.max(self.fence(own.prev)));
+            self.table.vacate(id);
         }
-        let mut next = own.next;
-        if next != NONE && self.block(next).state == state {
-            self.unindex(next);
-            let joined = *self.block(next);
-            (bytes, fence) = (bytes + joined.bytes, fence.max(joined.fence));
-            self.vacate(next);
-            next = joined.next;
+        if self.table.is(own.next, state) {
+            let after = self.block(own.next);
+            self.unindex(own.next, state);
+            (next, bytes, fence) = (after.next, bytes + after.bytes, fence.max(self.fence(own.next)));
+            self.table.vacate(own.next);
         }
-        if next != NONE {
-            self.blocks[next as usize].prev = first;
-        }
-        let block = &mut self.blocks[first as usize];
-        (block.bytes, block.next, block.state, block.fence) = (bytes, next, state, fence);
-        self.index(first);
+        self.table.join(first, next);
+        self.table.resize(first, bytes, state);
+        self.table.set_fence(first, fence);
+        self.index(first, state);
         first
     }
 
@@ -241,62 +157,37 @@ impl Heap {
     }
 
     /// Splits a block that is in no list; the second part.
-    #[inline]
+    #[inline(always)]
     fn cut(&mut self, id: BlockId, at: u64) -> BlockId {
-        let whole = *self.block(id);
+        let whole = self.block(id);
         let rest = Block { address: whole.address + at, bytes: whole.bytes - at, prev: id, ..whole };
-        let new = self.row(rest);
-        let first = &mut self.blocks[id as usize];
-        (first.bytes, first.next) = (at, new);
-        if whole.next != NONE {
-            self.blocks[whole.next as usize].prev = new;
-        }
+        let new = self.table.add(rest);
+        self.table.set_fence(new, self.fence(id));
+        self.table.resize(id, at, whole.state);
+        self.table.join(id, new);
+        self.table.join(new, whole.next);
         new
     }
 
-    fn row(&mut self, block: Block) -> BlockId {
-        match self.vacant.pop() {
-            Some(id) => {
-                self.blocks[id as usize] = block;
-                id
-            }
-            None => {
-                self.blocks.push(block);
-                (self.blocks.len() - 1) as BlockId
-            }
-        }
-    }
-
-    fn vacate(&mut self, id: BlockId) {
-        self.blocks[id as usize].state = State::Vacant;
-        self.vacant.push(id);
-    }
-
-    #[inline]
-    fn index(&mut self, id: BlockId) {
-        let block = self.blocks[id as usize];
-        match block.state {
-            State::Free(Domain(d)) => {
-                if self.domains.len() <= d.into() {
-                    self.domains.resize_with(usize::from(d) + 1, Bins::default);
+    #[inline(always)]
+    fn index(&mut self, id: BlockId, state: State) {
+        match state {
+            State::Free(domain) => {
+                if self.domains.len() <= domain.number() {
+                    self.domains.resize_with(domain.number() + 1, Bins::default);
                 }
-                self.blocks[id as usize].slot = self.domains[usize::from(d)].insert(block.entry(id));
+                self.domains[domain.number()].insert(&mut self.table, id);
             }
-            State::Hole => drop(self.holes.insert(block.address, id)),
+            State::Hole => drop(self.holes.insert(self.block(id).address, id)),
             State::Live | State::Vacant => {}
         }
     }
 
-    #[inline]
-    fn unindex(&mut self, id: BlockId) {
-        let block = self.blocks[id as usize];
-        match block.state {
-            State::Free(Domain(d)) => {
-                if let Some(moved) = self.domains[usize::from(d)].remove(block.bytes, block.slot) {
-                    self.blocks[moved as usize].slot = block.slot;
-                }
-            }
-            State::Hole => drop(self.holes.remove(&block.address)),
+    #[inline(always)]
+    fn unindex(&mut self, id: BlockId, state: State) {
+        match state {
+            State::Free(domain) => self.domains[domain.number()].remove(&mut self.table, id),
+            State::Hole => drop(self.holes.remove(&self.block(id).address)),
             State::Live | State::Vacant => {}
         }
     }
@@ -325,11 +216,8 @@ impl Heap {
             return Err("counts differ from a recount".into());
         }
         let listed = self.domains.iter().enumerate().all(|(d, bins)| {
-            bins.consistent()
-                && bins.fitting(0).into_iter().all(|e| {
-                    let block = self.block(e.1);
-                    block.entry(e.1) == e && block.state == State::Free(Domain(d as u16))
-                })
+            let free = State::Free(Domain::numbered(d));
+            bins.consistent(&self.table) && self.free(Domain::numbered(d)).all(|id| self.block(id).state == free)
         });
         if listed { Ok(()) } else { Err("bins differ from the blocks".into()) }
     }

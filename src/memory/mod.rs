@@ -17,6 +17,7 @@ mod history;
 mod host;
 mod ladder;
 mod launch;
+mod lockfree;
 mod map;
 mod movable;
 mod options;
@@ -34,6 +35,7 @@ mod span;
 mod stats;
 mod svg;
 mod sync;
+mod table;
 mod timeline;
 mod torch;
 

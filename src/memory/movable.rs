@@ -134,7 +134,7 @@ impl Inner {
             return None;
         };
         span.used(lane.stream, mark);
-        self.hold(id, span.bytes, &holder);
+        self.hold(id, span.bytes, holder);
         let new = Block::new(Span::new(address, span.bytes, id, lane, mark), block.bytes());
         // The lock of the state is held: the old block waits in the returns until it is free.
         drop(std::mem::replace(&mut *block, new));

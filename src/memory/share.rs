@@ -15,7 +15,7 @@ impl Inner {
         let fitting = others.filter(|o| o.1 != stream).filter_map(|(d, o)| Some((self.heap.best_fit(d, request.room())?, o)));
         let best = fitting.min();
         let Some(((_, id), other)) = best else { return Ok(None) };
-        let mark = device.wait(stream, other, self.heap.block(id).fence)?;
+        let mark = device.wait(stream, other, self.heap.fence(id))?;
         Ok(Some((self.take(id, bytes, align).0, mark)))
     }
 
@@ -27,7 +27,7 @@ impl Inner {
         for domain in self.heap.domains() {
             let Some(other) = domain.stream().filter(|&s| s != stream) else { continue };
             let ids = self.heap.free(domain);
-            let fence = self.heap.free(domain).map(|id| self.heap.block(id).fence).max().unwrap_or(0);
+            let fence = self.heap.free(domain).map(|id| self.heap.fence(id)).max().unwrap_or(0);
             let mark = device.wait(stream, other, fence)?;
             for id in ids {
                 self.heap.promote(id, Domain::of(stream, domain.zone()), mark);
@@ -60,7 +60,7 @@ impl Inner {
     pub fn fences(&self) -> Vec<(StreamId, u64)> {
         let deferred = self.deferred.iter().flat_map(|d| d.uses.iter().copied().chain([(d.home, d.last)]));
         let pending = self.heap.domains().filter_map(|d| {
-            let fence = self.heap.free(d).map(|id| self.heap.block(id).fence).max()?;
+            let fence = self.heap.free(d).map(|id| self.heap.fence(id)).max()?;
             Some((d.stream()?, fence))
         });
         deferred.chain(pending).collect()

@@ -47,7 +47,7 @@ impl Slabs {
     pub fn trim(&mut self, heap: &mut Heap, device: &Device, keep_bytes: u64) {
         let mut free = heap.free_bytes();
         for id in heap.free(Domain::READY) {
-            let Block { address, bytes, prev, next, .. } = *heap.block(id);
+            let Block { address, bytes, prev, next, .. } = heap.block(id);
             if prev == NONE && next == NONE && free - bytes >= keep_bytes {
                 heap.remove(id);
                 device.free(address, bytes);

@@ -122,7 +122,7 @@ impl Inner {
     }
 
     fn snapshot_block(&self, id: BlockId) -> SnapshotBlock {
-        let Block { address, bytes, state, .. } = *self.heap.block(id);
+        let Block { address, bytes, state, .. } = self.heap.block(id);
         let holder = self.holders.get(id as usize).and_then(|h| h.as_ref()).filter(|_| state == State::Live);
         let (usage, stream) = match state {
             State::Live if holder.is_some() => (Use::Live, None),

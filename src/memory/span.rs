@@ -1,12 +1,13 @@
 //! A live range and where it goes when its owner lets go of it.
 
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::budget::Account;
-use super::cache::{Cache, LARGEST_BYTES, put};
+use super::cache::{Cache, LARGEST_BYTES};
 use super::core::Core;
 use super::heap::BlockId;
+use super::lockfree::{Chained, Stack, put};
 use super::provider::StreamId;
 use crate::base::lock;
 
@@ -62,14 +63,9 @@ impl Span {
         self.abroad.store(true, Ordering::Release);
     }
 
-    /// As [`Span::foreign`], while it lives.
-    pub fn uses(&self) -> Vec<(StreamId, u64)> {
-        lock(&self.foreign).clone()
-    }
-
     /// Marks of other streams behind its uses there.
-    pub fn foreign(&mut self) -> Vec<(StreamId, u64)> {
-        std::mem::take(self.foreign.get_mut().unwrap_or_else(|e| e.into_inner()))
+    pub fn uses(&self) -> Vec<(StreamId, u64)> {
+        if self.abroad.load(Ordering::Acquire) { lock(&self.foreign).clone() } else { Vec::new() }
     }
 
     /// Gives the block back: to its lane's cache, else to the heap as soon as nobody holds the heap's lock. Never blocks.
@@ -82,55 +78,16 @@ impl Span {
             false => Err(self),
         };
         if let Err(span) = span {
-            let core = span.lane.core.clone();
-            core.returns.push(span);
-            core.reap();
+            Core::give_back(span);
         }
     }
 }
 
-/// Spans on their way to the heap: a lock-free stack that is only ever emptied whole.
-pub(super) struct Returns(AtomicPtr<Span>);
+/// Spans on their way to the heap.
+pub(super) type Returns = Stack<Span>;
 
-impl Returns {
-    pub fn new() -> Self {
-        Returns(AtomicPtr::new(std::ptr::null_mut()))
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.load(Ordering::SeqCst).is_null()
-    }
-
-    pub fn push(&self, span: Box<Span>) {
-        let raw = Box::into_raw(span);
-        let mut head = self.0.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: `raw` comes from a box and is not yet shared.
-            unsafe { (*raw).next = head };
-            match self.0.compare_exchange_weak(head, raw, Ordering::SeqCst, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => head = now,
-            }
-        }
-    }
-
-    /// All spans, the last pushed first.
-    pub fn take(&self) -> impl Iterator<Item = Box<Span>> + use<> {
-        let mut head = match self.is_empty() {
-            true => std::ptr::null_mut(),
-            false => self.0.swap(std::ptr::null_mut(), Ordering::SeqCst),
-        };
-        std::iter::from_fn(move || {
-            // SAFETY: the swap gave the whole chain to this iterator; each was pushed from a box.
-            let span = (!head.is_null()).then(|| unsafe { Box::from_raw(head) })?;
-            head = span.next;
-            Some(span)
-        })
-    }
-}
-
-impl Drop for Returns {
-    fn drop(&mut self) {
-        self.take().for_each(drop);
+impl Chained for Span {
+    fn link(&mut self) -> &mut *mut Self {
+        &mut self.next
     }
 }

@@ -1,7 +1,5 @@
 //! Figures of a pool.
 
-use std::sync::atomic::Ordering::Relaxed;
-
 use super::core::Core;
 use super::device::DriverCalls;
 use super::ladder::RungCount;
@@ -57,7 +55,7 @@ impl Core {
                 free_bytes: inner.free_bytes(),
                 largest_free_bytes: inner.backing.largest_bytes(&inner.heap),
                 padding_bytes: inner.padding_bytes,
-                requests: self.requests.load(Relaxed),
+                requests: inner.requests,
                 calls: self.device.calls(),
                 rungs: self.ladder.counts(),
             }

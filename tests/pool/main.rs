@@ -71,7 +71,7 @@ fn every_lie_of_a_driver_is_seen() {
     }
     if cfg!(target_os = "linux") {
         for fault in [Fault::DoneEarly, Fault::NoWait, Fault::MapTwice, Fault::NoAccess] {
-            let found = worlds(host(Some(GRANULE)), 4, 20_000, fault);
+            let found = worlds(host(Some(GRANULE)), 8, 50_000, fault);
             println!("{fault:?} on real memory: {found:?}");
             assert!(found.is_err(), "{fault:?} was not seen on real memory");
         }

@@ -1,7 +1,6 @@
 //! Blocks of any size, for one stream and one account.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use crate::memory::bins::UNIT;
 use crate::memory::block::{Block, Buffer};
@@ -52,14 +51,18 @@ impl Arena {
         let room = size + align.saturating_sub(UNIT);
         let zone = core.zone(room);
         let request = Request { stream: lane.stream, zone, bytes: size, align };
-        let holder = Holder { account: lane.account.clone(), stream: lane.stream, zone, requested_bytes: bytes };
-        let mut hold = |inner: &mut Inner, id| inner.hold(id, size, &holder);
+        let mut holder = Some(Holder { account: lane.account.clone(), stream: lane.stream, zone, requested_bytes: bytes });
+        let mut hold = |inner: &mut Inner, id| {
+            if let Some(holder) = holder.take() {
+                inner.hold(id, size, holder);
+            }
+        };
         let fitting = core.with(|inner| {
+            inner.requests += 1;
             let found = inner.fit(request)?;
             hold(inner, found.0);
             Some((found, inner.heap.block(found.0).address))
         });
-        core.requests.fetch_add(1, Relaxed);
         let found = fitting.or_else(|| {
             let found = core.climb(request, lane.account.name(), &mut hold)?;
             Some((found, core.with(|inner| inner.heap.block(found.0).address)))
