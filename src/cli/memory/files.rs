@@ -60,11 +60,10 @@ pub fn open(path: &Path) -> Result<Vec<Snapshot>> {
 
 /// Whether blocks fill their segments, and all numbers are ones that can be.
 fn is_whole(pool: &Snapshot) -> bool {
-    let sum = |bytes: &mut dyn Iterator<Item = u64>| {
-        let sum = bytes.fold(Some(0u64), |sum, b| sum?.checked_add(b));
-        sum.filter(|sum| *sum < MOST)
-    };
-    let filled = |s: &Segment| sum(&mut s.blocks.iter().map(|b| b.bytes)) == Some(s.bytes);
+    fn sum(mut bytes: impl Iterator<Item = u64>) -> Option<u64> {
+        bytes.try_fold(0u64, u64::checked_add).filter(|sum| *sum < MOST)
+    }
+    let filled = |s: &Segment| sum(s.blocks.iter().map(|b| b.bytes)) == Some(s.bytes);
     let times = pool.timeline.iter().map(|e| e.time_us).chain([pool.time_us]);
-    pool.segments.iter().all(filled) && sum(&mut pool.segments.iter().map(|s| s.bytes)).is_some() && times.max() < Some(MOST)
+    pool.segments.iter().all(filled) && sum(pool.segments.iter().map(|s| s.bytes)).is_some() && times.max() < Some(MOST)
 }
