@@ -23,9 +23,12 @@ pub enum Error {
     /// A device failed, or has no driver, no memory, or no adapter.
     #[error("device {device}: {why}")]
     Device { device: String, why: String },
-    /// The memory budget or the device is full.
+    /// The device is full.
     #[error("out of memory on {device}: {needed_bytes} bytes needed, {available_bytes} available")]
     OutOfMemory { device: String, needed_bytes: u64, available_bytes: u64 },
+    /// A model's memory budget on a device is used up, or that of the process.
+    #[error("over the memory budget of {account}: {needed_bytes} bytes needed, {available_bytes} left of {limit_bytes}")]
+    OverBudget { account: String, limit_bytes: u64, needed_bytes: u64, available_bytes: u64 },
     /// An output holds NaN or infinity and the caller asked to be told.
     #[error("output {output} is not finite")]
     NonFinite { output: String },
@@ -35,6 +38,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// Whether memory was short: the device's, or a budget's.
+    pub fn is_memory(&self) -> bool {
+        matches!(self, Error::OutOfMemory { .. } | Error::OverBudget { .. })
+    }
+
     /// Whether the cause is a missing operator or kernel rather than a mistake (exit code 77 of the command line).
     pub fn is_unsupported(&self) -> bool {
         matches!(self, Error::Unsupported { .. })

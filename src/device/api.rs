@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
 use crate::kernel::{KernelDef, scalar::in_place};
-use crate::memory::{HostBytes, Pool};
+use crate::memory::{Account, HostBytes, Pool};
 
 /// Memory reserved on a device.
 pub enum Region {
@@ -149,9 +149,12 @@ pub trait Device: Send + Sync {
         false
     }
     /// What its memory is taken from.
-    fn pools(&self) -> Vec<&Pool> {
-        Vec::new()
-    }
+    fn pools(&self) -> Vec<&Pool>;
+    /// Who pays for what this handle takes.
+    fn account(&self) -> &Arc<Account>;
+    /// Another handle of this device, which pays by an account of its own of at most `limit_bytes` (`u64::MAX` for no limit), below this
+    /// handle's: constants and tables by that, arenas of runs by its part `runs`. Constants that several handles use are paid by the first.
+    fn tenant(&self, name: &str, limit_bytes: u64) -> Arc<dyn Device>;
     /// The CPU that runs, on copies, what this device has no kernel for; `None` when there is none.
     fn host(&self) -> Option<&DeviceInfo> {
         None

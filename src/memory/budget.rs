@@ -1,16 +1,31 @@
 //! Who pays for memory: a tree of accounts (process, model, request), each with a limit.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::base::lock;
 
 /// A node of the tree. What it uses counts for all above it, too.
 #[derive(Debug)]
 pub struct Account {
     name: String,
     parent: Option<Arc<Account>>,
+    children: Mutex<Vec<Weak<Account>>>,
     limit_bytes: AtomicU64,
     used_bytes: AtomicU64,
     peak_bytes: AtomicU64,
+}
+
+/// An account at one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[allow(missing_docs)]
+pub struct AccountStats {
+    pub name: String,
+    pub used_bytes: u64,
+    pub peak_bytes: u64,
+    /// `None` without a limit.
+    pub limit_bytes: Option<u64>,
 }
 
 impl Account {
@@ -19,14 +34,26 @@ impl Account {
         Self::new(name.into(), None, limit_bytes)
     }
 
-    /// A part of this account, named `parent/name`.
+    /// A part of this account, named `parent/name`, or `parent/name#2` and so on while another part has that name.
     pub fn child(self: &Arc<Self>, name: &str, limit_bytes: u64) -> Arc<Self> {
-        Self::new(format!("{}/{name}", self.name), Some(self.clone()), limit_bytes)
+        let mut children = lock(&self.children);
+        children.retain(|child| child.strong_count() > 0);
+        let is_taken = |name: &String| children.iter().filter_map(Weak::upgrade).any(|child| child.name == *name);
+        let mut path = format!("{}/{name}", self.name);
+        for i in 2.. {
+            if !is_taken(&path) {
+                break;
+            }
+            path = format!("{}/{name}#{i}", self.name);
+        }
+        let child = Self::new(path, Some(self.clone()), limit_bytes);
+        children.push(Arc::downgrade(&child));
+        child
     }
 
     fn new(name: String, parent: Option<Arc<Self>>, limit_bytes: u64) -> Arc<Self> {
-        let (used_bytes, peak_bytes) = Default::default();
-        Arc::new(Account { name, parent, limit_bytes: limit_bytes.into(), used_bytes, peak_bytes })
+        let (children, used_bytes, peak_bytes) = Default::default();
+        Arc::new(Account { name, parent, children, limit_bytes: limit_bytes.into(), used_bytes, peak_bytes })
     }
 
     /// Names from the root down, with slashes.
@@ -52,6 +79,21 @@ impl Account {
     /// Another limit; what is held already stays.
     pub fn set_limit_bytes(&self, bytes: u64) {
         self.limit_bytes.store(bytes, Relaxed);
+    }
+
+    /// Figures of this account and of all below it, each before its parts.
+    pub fn stats(&self) -> Vec<AccountStats> {
+        let limit_bytes = Some(self.limit_bytes()).filter(|&bytes| bytes != u64::MAX);
+        let (name, used_bytes, peak_bytes) = (self.name.clone(), self.used_bytes(), self.peak_bytes());
+        let mut all = vec![AccountStats { name, used_bytes, peak_bytes, limit_bytes }];
+        let children: Vec<Arc<Account>> = lock(&self.children).iter().filter_map(Weak::upgrade).collect();
+        all.extend(children.iter().flat_map(|child| child.stats()));
+        all
+    }
+
+    /// Whether it is `other`, or below it: what it gives back counts there.
+    pub fn is_part_of(&self, other: &Account) -> bool {
+        self.lineage().any(|account| std::ptr::eq(account, other))
     }
 
     fn lineage(&self) -> impl Iterator<Item = &Account> {

@@ -1,5 +1,6 @@
 //! When all of the ladder did not find the memory.
 
+use super::budget::Account;
 use super::core::Core;
 use super::dump::dump;
 use super::ladder::RungCount;
@@ -14,14 +15,24 @@ use crate::error::Error;
 pub enum Cause {
     /// The device, or the pool's limit.
     Device,
-    /// This account.
-    Account(String),
+    /// The budget of this account.
+    #[allow(missing_docs)]
+    Account { name: String, limit_bytes: u64 },
+}
+
+impl std::fmt::Display for Cause {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self {
+            Cause::Device => Ok(()),
+            Cause::Account { name, limit_bytes } => write!(f, ", of the {limit_bytes} bytes of {name}"),
+        }
+    }
 }
 
 /// An allocation that failed, with what there was and what was tried.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "out of memory on {device}: {account} asked for {needed_bytes} bytes; {available_bytes} are free of {reserved_bytes} reserved"
+    "out of memory on {device}{cause}: {account} asked for {needed_bytes} bytes; {available_bytes} are free of {reserved_bytes} reserved"
 )]
 #[allow(missing_docs)]
 pub struct OutOfMemory {
@@ -30,7 +41,7 @@ pub struct OutOfMemory {
     /// The account that asked.
     pub account: String,
     pub needed_bytes: u64,
-    /// Free and unreserved bytes, in however many pieces.
+    /// Free and unreserved bytes, in however many pieces; of an account that is exhausted, what it has left.
     pub available_bytes: u64,
     pub reserved_bytes: u64,
     pub rungs: Vec<RungCount>,
@@ -39,16 +50,24 @@ pub struct OutOfMemory {
 }
 
 impl OutOfMemory {
-    pub(super) fn new(core: &Core, needed_bytes: u64, account: &str, cause: Cause) -> Box<Self> {
+    /// Of the device, unless an account is exhausted.
+    pub(super) fn new(core: &Core, needed_bytes: u64, account: &str, exhausted: Option<&Account>) -> Box<Self> {
         core.device.timeline.record(EventKind::OutOfMemory, 0, needed_bytes, StreamId::default(), account);
         let snapshot = core.snapshot();
         let Stats { reserved_bytes, live_bytes, .. } = snapshot.stats;
+        let (cause, available_bytes) = match exhausted {
+            None => (Cause::Device, core.limit_bytes().saturating_sub(live_bytes)),
+            Some(full) => {
+                let limit_bytes = full.limit_bytes();
+                (Cause::Account { name: full.name().into(), limit_bytes }, limit_bytes.saturating_sub(full.used_bytes()))
+            }
+        };
         let full = Box::new(OutOfMemory {
             device: core.device.provider.name().into(),
             cause,
             account: account.into(),
             needed_bytes,
-            available_bytes: core.limit_bytes().saturating_sub(live_bytes),
+            available_bytes,
             reserved_bytes,
             rungs: core.ladder.counts(),
             snapshot,
@@ -60,6 +79,12 @@ impl OutOfMemory {
 
 impl From<Box<OutOfMemory>> for Error {
     fn from(full: Box<OutOfMemory>) -> Self {
-        Error::OutOfMemory { device: full.device, needed_bytes: full.needed_bytes, available_bytes: full.available_bytes }
+        let OutOfMemory { device, needed_bytes, available_bytes, .. } = *full;
+        match full.cause {
+            Cause::Device => Error::OutOfMemory { device, needed_bytes, available_bytes },
+            Cause::Account { name, limit_bytes } => {
+                Error::OverBudget { account: name, limit_bytes, needed_bytes, available_bytes }
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::arena::Arena;
 use super::block::Block;
+use super::budget::Account;
 use super::options::Options;
 use super::pool::Pool;
 use super::provider::StreamId;
@@ -28,6 +29,11 @@ impl HostPool {
         let pool = Pool::new(Arc::new(memory), Options::default());
         let arena = pool.arena(pool.account(), StreamId::default());
         Ok(HostPool { pool, arena })
+    }
+
+    /// The same memory, charged to `account`.
+    pub fn charged_to(&self, account: &Arc<Account>) -> HostPool {
+        HostPool { pool: self.pool.clone(), arena: self.pool.arena(account, StreamId::default()) }
     }
 
     /// `len` bytes, aligned to 256, of any contents. Errors when the system has no more.

@@ -1,11 +1,12 @@
 //! What is tried, in order, when no free block fits: each rung is counted and timed. The first ones move nothing; growth beyond
 //! the slack, and all that follows, happens only under pressure.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::{Duration, Instant};
 
 use super::bins::UNIT;
+use super::budget::Account;
 use super::core::{Core, Inner};
 use super::heap::{BlockId, Domain, Zone};
 use super::options::Options;
@@ -111,11 +112,14 @@ pub struct Shortage {
 /// Answers whether it let go of something, so that another try may succeed.
 pub type Relief = Box<dyn Fn(&Shortage) -> bool + Send + Sync>;
 
+/// A relief, its rung, and whose memory it gives back.
+type Registered = (Rung, Weak<Account>, Arc<Relief>);
+
 /// Counts of all rungs, and the owner's part of the ladder.
 #[derive(Default)]
 pub(super) struct Ladder {
     counts: [[AtomicU64; 3]; Rung::ALL.len()],
-    reliefs: Mutex<Vec<(Rung, std::sync::Arc<Relief>)>>,
+    reliefs: Mutex<Vec<Registered>>,
 }
 
 impl Ladder {
@@ -140,13 +144,21 @@ impl Ladder {
         tried.saturating_sub(helped)
     }
 
-    pub fn relief(&self, rung: Rung, relief: Relief) {
-        lock(&self.reliefs).push((rung, std::sync::Arc::new(relief)));
+    pub fn relief(&self, rung: Rung, of: &Arc<Account>, relief: Relief) {
+        lock(&self.reliefs).push((rung, Arc::downgrade(of), Arc::new(relief)));
     }
 
-    /// Asks the owner, without any lock held; whether something was freed.
-    fn ask(&self, shortage: &Shortage) -> bool {
-        let asked: Vec<_> = lock(&self.reliefs).iter().filter(|r| r.0 == shortage.rung).map(|r| r.1.clone()).collect();
+    /// Asks the owners of what counts as `exhausted`'s, without any lock held; whether something was freed.
+    fn ask(&self, shortage: &Shortage, exhausted: &Account) -> bool {
+        let helps = |(rung, of, _): &&Registered| {
+            *rung == shortage.rung && of.upgrade().is_some_and(|account| account.is_part_of(exhausted))
+        };
+        let (asked, gone): (Vec<_>, Vec<_>) = {
+            let mut all = lock(&self.reliefs);
+            let gone = all.extract_if(.., |(_, of, _)| of.strong_count() == 0).collect();
+            (all.iter().filter(helps).map(|r| r.2.clone()).collect(), gone)
+        };
+        drop(gone);
         let start = Instant::now();
         let helped = asked.iter().map(|relief| relief(shortage)).filter(|h| *h).count() > 0;
         if !asked.is_empty() {
@@ -183,15 +195,22 @@ impl Core {
         }
         Rung::ASKED.iter().find_map(|&rung| {
             let shortage = Shortage { rung, needed_bytes: request.bytes, account: account.into() };
-            self.ladder.ask(&shortage).then(|| self.own_rungs(request, hold)).flatten()
+            self.ladder.ask(&shortage, &self.root).then(|| self.own_rungs(request, hold)).flatten()
         })
     }
 
-    /// Asks the owner alone, on these rungs: for an account that is exhausted. Whether `enough` holds after some rung.
-    pub fn relieve(&self, rungs: &[Rung], needed_bytes: u64, account: &str, enough: &mut dyn FnMut() -> bool) -> bool {
+    /// Asks the owners alone, on these rungs, for what counts as `exhausted`'s. Whether `enough` holds after some rung.
+    pub fn relieve(
+        &self,
+        rungs: &[Rung],
+        needed_bytes: u64,
+        account: &str,
+        exhausted: &Account,
+        enough: &mut dyn FnMut() -> bool,
+    ) -> bool {
         rungs.iter().any(|&rung| {
             let shortage = Shortage { rung, needed_bytes, account: account.into() };
-            self.ladder.ask(&shortage) && {
+            self.ladder.ask(&shortage, exhausted) && {
                 self.flush();
                 enough()
             }

@@ -41,7 +41,7 @@ mod torch;
 
 pub use arena::{Arena, Page, Pages, Part, Weights};
 pub use block::{Block, Buffer};
-pub use budget::Account;
+pub use budget::{Account, AccountStats};
 pub use device::DriverCalls;
 pub use error::{Cause, OutOfMemory};
 pub use history::{Column, History};

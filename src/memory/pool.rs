@@ -30,6 +30,11 @@ impl Pool {
     /// A pool over a device.
     pub fn new(provider: Arc<dyn Provider>, options: Options) -> Self {
         let root = Account::root(provider.name(), u64::MAX);
+        Self::charged_to(root, provider, options)
+    }
+
+    /// The same under a root that other pools of the device may have, too.
+    pub fn charged_to(root: Arc<Account>, provider: Arc<dyn Provider>, options: Options) -> Self {
         let device = Device::new(provider, Timeline::new(options.timeline));
         Pool { core: Arc::new(Core::new(device, options, root)) }
     }
@@ -54,7 +59,12 @@ impl Pool {
 
     /// Asks `relief` on that rung of the ladder, from [`Rung::EvictCaches`] on. It may free and allocate.
     pub fn on_shortage(&self, rung: Rung, relief: Relief) {
-        self.core.ladder.relief(rung, relief);
+        self.on_shortage_of(self.account(), rung, relief);
+    }
+
+    /// The same for what gives back memory of `account` alone: it is asked where that helps, and forgotten with the account.
+    pub fn on_shortage_of(&self, account: &Arc<Account>, rung: Rung, relief: Relief) {
+        self.core.ladder.relief(rung, account, relief);
     }
 
     /// Gives free memory back to the device until about `keep_bytes` of it are left. Errors when the device refuses.
@@ -115,7 +125,7 @@ impl Pool {
     pub(super) fn relieve(&self, rungs: &[Rung], bytes: u64) -> bool {
         let account = self.account();
         let most = account.used_bytes().saturating_sub(bytes);
-        self.core.relieve(rungs, bytes, account.name(), &mut || account.used_bytes() <= most)
+        self.core.relieve(rungs, bytes, account.name(), account, &mut || account.used_bytes() <= most)
     }
 
     /// Figures of this moment.

@@ -289,7 +289,7 @@ impl Program {
     /// Memory for a run. Where the device has no room, arenas that plans keep for their next run are given back first.
     fn arena(&self, bytes: usize) -> Result<Region> {
         let full = match self.device.reserve(bytes) {
-            Err(full @ Error::OutOfMemory { .. }) => full,
+            Err(full) if full.is_memory() => full,
             other => return other,
         };
         let kept: Vec<Region> =

@@ -63,7 +63,10 @@ impl Session {
             precisions.push(Precision::F32);
         }
         let each = |source: Arc<Source>| precisions.iter().map(move |&p| Choice::new(source.clone(), p));
-        let mut rungs: Vec<Choice> = sources.into_iter().map(Arc::new).flat_map(each).collect();
+        let (name, limit_bytes) =
+            (options.name.as_deref().unwrap_or(model.name()), options.memory_limit_bytes.unwrap_or(u64::MAX));
+        let tenants = sources.into_iter().map(|source| Arc::new(source.tenant(name, limit_bytes)));
+        let mut rungs: Vec<Choice> = tenants.flat_map(each).collect();
         if options.strict {
             rungs.truncate(1);
         }

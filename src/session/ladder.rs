@@ -37,7 +37,7 @@ impl Ladder {
 
     /// Whether another rung may do better than the one that gave this error.
     pub fn may_help(error: &Error) -> bool {
-        matches!(error, Error::Device { .. } | Error::OutOfMemory { .. } | Error::NonFinite { .. })
+        error.is_memory() || matches!(error, Error::Device { .. } | Error::NonFinite { .. })
     }
 
     /// Notes that `rung` failed.

@@ -14,26 +14,36 @@ use crate::load::onnx;
 pub struct Model {
     pub(crate) graph: Arc<Graph>,
     pub(crate) metadata: Arc<Vec<(String, String)>>,
+    name: Arc<str>,
 }
 
 impl Model {
     /// Opens an ONNX file. Weights stay in the mapped file, which must not be changed while the model or a session of it lives.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Ok(Self::new(onnx::open(path.as_ref())?))
+        let path = path.as_ref();
+        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+        Ok(Self::new(onnx::open(path)?, name))
     }
 
     /// Reads an ONNX model from memory; one with external data must be opened from its path.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
-        Ok(Self::new(onnx::from_bytes(bytes.into())?))
+        Ok(Self::new(onnx::from_bytes(bytes.into())?, None))
     }
 
     /// A model made in memory.
     pub fn from_graph(graph: Graph) -> Self {
-        Self::new(onnx::Loaded { graph, metadata: Vec::new() })
+        Self::new(onnx::Loaded { graph, metadata: Vec::new() }, None)
     }
 
-    fn new(loaded: onnx::Loaded) -> Self {
-        Model { graph: Arc::new(loaded.graph), metadata: Arc::new(loaded.metadata) }
+    fn new(loaded: onnx::Loaded, name: Option<String>) -> Self {
+        let known = [name.as_deref().unwrap_or(""), &loaded.graph.name, "model"].into_iter().find(|n| !n.is_empty());
+        let name = known.unwrap_or_default().into();
+        Model { graph: Arc::new(loaded.graph), metadata: Arc::new(loaded.metadata), name }
+    }
+
+    /// The file's name without its extension; of a model from memory, the graph's.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// What the caller must give.

@@ -25,6 +25,11 @@ pub struct Options {
     pub device: Option<DeviceKind>,
     /// Which device of that kind, by the driver's numbering.
     pub ordinal: usize,
+    /// Names the model's account of memory on its devices; `None` takes the model's own name.
+    pub name: Option<String>,
+    /// The most memory that the session takes of each device: constants, tables and the arenas of runs. Over it, what it keeps for later
+    /// runs is given back first, then it steps down, then a run ends with [`crate::Error::OverBudget`]. `None` is no limit.
+    pub memory_limit_bytes: Option<u64>,
     /// Arithmetic of the heavy operators.
     pub precision: Precision,
     /// Turn every step down (another device, another precision) into an error.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
-use crate::memory::{Pool, Stats};
+use crate::memory::{AccountStats, Pool, Stats};
 use crate::plan::Plan;
 use crate::session::Precision;
 use crate::session::rung::{Profile, Rung};
@@ -63,6 +63,8 @@ pub struct Report {
     pub arena_bound_bytes: usize,
     /// The pools that the device's memory comes from.
     pub pools: Vec<Stats>,
+    /// Who holds memory of the device: this session's account and its parts.
+    pub accounts: Vec<AccountStats>,
     /// Plans in the cache.
     pub plans: usize,
     /// Runs so far.
@@ -90,6 +92,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),
+        accounts: rung.program.device().account().stats(),
         plans: rung.program.plan_count(),
         runs,
     }

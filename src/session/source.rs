@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A device, and how to open it again.
 pub(crate) struct Source {
     open: Option<OpenDevice>,
+    /// Name and limit of the account that pays.
+    tenant: (String, u64),
     state: Mutex<State>,
 }
 
@@ -27,12 +29,18 @@ struct State {
 impl Source {
     /// Of a device that nothing can open again.
     pub fn fixed(device: Arc<dyn Device>) -> Source {
-        Source { open: None, state: Mutex::new(State { device, reopened: None }) }
+        Source { open: None, tenant: Default::default(), state: Mutex::new(State { device, reopened: None }) }
     }
 
     /// Of a device, and what opens another in its place.
     pub fn new(device: Arc<dyn Device>, open: OpenDevice) -> Source {
         Source { open: Some(open), ..Source::fixed(device) }
+    }
+
+    /// The same, where an account of its own pays for memory: see [`Device::tenant`].
+    pub fn tenant(self, name: &str, limit_bytes: u64) -> Source {
+        let device = self.device().tenant(name, limit_bytes);
+        Source { tenant: (name.into(), limit_bytes), open: self.open, ..Source::fixed(device) }
     }
 
     /// The device as it is now.
@@ -52,7 +60,8 @@ impl Source {
             return Ok(false);
         }
         state.reopened = Some(Instant::now());
-        state.device = open()?;
+        let (name, limit_bytes) = &self.tenant;
+        state.device = open()?.tenant(name, *limit_bytes);
         Ok(true)
     }
 }

@@ -165,9 +165,9 @@ fn accounts_hold_models_and_requests_to_their_limits() {
     let (weights, work) = (pool.arena(&model, StreamId(0)), pool.arena(&request, StreamId(0)));
     let block = work.block(5 * MIB).unwrap();
     let error = work.block(2 * MIB).unwrap_err();
-    assert_eq!(error.cause, Cause::Account("virtual/bert/42".into()));
+    assert_eq!(error.cause, Cause::Account { name: "virtual/bert/42".into(), limit_bytes: 6 * MIB });
     let error = weights.block(6 * MIB).unwrap_err();
-    assert_eq!(error.cause, Cause::Account("virtual/bert".into()));
+    assert_eq!(error.cause, Cause::Account { name: "virtual/bert".into(), limit_bytes: 10 * MIB });
     assert_eq!((request.used_bytes(), model.used_bytes(), pool.account().used_bytes()), (5 * MIB, 5 * MIB, 5 * MIB));
     drop(block);
     drop(weights.block(10 * MIB).unwrap());

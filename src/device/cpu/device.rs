@@ -12,13 +12,14 @@ use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::hardware::{self, DeviceInfo};
 use crate::kernel::KernelDef;
-use crate::memory::{HostPool, Pool};
+use crate::memory::{Account, HostPool, Pool};
 
 /// The CPU with a thread pool of its own.
 pub struct CpuDevice {
     info: DeviceInfo,
     pool: Arc<rayon::ThreadPool>,
     memory: HostPool,
+    account: Arc<Account>,
 }
 
 /// The code behind a row of the kernel table.
@@ -39,7 +40,8 @@ impl CpuDevice {
         let threads = threads.unwrap_or(all).max(1);
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("halfbyte-{i}")).build();
         let pool = Arc::new(pool.map_err(|e| device_error(format!("cannot start {threads} threads: {e}")))?);
-        Ok(CpuDevice { info: hardware::cpu::info(threads), pool, memory: HostPool::new()? })
+        let memory = HostPool::new()?;
+        Ok(CpuDevice { info: hardware::cpu::info(threads), pool, account: memory.pool().account().clone(), memory })
     }
 
     fn run_all(&self, list: &CommandList, bound: &mut Bound, profile: bool) -> Result<Vec<Timing>> {
@@ -124,6 +126,16 @@ impl Device for CpuDevice {
 
     fn pools(&self) -> Vec<&Pool> {
         vec![self.memory.pool()]
+    }
+
+    fn account(&self) -> &Arc<Account> {
+        &self.account
+    }
+
+    fn tenant(&self, name: &str, limit_bytes: u64) -> Arc<dyn Device> {
+        let account = self.account.child(name, limit_bytes);
+        let memory = self.memory.charged_to(&account.child("runs", u64::MAX));
+        Arc::new(CpuDevice { info: self.info.clone(), pool: self.pool.clone(), memory, account })
     }
 
     fn reserve(&self, bytes: usize) -> Result<Region> {

@@ -9,7 +9,7 @@ use crate::base::lock;
 use crate::error::{Error, Result};
 use crate::hardware::{DeviceInfo, DeviceKind};
 use crate::memory::provider::Streams;
-use crate::memory::{Arena, Block, Options, Pool, Provider, StreamId};
+use crate::memory::{Account, Arena, Block, Options, Pool, Provider, StreamId};
 
 /// All work of a device is on one stream, in the order of the calls.
 const STREAM: StreamId = StreamId(0);
@@ -50,9 +50,10 @@ impl<D: Driver> Drop for Held<D> {
     }
 }
 
-/// The pools of a device.
+/// The pools of a device, and who pays for what is taken from them.
 pub(super) struct Memory<D: Driver> {
     source: Arc<Source<D>>,
+    pub account: Arc<Account>,
     runs: (Pool, Arena),
     constants: (Pool, Arena),
     /// Whether constants have a pool of their own.
@@ -70,13 +71,21 @@ impl<D: Driver> Memory<D> {
             done: 0.into(),
             refused: Mutex::default(),
         };
-        let source = Arc::new(source);
-        let pool = || Pool::new(source.clone(), Options::default());
-        let arena = |pool: Pool| (pool.clone(), pool.arena(pool.account(), STREAM));
+        let (source, account) = (Arc::new(source), Account::root(&info.name, u64::MAX));
+        let pool = || Pool::charged_to(account.clone(), source.clone(), Options::default());
+        let arena = |pool: Pool| (pool.clone(), pool.arena(&account, STREAM));
         let runs = pool();
         let apart = info.kind == DeviceKind::Wgpu;
         let constants = if apart { pool() } else { runs.clone() };
-        Memory { source, runs: arena(runs), constants: arena(constants), apart }
+        Memory { source, runs: arena(runs), constants: arena(constants), apart, account }
+    }
+
+    /// The same pools, paid for by an account of its own, and runs by a part of that.
+    pub fn tenant(&self, name: &str, limit_bytes: u64) -> Self {
+        let account = self.account.child(name, limit_bytes);
+        let arena = |pool: &Pool, account| (pool.clone(), pool.arena(account, STREAM));
+        let (runs, constants) = (arena(&self.runs.0, &account.child("runs", u64::MAX)), arena(&self.constants.0, &account));
+        Memory { source: self.source.clone(), runs, constants, apart: self.apart, account }
     }
 
     /// At least `bytes`, contents undefined. Errors when the device is full, or with the driver's own words.
@@ -97,18 +106,16 @@ impl<D: Driver> Memory<D> {
         })
     }
 
-    /// Does work that uses `memory`: the pool keeps it from others until the work is done. `work` answers whether it waited for all of it.
-    pub fn used<R>(&self, memory: &Held<D>, work: impl FnOnce() -> Result<(R, bool)>) -> Result<R> {
+    /// Does work that uses `memory`: the pool keeps it from others until the work is done. `work` waits for all of it unless it fails.
+    pub fn used<R>(&self, memory: &Held<D>, work: impl FnOnce() -> Result<R>) -> Result<R> {
         let mut launch = self.runs.0.launch(STREAM);
         if let Held::Pooled(block) = memory {
             launch.bind(block)?;
         }
         let done = work();
         let mark = launch.submit()?;
-        let (result, waited) = done?;
-        if waited {
-            self.source.done.fetch_max(mark, Relaxed);
-        }
+        let result = done?;
+        self.source.done.fetch_max(mark, Relaxed);
         self.pools().into_iter().try_for_each(|pool| pool.maintain(Instant::now()))?;
         Ok(result)
     }

@@ -1,10 +1,11 @@
 //! A command list with modules loaded, constants on the device, and every address known but the arena's.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::call::Call;
 use super::check::check;
-use super::device::{GpuDevice, failed};
+use super::device::{Constant, GpuDevice, failed};
 use super::driver::{Driver, ResolvedMap, Value};
 use super::kernels::find;
 use super::launch::{Arg, Element, Launch, Module, Pointer};
@@ -224,6 +225,8 @@ impl Layout {
 pub(super) struct Recording<D: Driver> {
     /// Tables on the device.
     tables: Vec<Held<D>>,
+    /// Constants on the device that its launches read.
+    constants: Vec<Arc<Constant<D>>>,
     /// Commands that may say that something was wrong with their input, and their kernels.
     checked: Vec<(usize, &'static str)>,
     /// The steps of each command.
@@ -240,6 +243,7 @@ impl<D: Driver> Recording<D> {
         let layout = Layout::new(list)?;
         let mut recording = Recording {
             tables: vec![],
+            constants: vec![],
             checked: vec![],
             commands: vec![],
             arena_bytes: layout.bytes,
@@ -315,16 +319,25 @@ fn steps<D: Driver>(
     }
     let checked = launches.iter().flat_map(|l| &l.args).any(|a| matches!(a, Arg::Pointer(Pointer::Status)));
     recording.checked.extend(checked.then_some((i, command.kernel.name)));
+    let read = RefCell::new(Vec::new());
+    let constant = |tensor: &Tensor| -> Result<Address> {
+        let constant = device.constant(tensor)?;
+        let at = constant.address();
+        read.borrow_mut().push(constant);
+        Ok(Address::Fixed(at))
+    };
     let bind = |p: Pointer| match p {
         Pointer::Status => Ok(Address::Arena(layout.status(i))),
-        p => bind(device, command, layout, p),
+        p => bind(&constant, command, layout, p),
     };
     let step = |launch: Launch| {
         check(&launch, command, device.info())?;
         let args = launch.args.iter().map(|a| Bound::new(a, &bind)).collect::<Result<_>>()?;
         Ok(Step::Launch { function: device.function(&launch.module)?, module: launch.module, grid: launch.grid, args })
     };
-    launches.into_iter().map(step).collect()
+    let steps = launches.into_iter().map(step).collect();
+    recording.constants.append(&mut read.into_inner());
+    steps
 }
 
 /// A bit for each pointer, set where it is to a constant.
@@ -360,9 +373,9 @@ fn place_tables<D: Driver>(device: &GpuDevice<D>, arg: &mut Arg, tables: &mut Ve
     }
 }
 
-fn bind<D: Driver>(device: &GpuDevice<D>, command: &Command, layout: &Layout, pointer: Pointer) -> Result<Address> {
+fn bind(constant: &dyn Fn(&Tensor) -> Result<Address>, command: &Command, layout: &Layout, pointer: Pointer) -> Result<Address> {
     let slot = |slots: &[Option<Slot>], i: usize| match slots.get(i).and_then(Option::as_ref).map(|s| &s.place) {
-        Some(Place::Constant(t)) => Ok(Address::Fixed(device.constant(t)?)),
+        Some(Place::Constant(t)) => constant(t),
         Some(place) => layout.address(place),
         None => Err(failed(format!("operand {i} of {} is missing", command.kernel.name))),
     };
@@ -375,7 +388,7 @@ fn bind<D: Driver>(device: &GpuDevice<D>, command: &Command, layout: &Layout, po
             let prepared: Option<&Arc<_>> = command.prepared.as_ref();
             let part = prepared.and_then(|p| p.packed.as_ref()?.parts.get(i));
             let part = part.ok_or_else(|| failed(format!("part {i} of {} was not prepared", command.kernel.name)))?;
-            Address::Fixed(device.constant(part)? + at)
+            constant(part)?.plus(at)
         }
     })
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::memory::bins::UNIT;
 use crate::memory::block::{Block, Buffer};
 use crate::memory::core::{Holder, Inner};
-use crate::memory::error::{Cause, OutOfMemory};
+use crate::memory::error::OutOfMemory;
 use crate::memory::ladder::{Request, Rung};
 use crate::memory::provider::StreamId;
 use crate::memory::span::{Lane, Span};
@@ -69,7 +69,7 @@ impl Arena {
         });
         let Some(((id, last), address)) = found else {
             lane.account.refund(size);
-            return Err(OutOfMemory::new(core, bytes, lane.account.name(), Cause::Device));
+            return Err(OutOfMemory::new(core, bytes, lane.account.name(), None));
         };
         Ok(Block::new(Span::new(address, size, id, lane.clone(), last), bytes))
     }
@@ -82,10 +82,10 @@ impl Arena {
         core.flush();
         let Err(full) = account.charge(bytes) else { return Ok(()) };
         let mut enough = || account.charge(bytes).is_ok();
-        if core.relieve(Rung::ASKED, bytes, account.name(), &mut enough) {
+        if core.relieve(Rung::ASKED, bytes, account.name(), full, &mut enough) {
             return Ok(());
         }
-        Err(OutOfMemory::new(core, bytes, account.name(), Cause::Account(full.name().into())))
+        Err(OutOfMemory::new(core, bytes, account.name(), Some(full)))
     }
 }
 
