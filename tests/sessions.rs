@@ -1,11 +1,17 @@
 //! The memory of sessions: accounts, budgets, and what is given back when a device is full.
 
-use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex};
 
+use halfbyte::base::{Tensor, xorshift::Xorshift};
 use halfbyte::device::Device;
+use halfbyte::device::api::{Bindings, CommandList, Prepared, Recorded, Region, Ticket, Timing};
 use halfbyte::device::cpu::CpuDevice;
 use halfbyte::device::null::NullDevice;
+use halfbyte::graph::Problem;
 use halfbyte::hardware::{self, DeviceInfo};
+use halfbyte::kernel::KernelDef;
+use halfbyte::memory::{Account, Pool, Rung};
 use halfbyte::{Error, Model, Options, Report, Session, TensorView};
 
 /// The account that a session's report begins with.
@@ -30,6 +36,18 @@ fn session(device: Arc<dyn Device>, options: Options) -> Session {
 fn run(session: &Session, n: usize) -> halfbyte::Result<()> {
     let images = vec![0f32; n * 64];
     session.run(&[("x", TensorView::of([n, 64], &images))]).map(drop)
+}
+
+/// Bytes that a session holds after a run on `n` images.
+fn bytes_of(n: usize) -> u64 {
+    let session = session(null(0), Options::default());
+    run(&session, n).unwrap();
+    own(&session.report()).1
+}
+
+/// How often a rung of the device's pool helped.
+fn helped(device: &dyn Device, rung: Rung) -> u64 {
+    device.pools()[0].stats().rungs.iter().find(|r| r.rung == rung).unwrap().helped
 }
 
 #[test]
@@ -63,11 +81,6 @@ fn sessions_of_one_device_pay_by_accounts_of_their_own() {
 
 #[test]
 fn a_session_over_its_budget_gives_up_what_is_idle_and_then_says_which_budget() {
-    let bytes_of = |n| {
-        let session = session(null(0), Options::default());
-        run(&session, n).unwrap();
-        own(&session.report()).1
-    };
     let limit = bytes_of(1000) * 3 / 2;
     let device = null(0);
     let other = session(device.clone(), Options::default());
@@ -98,4 +111,158 @@ fn a_session_over_the_budget_of_every_device_tries_each() {
     assert!(matches!(run(&tight, 500), Err(Error::OverBudget { limit_bytes: 1024, .. })));
     let notes = tight.report().notes;
     assert!(notes.iter().any(|n| n.contains("over the memory budget of virtual/digits-mlp: ")), "{notes:?}");
+}
+
+#[test]
+fn a_session_gets_the_idle_memory_of_another() {
+    let device = null(bytes_of(1000) * 3 / 2);
+    let [first, second] = [(); 2].map(|()| session(device.clone(), Options::default()));
+    for (i, (running, idle)) in [(&first, &second), (&second, &first), (&first, &second)].into_iter().enumerate() {
+        run(running, 1000).unwrap();
+        assert_eq!((own(&running.report()).1, own(&idle.report()).1), (bytes_of(1000), 0));
+        assert_eq!(helped(&*device, Rung::EvictCaches), i as u64, "asked when there is no room, and only then");
+    }
+    assert!(matches!(run(&second, 5000), Err(Error::OutOfMemory { .. })));
+    drop(first);
+    run(&second, 1400).unwrap();
+    assert_eq!(device.account().used_bytes(), own(&second.report()).1);
+    device.pools()[0].check().unwrap();
+}
+
+/// A device on which each run tells that it has begun, and ends when it is told to.
+struct Paused {
+    inner: Arc<dyn Device>,
+    turns: Arc<(Sender<()>, Mutex<Receiver<()>>)>,
+}
+
+impl Device for Paused {
+    fn info(&self) -> &DeviceInfo {
+        self.inner.info()
+    }
+    fn pools(&self) -> Vec<&Pool> {
+        self.inner.pools()
+    }
+    fn account(&self) -> &Arc<Account> {
+        self.inner.account()
+    }
+    fn tenant(&self, name: &str, limit_bytes: u64) -> Arc<dyn Device> {
+        Arc::new(Paused { inner: self.inner.tenant(name, limit_bytes), turns: self.turns.clone() })
+    }
+    fn reserve(&self, bytes: usize) -> halfbyte::Result<Region> {
+        self.inner.reserve(bytes)
+    }
+    fn release(&self, region: Region) {
+        self.inner.release(region);
+    }
+    fn upload(&self, region: &mut Region, offset: usize, bytes: &[u8]) -> halfbyte::Result<()> {
+        self.inner.upload(region, offset, bytes)
+    }
+    fn download(&self, region: &Region, offset: usize, bytes: &mut [u8]) -> halfbyte::Result<()> {
+        self.inner.download(region, offset, bytes)
+    }
+    fn prepare(&self, kernel: &'static KernelDef, of: &Problem, constants: &[Option<Tensor>]) -> halfbyte::Result<Prepared> {
+        self.inner.prepare(kernel, of, constants)
+    }
+    fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> halfbyte::Result<usize> {
+        self.inner.scratch_bytes(kernel, problem)
+    }
+    fn record(&self, list: Arc<CommandList>) -> halfbyte::Result<Recorded> {
+        self.inner.record(list)
+    }
+    fn submit(&self, recorded: &Recorded, bindings: Bindings) -> halfbyte::Result<Ticket> {
+        self.turns.0.send(()).unwrap();
+        self.turns.1.lock().unwrap().recv().unwrap();
+        self.inner.submit(recorded, bindings)
+    }
+    fn wait(&self, ticket: Ticket) -> halfbyte::Result<Vec<Timing>> {
+        self.inner.wait(ticket)
+    }
+    fn forget(&self, recorded: &Recorded) {
+        self.inner.forget(recorded);
+    }
+}
+
+#[test]
+fn a_run_under_way_keeps_its_memory_and_nobody_waits_for_it() {
+    let device = null(bytes_of(1000) * 3 / 2);
+    let ((begun, began), (end, ends)) = (mpsc::channel(), mpsc::channel());
+    let paused = Arc::new(Paused { inner: device.clone(), turns: Arc::new((begun, Mutex::new(ends))) });
+    let busy = session(paused, Options::default());
+    let other = session(device.clone(), Options::default());
+    std::thread::scope(|scope| {
+        let running = scope.spawn(|| run(&busy, 1000));
+        began.recv().unwrap();
+        assert!(matches!(run(&other, 1000), Err(Error::OutOfMemory { .. })));
+        assert_eq!((own(&busy.report()).1, own(&other.report()).1), (bytes_of(1000), 0));
+        run(&other, 100).unwrap();
+        end.send(()).unwrap();
+        running.join().unwrap().unwrap();
+    });
+    run(&other, 1000).unwrap();
+    assert_eq!(own(&busy.report()).1, 0, "its memory was idle then");
+}
+
+#[cfg(feature = "cuda")]
+#[test]
+fn an_idle_models_constants_are_unloaded_and_loaded_anew() {
+    let of = |memory_bytes| {
+        let info = DeviceInfo { memory_bytes, ..hardware::nvidia::model("h200").unwrap() };
+        Arc::new(NullDevice::new(info).unwrap()) as Arc<dyn Device>
+    };
+    let alone = session(of(0), Options::default());
+    run(&alone, 64).unwrap();
+    let [all, runs] = [0, 1].map(|i| alone.report().accounts[i].used_bytes);
+    let constants = all - runs;
+    assert!(constants > runs, "{constants} bytes of constants, {runs} of arenas");
+    // Room for the arenas of both, and for the constants of one.
+    let device = of(2 * runs + constants * 3 / 2);
+    // Each opened for itself: two sessions of one model share its constants.
+    let [first, second] = [(); 2].map(|()| session(device.clone(), Options::default()));
+    for _ in 0..3 {
+        for (running, idle) in [(&first, &second), (&second, &first)] {
+            run(running, 64).unwrap();
+            let [running, idle] = [running, idle].map(|s| s.report().accounts);
+            assert_eq!((running[0].used_bytes, idle[0].used_bytes), (all, 0));
+        }
+    }
+    assert_eq!((first.report().plans, first.report().nodes.len()), (1, alone.report().nodes.len()), "plans stay");
+    assert_eq!(helped(&*device, Rung::UnloadIdle), 5);
+    drop((first, second));
+    assert_eq!(device.account().used_bytes(), 0);
+}
+
+/// Runs of varying batch on a device that two models share: the most bytes reserved in the first half and in the second, and the driver's calls
+/// in that.
+fn steady(device: &Arc<dyn Device>, batches: usize, runs: usize) -> [u64; 3] {
+    let cnn = Session::with_device(&Model::open("models/digits-cnn.onnx").unwrap(), Options::default(), device.clone()).unwrap();
+    let mlp = session(device.clone(), Options::default());
+    let pool = device.pools()[0];
+    let mut random = Xorshift::new(3);
+    let (mut most, mut calls) = ([0; 2], 0);
+    for i in 0..runs {
+        if i == runs / 2 {
+            calls = pool.stats().calls.memory();
+        }
+        let n = 1 + random.below(batches);
+        let images = vec![0.5f32; n * 64];
+        match random.below(2) {
+            0 => cnn.run(&[("x", TensorView::of([n, 1, 8, 8], &images))]).map(drop).unwrap(),
+            _ => run(&mlp, n).unwrap(),
+        }
+        most[i * 2 / runs] = most[i * 2 / runs].max(pool.stats().reserved_bytes);
+    }
+    [most[0], most[1], pool.stats().calls.memory() - calls]
+}
+
+#[test]
+fn memory_is_steady_over_runs_of_random_shapes() {
+    let cpu = || Arc::new(CpuDevice::new(Some(1)).unwrap()) as Arc<dyn Device>;
+    for (name, device, batches) in [("cpu", cpu(), 30), ("cpu", cpu(), 200), ("null", null(0), 30), ("null", null(0), 200)] {
+        let runs = 600;
+        let [first, second, calls] = steady(&device, batches, runs);
+        let per_1000 = calls as f64 * 2e3 / runs as f64;
+        println!("{name}, batches to {batches}: {first} and {second} bytes reserved, {per_1000} driver calls per 1000 runs");
+        assert!(second <= first, "{name}, batches to {batches}: {second} bytes after {first}");
+        device.pools()[0].check().unwrap();
+    }
 }

@@ -74,8 +74,8 @@ impl<'a> Ours<'a> {
                 cost_us: 0.0,
             });
         }
-        let recorded = device.record(CommandList { commands, arena_bytes: at })?;
-        let mut arena = device.reserve(recorded.list.arena_bytes)?;
+        let recorded = device.record(Arc::new(CommandList { commands, arena_bytes: at }))?;
+        let mut arena = device.reserve(recorded.arena_bytes)?;
         inputs.iter().try_for_each(|&i| device.upload(&mut arena, i, activations.bytes()))?;
         Ok(Ours { device, kernel, recorded, arena: Some(arena), copies })
     }

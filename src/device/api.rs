@@ -109,14 +109,16 @@ pub struct CommandList {
 /// A command list in the device's own form.
 pub struct Recorded {
     /// The launches.
-    pub list: CommandList,
+    pub list: Arc<CommandList>,
+    /// Size of the arena that a run needs here: that of the list, and what the device puts there besides.
+    pub arena_bytes: usize,
     /// The device's own name for it.
     pub handle: u64,
 }
 
 /// What a run works on.
 pub struct Bindings<'a> {
-    /// Of at least the list's arena size.
+    /// Of at least the recording's arena size.
     pub arena: &'a mut Region,
     /// The run's inputs.
     pub inputs: &'a [TensorView<'a>],
@@ -173,7 +175,7 @@ pub trait Device: Send + Sync {
     /// Bytes of the arena that one launch needs for itself, beside its operands.
     fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize>;
     /// Checks a command list and turns it into the device's own form.
-    fn record(&self, list: CommandList) -> Result<Recorded>;
+    fn record(&self, list: Arc<CommandList>) -> Result<Recorded>;
     /// Starts a recorded list.
     fn submit(&self, recorded: &Recorded, bindings: Bindings) -> Result<Ticket>;
     /// Waits for it.

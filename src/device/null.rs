@@ -169,10 +169,10 @@ impl Device for NullDevice {
         self.recorder().map_or(Ok(0), |r| r.scratch_bytes(kernel, problem))
     }
 
-    fn record(&self, list: CommandList) -> Result<Recorded> {
+    fn record(&self, list: Arc<CommandList>) -> Result<Recorded> {
         match self.recorder() {
             Some(recorder) => recorder.record(list),
-            None => check(&list).map(|()| Recorded { list, handle: 0 }),
+            None => check(&list).map(|()| Recorded { arena_bytes: list.arena_bytes, list, handle: 0 }),
         }
     }
 

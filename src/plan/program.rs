@@ -5,6 +5,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::fuse::{drop_unused, fuse};
+use super::loaded::{Loaded, Loading};
 use super::lower::{Lowered, Source, Weights, lower};
 use super::storage::narrow;
 use super::trial::Trial;
@@ -12,11 +13,12 @@ use super::walk::{Stop, Walk};
 use super::work::{FactId, Origin, Work};
 use crate::base::{DType, Tensor, TensorView, lock};
 use crate::device::Device;
-use crate::device::api::{Bindings, Recorded, Region, Timing};
+use crate::device::api::{CommandList, Timing};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Problem, Type};
 use crate::hardware::{self, DeviceInfo};
 use crate::kernel::choose;
+use crate::memory::Rung;
 
 /// Plans kept at most; the one unused for longest goes first.
 const MAX_PLANS: usize = 64;
@@ -54,7 +56,7 @@ pub struct Program {
     host: DeviceInfo,
     options: PlanOptions,
     weights: Weights,
-    plans: Mutex<Cache>,
+    plans: Arc<Mutex<Cache>>,
 }
 
 #[derive(Default)]
@@ -83,9 +85,11 @@ impl Hash for Key {
 
 /// A plan for one combination of input shapes.
 pub struct Plan {
-    /// Whose the arenas are.
-    device: Arc<dyn Device>,
-    recorded: Recorded,
+    /// The launches.
+    pub list: Arc<CommandList>,
+    /// Bytes of a run's arena.
+    pub arena_bytes: usize,
+    loading: Loading,
     outputs: Vec<(Source, Type)>,
     slots: Vec<Type>,
     /// Facts that enter as inputs after the run's own: carried over from the plan before.
@@ -97,7 +101,6 @@ pub struct Plan {
     pub labels: Vec<Label>,
     /// Each command's problem with operands, when the plan is made for measuring.
     pub trials: Vec<Trial>,
-    arenas: Mutex<Vec<Region>>,
 }
 
 enum End {
@@ -106,10 +109,12 @@ enum End {
     Observe(Vec<FactId>),
 }
 
-impl Plan {
-    /// The launches.
-    pub fn recorded(&self) -> &Recorded {
-        &self.recorded
+impl Cache {
+    /// Makes room for another plan; the one that goes.
+    fn make_room(&mut self) -> Option<(Arc<Plan>, u64)> {
+        let is_full = self.plans.len() >= MAX_PLANS;
+        let oldest = self.plans.iter().min_by_key(|(_, (_, used))| *used).filter(|_| is_full).map(|(key, _)| key.clone())?;
+        self.plans.remove(&oldest)
     }
 }
 
@@ -125,7 +130,23 @@ impl Program {
     /// Takes a graph to a device.
     pub fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions) -> Self {
         let host = hardware::cpu::info(1);
-        Program { graph, device, host, options, weights: Weights::default(), plans: Mutex::default() }
+        let program = Program { graph, device, host, options, weights: Weights::default(), plans: Arc::default() };
+        program.offer(Rung::EvictCaches, Loading::give_up_arenas);
+        program.offer(Rung::UnloadIdle, Loading::unload);
+        program
+    }
+
+    /// Lets the device ask all plans to give something back, from whatever thread is short of memory. Runs go on.
+    fn offer(&self, rung: Rung, give: fn(&Loading) -> bool) {
+        for pool in self.device.pools() {
+            let plans = Arc::downgrade(&self.plans);
+            let relief = move |_: &_| {
+                let Some(cache) = plans.upgrade() else { return false };
+                let all: Vec<Arc<Plan>> = lock(&cache).plans.values().map(|(plan, _)| plan.clone()).collect();
+                all.iter().filter(|plan| give(&plan.loading)).count() > 0
+            };
+            pool.on_shortage_of(self.device.account(), rung, Box::new(relief));
+        }
     }
 
     /// The graph as it is run.
@@ -193,12 +214,11 @@ impl Program {
         }
         let plan = Arc::new(self.build(key)?);
         let mut cache = self.cache();
-        if cache.plans.len() >= MAX_PLANS {
-            let oldest = cache.plans.iter().min_by_key(|(_, (_, used))| *used).map(|(k, _)| k.clone());
-            oldest.map(|k| cache.plans.remove(&k));
-        }
+        let oldest = cache.make_room();
         let now = cache.clock;
         cache.plans.insert(key.clone(), (plan.clone(), now));
+        drop(cache);
+        drop(oldest);
         Ok(plan)
     }
 
@@ -246,10 +266,10 @@ impl Program {
         let trials = if *measured { works.iter().map(of_work).collect::<Result<_>>()? } else { Vec::new() };
         let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
         let labels = works.into_iter().zip(fallbacks).map(label).collect();
-        let recorded = self.device.record(list)?;
-        let device = self.device.clone();
-        let arenas = Mutex::default();
-        Ok(Plan { device, recorded, outputs, slots, carried_in, end, arena_bound_bytes, labels, trials, arenas })
+        let list = Arc::new(list);
+        let loaded = Loaded::new(&self.device, &list)?;
+        let (arena_bytes, loading) = (loaded.arena_bytes(), Loading::new(self.device.clone(), loaded));
+        Ok(Plan { list, arena_bytes, loading, outputs, slots, carried_in, end, arena_bound_bytes, labels, trials })
     }
 
     fn output_facts(&self, scope: &super::walk::Scope) -> Result<Vec<FactId>> {
@@ -264,48 +284,14 @@ impl Program {
 
     fn execute(&self, plan: &Plan, inputs: &[TensorView], profile: bool) -> Result<(Vec<Tensor>, Vec<Timing>)> {
         let mut written = plan.slots.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone())).collect::<Result<Vec<_>>>()?;
-        let kept = lock(&plan.arenas).pop();
-        let mut arena = match kept {
-            Some(arena) => arena,
-            None => self.arena(plan.recorded.list.arena_bytes)?,
-        };
-        let done = {
-            let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
-            let bindings = Bindings { arena: &mut arena, inputs, outputs: &mut views, profile };
-            self.device.submit(&plan.recorded, bindings).and_then(|ticket| self.device.wait(ticket))
-        };
-        lock(&plan.arenas).push(arena);
-        let timings = done?;
+        let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
+        let timings = plan.loading.loaded(&plan.list)?.run(inputs, &mut views, profile)?;
         let output = |(source, ty): &(Source, Type)| match source {
             Source::Written(slot) => written[*slot].reshaped(ty.shape.clone()),
             Source::Known(t) => Ok(t.clone()),
             Source::Input(i) => inputs[*i].to_tensor()?.reshaped(ty.shape.clone()),
         };
         Ok((plan.outputs.iter().map(output).collect::<Result<_>>()?, timings))
-    }
-}
-
-impl Program {
-    /// Memory for a run. Where the device has no room, arenas that plans keep for their next run are given back first.
-    fn arena(&self, bytes: usize) -> Result<Region> {
-        let full = match self.device.reserve(bytes) {
-            Err(full) if full.is_memory() => full,
-            other => return other,
-        };
-        let kept: Vec<Region> =
-            self.cache().plans.values().flat_map(|(plan, _)| std::mem::take(&mut *lock(&plan.arenas))).collect();
-        if kept.is_empty() {
-            return Err(full);
-        }
-        kept.into_iter().for_each(|region| self.device.release(region));
-        self.device.reserve(bytes)
-    }
-}
-
-impl Drop for Plan {
-    fn drop(&mut self) {
-        lock(&self.arenas).drain(..).for_each(|region| self.device.release(region));
-        self.device.forget(&self.recorded);
     }
 }
 

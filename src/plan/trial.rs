@@ -70,12 +70,12 @@ impl Trial {
             scratch: (0, scratch),
             cost_us: 0.0,
         };
-        let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch })?;
+        let recorded = device.record(Arc::new(CommandList { commands: vec![command], arena_bytes: scratch }))?;
         let empty = Tensor::zeros(crate::base::DType::U8, [0])?;
         let views: Vec<TensorView> = self.inputs.iter().map(|i| i.as_ref().map_or(&empty, |i| &i.0).view()).collect();
         let zeros = |t: &Option<Type>| t.as_ref().map_or(Ok(empty.clone()), |t| Tensor::zeros(t.dtype, t.shape.clone()));
         let mut outputs = self.outputs.iter().map(zeros).collect::<Result<Vec<_>>>()?;
-        let mut arena = device.reserve(recorded.list.arena_bytes)?;
+        let mut arena = device.reserve(recorded.arena_bytes)?;
         let mut round = || -> Result<f64> {
             let mut written: Vec<TensorViewMut> = outputs.iter_mut().map(Tensor::view_mut).collect();
             let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile: true };

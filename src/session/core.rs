@@ -143,13 +143,13 @@ impl Session {
     pub fn problems(&self) -> Vec<Problem> {
         let last = lock(&self.last);
         let plans = last.iter().flat_map(|(_, profile)| profile);
-        plans.flat_map(|(plan, _)| plan.recorded().list.commands.iter().map(|c| (*c.problem).clone())).collect()
+        plans.flat_map(|(plan, _)| plan.list.commands.iter().map(|c| (*c.problem).clone())).collect()
     }
 
     /// Appends to a trace what the last run would ask of an allocator if each of its buffers were allocated by itself.
     pub fn record_requests(&self, to: &mut Recorder) -> Result<()> {
         let last = lock(&self.last);
-        last.iter().flat_map(|(_, profile)| profile).try_for_each(|(plan, _)| requests::record(&plan.recorded().list, to))
+        last.iter().flat_map(|(_, profile)| profile).try_for_each(|(plan, _)| requests::record(&plan.list, to))
     }
 
     /// The model.

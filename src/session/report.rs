@@ -89,7 +89,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         nodes,
         cpu_segments,
         weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
-        arena_bytes: profile.iter().map(|(p, _)| p.recorded().list.arena_bytes).max().unwrap_or(0),
+        arena_bytes: profile.iter().map(|(p, _)| p.arena_bytes).max().unwrap_or(0),
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),
         accounts: rung.program.device().account().stats(),
@@ -114,7 +114,7 @@ fn fallback_note(nodes: &[NodeReport], segments: usize) -> Option<String> {
 }
 
 fn node_reports(plan: &Plan, timings: &[Timing]) -> Vec<NodeReport> {
-    let commands = plan.recorded().list.commands.iter().zip(&plan.labels).enumerate();
+    let commands = plan.list.commands.iter().zip(&plan.labels).enumerate();
     let output = |c: &Command| c.outputs.iter().flatten().next().map(|s| format!("{} {}", s.ty.dtype, s.ty.shape));
     commands
         .map(|(i, (command, label))| NodeReport {

@@ -115,8 +115,8 @@ pub fn attempt(
         scratch: (0, scratch),
         cost_us: 0.0,
     };
-    let recorded = device.record(CommandList { commands: vec![command], arena_bytes: scratch })?;
-    let mut arena = device.reserve(recorded.list.arena_bytes).unwrap();
+    let recorded = device.record(Arc::new(CommandList { commands: vec![command], arena_bytes: scratch }))?;
+    let mut arena = device.reserve(recorded.arena_bytes).unwrap();
     let none = Tensor::zeros(DType::U8, Shape::from([0])).unwrap();
     let aligned: Vec<Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none).aligned()).collect();
     let views: Vec<_> = aligned.iter().map(Tensor::view).collect();

@@ -174,14 +174,14 @@ impl Device for CpuDevice {
         Ok(find(kernel.name)?.code.scratch_bytes(problem, &self.info))
     }
 
-    fn record(&self, list: CommandList) -> Result<Recorded> {
+    fn record(&self, list: Arc<CommandList>) -> Result<Recorded> {
         check(&list)?;
-        Ok(Recorded { list, handle: 0 })
+        Ok(Recorded { arena_bytes: list.arena_bytes, list, handle: 0 })
     }
 
     fn submit(&self, recorded: &Recorded, bindings: Bindings) -> Result<Ticket> {
         let Region::Host(arena) = bindings.arena else { return Err(device_error("the arena is another device's")) };
-        if arena.len() < recorded.list.arena_bytes {
+        if arena.len() < recorded.arena_bytes {
             return Err(device_error("the arena is smaller than the command list needs"));
         }
         io_fits(&recorded.list, bindings.inputs, bindings.outputs)?;

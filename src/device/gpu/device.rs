@@ -129,10 +129,7 @@ impl<D: Driver> GpuDevice<D> {
             }
         };
         recording.check(self.driver(), arena)?;
-        match bindings.outputs.is_empty() {
-            true => self.driver().synchronize()?,
-            false => recording.download(self.driver(), arena, bindings.outputs)?,
-        }
+        recording.download(self.driver(), arena, bindings.outputs)?;
         Ok(timings)
     }
 
@@ -227,13 +224,13 @@ impl<D: Driver> Device for GpuDevice<D> {
         }
     }
 
-    fn record(&self, list: CommandList) -> Result<Recorded> {
+    fn record(&self, list: Arc<CommandList>) -> Result<Recorded> {
         check(&list)?;
         let recording = Recording::new(self, &list)?;
         let arena_bytes = recording.arena_bytes;
         let handle = self.shared.next.fetch_add(1, Ordering::Relaxed);
         lock(&self.shared.recordings).insert(handle, Arc::new(recording));
-        Ok(Recorded { list: CommandList { arena_bytes, ..list }, handle })
+        Ok(Recorded { list, arena_bytes, handle })
     }
 
     fn submit(&self, recorded: &Recorded, mut bindings: Bindings) -> Result<Ticket> {
@@ -244,7 +241,10 @@ impl<D: Driver> Device for GpuDevice<D> {
         let _running = lock(&self.shared.running);
         // Nothing that the recording holds may go while launches of a run that failed still read it.
         let stop = |_: &Error| drop(self.driver().synchronize());
-        let timings = self.memory.used(&held, || self.run(&recording, arena, &mut bindings).inspect_err(stop))?;
+        let timings = self.memory.used(&held, || {
+            let timings = self.run(&recording, arena, &mut bindings).inspect_err(stop)?;
+            Ok((timings, !bindings.outputs.is_empty()))
+        })?;
         Ok(Ticket { timings })
     }
 

@@ -106,16 +106,18 @@ impl<D: Driver> Memory<D> {
         })
     }
 
-    /// Does work that uses `memory`: the pool keeps it from others until the work is done. `work` waits for all of it unless it fails.
-    pub fn used<R>(&self, memory: &Held<D>, work: impl FnOnce() -> Result<R>) -> Result<R> {
+    /// Does work that uses `memory`: the pool keeps it from others until the work is done. `work` answers whether it waited for all of it.
+    pub fn used<R>(&self, memory: &Held<D>, work: impl FnOnce() -> Result<(R, bool)>) -> Result<R> {
         let mut launch = self.runs.0.launch(STREAM);
         if let Held::Pooled(block) = memory {
             launch.bind(block)?;
         }
         let done = work();
         let mark = launch.submit()?;
-        let result = done?;
-        self.source.done.fetch_max(mark, Relaxed);
+        let (result, waited) = done?;
+        if waited {
+            self.source.done.fetch_max(mark, Relaxed);
+        }
         self.pools().into_iter().try_for_each(|pool| pool.maintain(Instant::now()))?;
         Ok(result)
     }

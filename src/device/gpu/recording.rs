@@ -131,7 +131,7 @@ pub(super) enum Step<F> {
 
 /// A command that the CPU runs on copies.
 pub(super) struct HostCommand {
-    list: CommandList,
+    list: Arc<CommandList>,
     inputs: Vec<(Address, Type)>,
     outputs: Vec<(Address, Type)>,
 }
@@ -151,7 +151,7 @@ impl HostCommand {
         }
         own.scratch.0 = 0;
         let arena_bytes = own.scratch.1;
-        Ok(HostCommand { list: CommandList { commands: vec![own], arena_bytes }, inputs, outputs })
+        Ok(HostCommand { list: Arc::new(CommandList { commands: vec![own], arena_bytes }), inputs, outputs })
     }
 
     pub fn run<D: Driver>(&self, driver: &D, host: &CpuDevice, arena: u64) -> Result<()> {
