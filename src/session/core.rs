@@ -9,13 +9,14 @@ use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
 use crate::memory::replay::Recorder;
 use crate::plan::requests;
-use crate::session::devices::sources;
+use crate::session::devices::{Found, Sharing, devices};
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
 use crate::session::ladder::Ladder;
+use crate::session::opened::Opened;
 use crate::session::report::summarize;
 use crate::session::rung::{Choice, Profile, Rung};
-use crate::session::source::{OpenDevice, Source};
+use crate::session::source::{Open, OpenDevice, Source};
 use crate::session::{Model, Options, Outputs, Precision, Report};
 
 /// A model made ready for a device. Shared freely between threads: [`Session::run`] takes `&self`.
@@ -32,8 +33,8 @@ pub struct Session {
 impl Session {
     /// Chooses the device, optimises the graph and makes it ready. Errors with everything that is unsupported at once.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
-        let (sources, notes) = sources(&options)?;
-        Self::make(model, options, sources, notes)
+        let (found, notes) = devices(&options, Sharing::Shared)?;
+        Self::make(model, options, found, notes)
     }
 
     /// As [`Session::new`], on a device of the caller's.
@@ -43,16 +44,16 @@ impl Session {
 
     /// As [`Session::new`], on devices of the caller's: on the first as long as it does not fail. Errors without any.
     pub fn with_devices(model: &Model, options: Options, devices: Vec<Arc<dyn Device>>) -> Result<Self> {
-        Self::make(model, options, devices.into_iter().map(Source::fixed).collect(), Vec::new())
+        Self::make(model, options, devices.into_iter().map(|device| (own(device), None)).collect(), Vec::new())
     }
 
     /// As [`Session::with_devices`]; a device that is lost is opened again, and the run that it failed is repeated.
     pub fn with_openers(model: &Model, options: Options, devices: Vec<OpenDevice>) -> Result<Self> {
-        let sources = devices.into_iter().map(|open| Ok(Source::new(open()?, open))).collect::<Result<_>>()?;
-        Self::make(model, options, sources, Vec::new())
+        let found = |open: OpenDevice| Ok((own(open()?), Some(Box::new(move || open().map(own)) as Open)));
+        Self::make(model, options, devices.into_iter().map(found).collect::<Result<_>>()?, Vec::new())
     }
 
-    fn make(model: &Model, options: Options, sources: Vec<Source>, notes: Vec<String>) -> Result<Self> {
+    fn make(model: &Model, options: Options, found: Vec<Found>, notes: Vec<String>) -> Result<Self> {
         let missing = check::unsupported(model.graph());
         if !missing.is_empty() {
             let all: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
@@ -62,11 +63,10 @@ impl Session {
         if options.precision != Precision::F32 {
             precisions.push(Precision::F32);
         }
+        let tenant = options.tenant(model);
         let each = |source: Arc<Source>| precisions.iter().map(move |&p| Choice::new(source.clone(), p));
-        let (name, limit_bytes) =
-            (options.name.as_deref().unwrap_or(model.name()), options.memory_limit_bytes.unwrap_or(u64::MAX));
-        let tenants = sources.into_iter().map(|source| Arc::new(source.tenant(name, limit_bytes)));
-        let mut rungs: Vec<Choice> = tenants.flat_map(each).collect();
+        let sources = found.into_iter().map(|(opened, open)| Arc::new(Source::new(opened, open, &tenant)));
+        let mut rungs: Vec<Choice> = sources.flat_map(each).collect();
         if options.strict {
             rungs.truncate(1);
         }
@@ -136,7 +136,8 @@ impl Session {
         let rung = self.rung(at);
         let notes = self.notes.iter().cloned().chain(rung.notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
-        summarize(&rung, profile, notes, self.runs.load(Ordering::Relaxed))
+        let report = summarize(&rung, profile, notes, self.runs.load(Ordering::Relaxed));
+        Report { pressure: self.rungs[at].pressure(), ..report }
     }
 
     /// The problems that the last run solved, in order.
@@ -156,4 +157,9 @@ impl Session {
     pub fn model(&self) -> &Model {
         &self.model
     }
+}
+
+/// A device that nothing reads and nobody else is given.
+fn own(device: Arc<dyn Device>) -> Arc<Opened> {
+    Arc::new(Opened::new(device, None))
 }

@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
@@ -11,22 +10,36 @@ use crate::hardware::cache;
 #[cfg(feature = "gpu")]
 use crate::hardware::{DeviceInfo, tuned::Tuned};
 use crate::session::Options;
-use crate::session::source::Source;
+use crate::session::opened::Opened;
+use crate::session::source::Open;
+
+/// How a session comes by a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sharing {
+    /// GPUs with other sessions of the process.
+    Shared,
+    /// By itself: it may be taken down.
+    Alone,
+}
+
+/// An open device, and what opens it again.
+pub(crate) type Found = (Arc<Opened>, Option<Open>);
 
 /// Devices in the order in which they are tried, and why others were passed over.
-pub(crate) fn sources(options: &Options) -> Result<(Vec<Source>, Vec<String>)> {
-    let cpu = || Ok::<Source, Error>(Source::fixed(Arc::new(CpuDevice::new(options.threads)?)));
-    let only = |source: Result<Source, String>| Ok((vec![source.map_err(|why| refused(options, why))?], Vec::new()));
+pub(crate) fn devices(options: &Options, sharing: Sharing) -> Result<(Vec<Found>, Vec<String>)> {
+    let cpu = || Ok::<Found, Error>((Arc::new(Opened::new(Arc::new(CpuDevice::new(options.threads)?), None)), None));
+    let only = |found: Result<Found, String>| Ok((vec![found.map_err(|why| refused(options, why))?], Vec::new()));
+    let gpu = |open| reopening(options, sharing, open);
     match options.device {
         Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
-        Some(DeviceKind::Cuda) => return only(reopening(options, cuda)),
-        Some(DeviceKind::Wgpu) => return only(reopening(options, wgpu)),
+        Some(DeviceKind::Cuda) => return only(gpu(cuda)),
+        Some(DeviceKind::Wgpu) => return only(gpu(wgpu)),
         Some(DeviceKind::Null) => return only(Err("it runs nothing".into())),
         None => {}
     }
     let mut passed_over = Vec::new();
-    for (name, source) in [("cuda", reopening(options, cuda)), ("wgpu", reopening(options, wgpu))] {
-        match source {
+    for (name, found) in [("cuda", gpu(cuda)), ("wgpu", gpu(wgpu))] {
+        match found {
             Ok(gpu) if options.strict => return Ok((vec![gpu], passed_over)),
             Ok(gpu) => return Ok((vec![gpu, cpu()?], passed_over)),
             Err(why) => passed_over.push(format!("{name}: {why}")),
@@ -48,10 +61,27 @@ fn refused(options: &Options, why: String) -> Error {
     Error::Unsupported { at: format!("device{asked}"), why }
 }
 
+/// Opens a device of a kind.
+type OpenKind = fn(&Options, Sharing) -> Result<Arc<Opened>, String>;
+
 /// What `open` gives, and gives again when it is lost.
-fn reopening(options: &Options, open: fn(&Options) -> Result<Arc<dyn Device>, String>) -> Result<Source, String> {
-    let (device, options) = (open(options)?, options.clone());
-    Ok(Source::new(device, Box::new(move || open(&options).map_err(|why| refused(&options, why)))))
+fn reopening(options: &Options, sharing: Sharing, open: OpenKind) -> Result<Found, String> {
+    let (opened, options) = (open(options, sharing)?, options.clone());
+    Ok((opened, Some(Box::new(move || open(&options, sharing).map_err(|why| refused(&options, why))))))
+}
+
+/// What `open` gives, or what another session has open where it may be shared.
+#[cfg(feature = "gpu")]
+fn opened(
+    info: &DeviceInfo,
+    options: &Options,
+    sharing: Sharing,
+    open: impl FnOnce() -> Result<Opened, String>,
+) -> Result<Arc<Opened>, String> {
+    match sharing {
+        Sharing::Shared => Opened::shared(info, options.ordinal, open),
+        Sharing::Alone => open().map(Arc::new),
+    }
 }
 
 /// With what was measured on this device, by these kernels.
@@ -70,7 +100,7 @@ pub(crate) fn kept_in(options: &Options, identity: &str) -> Option<PathBuf> {
 }
 
 #[cfg(feature = "wgpu")]
-fn wgpu(options: &Options) -> Result<Arc<dyn Device>, String> {
+fn wgpu(options: &Options, sharing: Sharing) -> Result<Arc<Opened>, String> {
     use crate::device::gpu::GpuDevice;
     use crate::device::wgpu::{Settings, Wgpu};
     use crate::hardware::wgpu::{described, opened};
@@ -86,19 +116,24 @@ fn wgpu(options: &Options) -> Result<Arc<dyn Device>, String> {
         ));
     }
     let compiled = cache::path(options.cache_dir.as_deref(), &info.identity, "pipelines", "bin");
-    let device = Wgpu::open(one, Settings { compiled, ..Settings::default() }).and_then(|driver| GpuDevice::new(info, driver));
-    device.map(|d| Arc::new(d) as Arc<dyn Device>).map_err(|e| e.to_string())
+    opened(&info, options, sharing, || {
+        let driver = Wgpu::open(one, Settings { compiled, ..Settings::default() });
+        let device = driver.and_then(|driver| GpuDevice::new(info.clone(), driver)).map_err(|e| e.to_string())?;
+        Ok(Opened::new(Arc::new(device), None))
+    })
 }
 
 #[cfg(not(feature = "wgpu"))]
-fn wgpu(_: &Options) -> Result<Arc<dyn Device>, String> {
+fn wgpu(_: &Options, _: Sharing) -> Result<Arc<Opened>, String> {
     Err("built without the feature wgpu".into())
 }
 
 #[cfg(feature = "cuda")]
-fn cuda(options: &Options) -> Result<Arc<dyn Device>, String> {
+fn cuda(options: &Options, sharing: Sharing) -> Result<Arc<Opened>, String> {
     use crate::device::cuda::Nvidia;
     use crate::device::gpu::GpuDevice;
+    use crate::hardware::nvml;
+    use crate::session::opened::Readings;
     let ordinal = options.ordinal;
     let found = crate::hardware::cuda::devices()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no device {ordinal}, the driver knows {}", found.len()))?;
@@ -106,11 +141,15 @@ fn cuda(options: &Options) -> Result<Arc<dyn Device>, String> {
     if info.capabilities.is_empty() {
         return Err(format!("{} is of compute capability {}, kernels need 6.1 or more", one.name, one.compute_capability));
     }
-    let device = Nvidia::open(ordinal).and_then(|driver| GpuDevice::new(info, driver));
-    device.map(|d| Arc::new(d) as Arc<dyn Device>).map_err(|e| e.to_string())
+    let uuid = one.uuid.clone();
+    let read = move || nvml::Device::open(&uuid).ok().map(|device| Box::new(device) as Readings);
+    opened(&info, options, sharing, || {
+        let device = Nvidia::open(ordinal).and_then(|driver| GpuDevice::new(info.clone(), driver)).map_err(|e| e.to_string())?;
+        Ok(Opened::new(Arc::new(device), Some(Box::new(read))))
+    })
 }
 
 #[cfg(not(feature = "cuda"))]
-fn cuda(_: &Options) -> Result<Arc<dyn Device>, String> {
+fn cuda(_: &Options, _: Sharing) -> Result<Arc<Opened>, String> {
     Err("built without the feature cuda".into())
 }

@@ -6,6 +6,7 @@ mod guard;
 mod inputs;
 mod ladder;
 mod model;
+mod opened;
 mod options;
 mod outputs;
 mod report;

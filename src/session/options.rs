@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::hardware::DeviceKind;
+use crate::session::Model;
+use crate::session::source::Tenant;
 
 /// The arithmetic of matrix products and convolutions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +32,9 @@ pub struct Options {
     /// The most memory that the session takes of each device: constants, tables and the arenas of runs. Over it, what it keeps for later
     /// runs is given back first, then it steps down, then a run ends with [`crate::Error::OverBudget`]. `None` is no limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Do not watch the memory of NVIDIA devices through NVML (`HALFBYTE_PRESSURE=off` does the same). The watch is a thread for each
+    /// device and process; under pressure it gives back what sessions keep for later runs.
+    pub no_pressure_watch: bool,
     /// Arithmetic of the heavy operators.
     pub precision: Precision,
     /// Turn every step down (another device, another precision) into an error.
@@ -46,4 +51,13 @@ pub struct Options {
     pub no_optimize: bool,
     /// Where measurements of [`crate::session::tune()`] are kept; `None` is `HALFBYTE_CACHE`, else the user's cache folder.
     pub cache_dir: Option<PathBuf>,
+}
+
+impl Options {
+    /// How a session of `model` uses its devices' memory.
+    pub(crate) fn tenant(&self, model: &Model) -> Tenant {
+        let off = std::env::var("HALFBYTE_PRESSURE").is_ok_and(|v| v == "off");
+        let name = self.name.clone().unwrap_or_else(|| model.name().into());
+        Tenant { name, limit_bytes: self.memory_limit_bytes.unwrap_or(u64::MAX), watch: !off && !self.no_pressure_watch }
+    }
 }

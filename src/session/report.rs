@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
+use crate::memory::pressure::Level;
 use crate::memory::{AccountStats, Pool, Stats};
 use crate::plan::Plan;
 use crate::session::Precision;
@@ -65,6 +66,8 @@ pub struct Report {
     pub pools: Vec<Stats>,
     /// Who holds memory of the device: this session's account and its parts.
     pub accounts: Vec<AccountStats>,
+    /// How short the device's memory is, where it is watched.
+    pub pressure: Option<Level>,
     /// Plans in the cache.
     pub plans: usize,
     /// Runs so far.
@@ -93,6 +96,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),
         accounts: rung.program.device().account().stats(),
+        pressure: None,
         plans: rung.program.plan_count(),
         runs,
     }

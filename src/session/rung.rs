@@ -8,6 +8,7 @@ use crate::device::api::Timing;
 use crate::error::Result;
 use crate::graph::{Graph, Node};
 use crate::hardware::{self, DeviceKind};
+use crate::memory::pressure::Level;
 use crate::pass::{self, PassOptions, WeightPrecision};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::source::Source;
@@ -39,6 +40,11 @@ impl Choice {
             Some(rung) if Arc::ptr_eq(rung.program.device(), &device) => rung.clone(),
             _ => made.insert(Arc::new(Rung::new(graph, device, self.precision, options))).clone(),
         }
+    }
+
+    /// How short the device's memory is; `None` when nothing watches it.
+    pub fn pressure(&self) -> Option<Level> {
+        self.source.pressure()
     }
 
     /// Whether a rung whose run failed may be replaced by one on a device opened again: see [`Source::replaced`].

@@ -12,10 +12,9 @@ use crate::graph::Graph;
 use crate::hardware::tuned::{Pick, Tuned};
 use crate::kernel::{Candidate, KernelDef, candidates, choose, tune::key};
 use crate::plan::Trial;
-use crate::session::devices::{kept_in, sources};
+use crate::session::devices::{Sharing, devices, kept_in};
 use crate::session::inputs::arrange;
 use crate::session::rung::Rung;
-use crate::session::source::Source;
 use crate::session::{Model, Options};
 
 /// Kernels predicted slower than the chosen one by this factor are not tried.
@@ -64,8 +63,10 @@ pub fn tune(
     go_on: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Tuning> {
     let began = Instant::now();
-    let open =
-        || -> Result<Arc<dyn Device>> { sources(options)?.0.first().map(Source::device).ok_or_else(|| nothing("no device")) };
+    let open = || -> Result<Arc<dyn Device>> {
+        let (found, _) = devices(options, Sharing::Alone)?;
+        found.first().map(|(opened, _)| opened.device.clone()).ok_or_else(|| nothing("no device"))
+    };
     let mut device = open()?;
     let identity = device.info().identity.clone();
     if identity.is_empty() {
