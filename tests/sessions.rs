@@ -266,3 +266,37 @@ fn memory_is_steady_over_runs_of_random_shapes() {
         device.pools()[0].check().unwrap();
     }
 }
+
+#[test]
+fn a_batch_that_has_no_room_is_split_where_that_is_allowed() {
+    let x: Vec<f32> = (0..1001 * 64).map(|i| (i % 251) as f32 / 16.0).collect();
+    let x = [("x", TensorView::of([1001, 64], &x))];
+    let cpu = || Arc::new(CpuDevice::new(Some(1)).unwrap());
+    let want = session(cpu(), Options::default()).run(&x).unwrap();
+    let tight = |split_batch, memory_limit_bytes: u64| {
+        let options = Options { split_batch, memory_limit_bytes: Some(memory_limit_bytes), ..Options::default() };
+        session(cpu(), options)
+    };
+    let whole = bytes_of(1001);
+    assert!(matches!(tight(false, whole / 3).run(&x), Err(Error::OverBudget { .. })));
+    let parts = tight(true, whole / 3);
+    let got = parts.run(&x).unwrap();
+    for ((name, want), (_, got)) in want.iter().zip(got.iter()) {
+        assert_eq!((want.shape(), want.bytes()), (got.shape(), got.bytes()), "{name}");
+    }
+    let report = parts.report();
+    assert!(report.steps.iter().any(|s| s.rung == Rung::SplitBatch && s.tried == 3 && s.helped == 3), "{:?}", report.steps);
+    assert!(report.accounts[0].peak_bytes <= whole / 3);
+    assert!(matches!(tight(true, 256).run(&x), Err(Error::OverBudget { .. })), "one item has no room");
+}
+
+#[test]
+fn what_has_no_room_on_a_device_runs_on_the_next_and_is_counted() {
+    let devices: Vec<Arc<dyn Device>> = vec![null(1 << 10), Arc::new(CpuDevice::new(Some(1)).unwrap())];
+    let options = Options { precision: halfbyte::Precision::F16, ..Options::default() };
+    let session = Session::with_devices(&model(), options, devices).unwrap();
+    run(&session, 500).unwrap();
+    let report = session.report();
+    assert_eq!(report.steps.iter().map(|s| (s.rung, s.tried, s.helped)).collect::<Vec<_>>(), [(Rung::Cpu, 1, 1)]);
+    assert_eq!(report.notes.iter().filter(|n| n.starts_with("stepped down")).count(), 1, "not to f32 there: {:?}", report.notes);
+}

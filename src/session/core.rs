@@ -1,13 +1,15 @@
 //! A model on a device.
 
+use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::base::{TensorView, lock};
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
-use crate::memory::replay::Recorder;
+use crate::memory::{self, replay::Recorder};
 use crate::plan::requests;
 use crate::session::devices::{Found, Sharing, devices};
 use crate::session::guard::check_finite;
@@ -17,7 +19,7 @@ use crate::session::opened::Opened;
 use crate::session::report::summarize;
 use crate::session::rung::{Choice, Profile, Rung};
 use crate::session::source::{Open, OpenDevice, Source};
-use crate::session::{Model, Options, Outputs, Precision, Report};
+use crate::session::{Model, Options, Outputs, Precision, Report, split};
 
 /// A model made ready for a device. Shared freely between threads: [`Session::run`] takes `&self`.
 pub struct Session {
@@ -87,17 +89,46 @@ impl Session {
     pub fn run(&self, inputs: &[(&str, TensorView)]) -> Result<Outputs> {
         let mut copies = Vec::new();
         let arranged = arrange(self.model.graph(), inputs, &mut copies)?;
-        let order = self.ladder.order(self.rungs.len());
-        for (i, &at) in order.iter().enumerate() {
-            match self.attempt(at, &arranged) {
-                Ok(outputs) => return Ok(outputs),
-                Err(e) if i + 1 < order.len() && !self.options.strict && Ladder::may_help(&e) => {
-                    self.ladder.failed(at, &self.rungs[at].name(), &e);
-                }
-                Err(e) => return Err(e),
+        let mut left = self.ladder.order(self.rungs.len());
+        let mut stepped = None;
+        while !left.is_empty() {
+            let (at, began) = (left.remove(0), Instant::now());
+            let done = self.attempt_in_parts(at, &arranged);
+            if let Some(rung) = stepped {
+                self.ladder.count(rung, done.is_ok(), began.elapsed());
             }
+            let error = match done {
+                Ok(outputs) => return Ok(outputs),
+                Err(error) => error,
+            };
+            if error.is_memory() {
+                // What comes after on the same device needs more of it.
+                left.retain(|&next| !self.rungs[next].shares_device(&self.rungs[at]));
+            }
+            if left.is_empty() || self.options.strict || !Ladder::may_help(&error) {
+                return Err(error);
+            }
+            self.ladder.failed(at, &self.rungs[at].name(), &error);
+            stepped = error.is_memory().then_some(memory::Rung::Cpu);
         }
         Err(Error::Device { device: "session".into(), why: "no way of running the model is left".into() })
+    }
+
+    /// Runs a rung; where memory is short and items may be run apart, half of them at a time.
+    fn attempt_in_parts(&self, at: usize, inputs: &[Option<TensorView>]) -> Result<Outputs> {
+        let full = match self.attempt(at, inputs) {
+            Err(error) if error.is_memory() && self.options.split_batch => error,
+            other => return other,
+        };
+        let Some(items) = split::items(self.model.graph(), inputs) else { return Err(full) };
+        let began = Instant::now();
+        let run = |items: Range<usize>| {
+            let part: Vec<_> = inputs.iter().map(|view| view.as_ref().map(|view| split::part(view, &items))).collect();
+            Ok((self.attempt_in_parts(at, &part)?, items.len()))
+        };
+        let done = run(0..items / 2).and_then(|first| split::join([first, run(items / 2..items)?]));
+        self.ladder.count(memory::Rung::SplitBatch, done.is_ok(), began.elapsed());
+        done
     }
 
     /// Runs a rung, and once more when its device was lost and could be opened again.
@@ -137,7 +168,7 @@ impl Session {
         let notes = self.notes.iter().cloned().chain(rung.notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
         let report = summarize(&rung, profile, notes, self.runs.load(Ordering::Relaxed));
-        Report { pressure: self.rungs[at].pressure(), ..report }
+        Report { pressure: self.rungs[at].pressure(), steps: self.ladder.steps(), ..report }
     }
 
     /// The problems that the last run solved, in order.

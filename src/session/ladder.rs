@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::base::lock;
 use crate::error::Error;
+use crate::memory::{Rung, RungCount};
 
 /// How long a failed rung is left alone.
 const COOL_DOWN: Duration = Duration::from_secs(30);
@@ -18,6 +19,7 @@ pub(crate) struct Ladder {
 #[derive(Default)]
 struct State {
     failed: Vec<Option<Instant>>,
+    steps: Vec<RungCount>,
     notes: Vec<String>,
 }
 
@@ -48,6 +50,24 @@ impl Ladder {
         }
         drop(state);
         self.note(format!("stepped down from {name}: {error}"));
+    }
+
+    /// Counts a step for want of memory.
+    pub fn count(&self, rung: Rung, helped: bool, time: Duration) {
+        let mut state = self.locked();
+        let at = state.steps.iter().position(|step| step.rung == rung).unwrap_or_else(|| {
+            state.steps.push(RungCount { rung, tried: 0, helped: 0, time_us: 0 });
+            state.steps.len() - 1
+        });
+        let step = &mut state.steps[at];
+        step.tried += 1;
+        step.helped += u64::from(helped);
+        step.time_us += time.as_micros() as u64;
+    }
+
+    /// Those counts.
+    pub fn steps(&self) -> Vec<RungCount> {
+        self.locked().steps.clone()
     }
 
     /// Notes something, once.

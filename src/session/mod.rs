@@ -12,6 +12,7 @@ mod outputs;
 mod report;
 mod rung;
 mod source;
+mod split;
 mod tune;
 
 pub use core::Session;

@@ -32,6 +32,9 @@ pub struct Options {
     /// The most memory that the session takes of each device: constants, tables and the arenas of runs. Over it, what it keeps for later
     /// runs is given back first, then it steps down, then a run ends with [`crate::Error::OverBudget`]. `None` is no limit.
     pub memory_limit_bytes: Option<u64>,
+    /// Where memory is short, run half of the batch at a time. For models whose answer for an item does not depend on the other items: that
+    /// the graph names a batch does not tell it. Then the answers are the same, to the bit.
+    pub split_batch: bool,
     /// Do not watch the memory of NVIDIA devices through NVML (`HALFBYTE_PRESSURE=off` does the same). The watch is a thread for each
     /// device and process; under pressure it gives back what sessions keep for later runs.
     pub no_pressure_watch: bool,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::device::api::{Command, Timing};
 use crate::hardware::DeviceKind;
 use crate::memory::pressure::Level;
-use crate::memory::{AccountStats, Pool, Stats};
+use crate::memory::{AccountStats, Pool, RungCount, Stats};
 use crate::plan::Plan;
 use crate::session::Precision;
 use crate::session::rung::{Profile, Rung};
@@ -66,6 +66,8 @@ pub struct Report {
     pub pools: Vec<Stats>,
     /// Who holds memory of the device: this session's account and its parts.
     pub accounts: Vec<AccountStats>,
+    /// What the session itself did for want of memory, beside what its pools asked for: run less at once, or elsewhere.
+    pub steps: Vec<RungCount>,
     /// How short the device's memory is, where it is watched.
     pub pressure: Option<Level>,
     /// Plans in the cache.
@@ -96,6 +98,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),
         accounts: rung.program.device().account().stats(),
+        steps: Vec::new(),
         pressure: None,
         plans: rung.program.plan_count(),
         runs,

@@ -42,6 +42,11 @@ impl Choice {
         }
     }
 
+    /// Whether another runs on the same device.
+    pub fn shares_device(&self, other: &Choice) -> bool {
+        Arc::ptr_eq(&self.source, &other.source)
+    }
+
     /// How short the device's memory is; `None` when nothing watches it.
     pub fn pressure(&self) -> Option<Level> {
         self.source.pressure()
