@@ -1,5 +1,5 @@
-//! What a plan has on its device: a recording with its constants and tables, and the arenas of its runs. All of it may be let go between runs
-//! and is made again when it is wanted.
+//! What a plan has on its device: a recording with its constants and tables, and the arenas of its runs. All of it may be let go between
+//! runs and is made again when it is wanted.
 
 use std::sync::{Arc, Mutex};
 
@@ -8,7 +8,8 @@ use crate::device::Device;
 use crate::device::api::{Bindings, CommandList, Recorded, Region, Timing};
 use crate::error::Result;
 
-/// A recording and the arenas that are kept for its next runs: a GPU's graph of launches holds their addresses.
+/// A recording, and the arenas that are kept for its next runs where the device does better so: a GPU's graph of launches holds their
+/// addresses.
 pub(super) struct Loaded {
     device: Arc<dyn Device>,
     recorded: Recorded,
@@ -32,7 +33,10 @@ impl Loaded {
         let mut arena = kept.map_or_else(|| self.device.reserve(self.arena_bytes()), Ok)?;
         let bindings = Bindings { arena: &mut arena, inputs, outputs, profile };
         let done = self.device.submit(&self.recorded, bindings).and_then(|ticket| self.device.wait(ticket));
-        lock(&self.arenas).push(arena);
+        match self.device.keeps_arenas() {
+            true => lock(&self.arenas).push(arena),
+            false => self.device.release(arena),
+        }
         done
     }
 
