@@ -125,9 +125,8 @@ impl Running {
             threads: self.threads,
             kernel: self.kernel.clone(),
             profile,
-            check_finite: false,
             no_optimize: self.no_optimize,
-            cache_dir: None,
+            ..Options::default()
         }
     }
 }

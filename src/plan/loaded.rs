@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use crate::base::{TensorView, TensorViewMut, lock};
+use crate::base::{Tensor, TensorView, lock};
 use crate::device::Device;
 use crate::device::api::{Bindings, CommandList, Recorded, Region, Timing};
 use crate::error::Result;
@@ -27,12 +27,15 @@ impl Loaded {
         self.recorded.arena_bytes
     }
 
-    /// Runs and waits.
-    pub fn run(&self, inputs: &[TensorView], outputs: &mut [TensorViewMut], profile: bool) -> Result<Vec<Timing>> {
+    /// Runs, writes the outputs and waits.
+    pub fn run(&self, inputs: &[TensorView], outputs: &mut [Tensor], profile: bool) -> Result<Vec<Timing>> {
         let kept = lock(&self.arenas).pop();
         let mut arena = kept.map_or_else(|| self.device.reserve(self.arena_bytes()), Ok)?;
-        let bindings = Bindings { arena: &mut arena, inputs, outputs, profile };
-        let done = self.device.submit(&self.recorded, bindings).and_then(|ticket| self.device.wait(ticket));
+        let done = {
+            let mut views: Vec<_> = outputs.iter_mut().map(Tensor::view_mut).collect();
+            let bindings = Bindings { arena: &mut arena, inputs, outputs: &mut views, profile };
+            self.device.submit(&self.recorded, bindings).and_then(|ticket| self.device.wait(ticket))
+        };
         match self.device.keeps_arenas() {
             true => lock(&self.arenas).push(arena),
             false => self.device.release(arena),

@@ -284,8 +284,7 @@ impl Program {
 
     fn execute(&self, plan: &Plan, inputs: &[TensorView], profile: bool) -> Result<(Vec<Tensor>, Vec<Timing>)> {
         let mut written = plan.slots.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone())).collect::<Result<Vec<_>>>()?;
-        let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
-        let timings = plan.loading.loaded(&plan.list)?.run(inputs, &mut views, profile)?;
+        let timings = plan.loading.loaded(&plan.list)?.run(inputs, &mut written, profile)?;
         let output = |(source, ty): &(Source, Type)| match source {
             Source::Written(slot) => written[*slot].reshaped(ty.shape.clone()),
             Source::Known(t) => Ok(t.clone()),

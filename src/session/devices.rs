@@ -72,7 +72,7 @@ fn reopening(options: &Options, sharing: Sharing, open: OpenKind) -> Result<Foun
 
 /// What `open` gives, or what another session has open where it may be shared.
 #[cfg(feature = "gpu")]
-fn opened(
+fn share(
     info: &DeviceInfo,
     options: &Options,
     sharing: Sharing,
@@ -116,7 +116,7 @@ fn wgpu(options: &Options, sharing: Sharing) -> Result<Arc<Opened>, String> {
         ));
     }
     let compiled = cache::path(options.cache_dir.as_deref(), &info.identity, "pipelines", "bin");
-    opened(&info, options, sharing, || {
+    share(&info, options, sharing, || {
         let driver = Wgpu::open(one, Settings { compiled, ..Settings::default() });
         let device = driver.and_then(|driver| GpuDevice::new(info.clone(), driver)).map_err(|e| e.to_string())?;
         Ok(Opened::new(Arc::new(device), None))
@@ -143,7 +143,7 @@ fn cuda(options: &Options, sharing: Sharing) -> Result<Arc<Opened>, String> {
     }
     let uuid = one.uuid.clone();
     let read = move || nvml::Device::open(&uuid).ok().map(|device| Box::new(device) as Readings);
-    opened(&info, options, sharing, || {
+    share(&info, options, sharing, || {
         let device = Nvidia::open(ordinal).and_then(|driver| GpuDevice::new(info.clone(), driver)).map_err(|e| e.to_string())?;
         Ok(Opened::new(Arc::new(device), Some(Box::new(read))))
     })

@@ -30,6 +30,7 @@ impl Opened {
     }
 
     /// The device of this description and number that some session has open, else what `open` gives. A lost one counts as none.
+    #[cfg_attr(not(feature = "gpu"), allow(dead_code))]
     pub fn shared(
         info: &DeviceInfo,
         ordinal: usize,
