@@ -194,3 +194,61 @@ impl Session {
 fn own(device: Arc<dyn Device>) -> Arc<Opened> {
     Arc::new(Opened::new(device, None))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::device::null::NullDevice;
+    use crate::hardware;
+    use crate::hardware::nvml::{Absent, Memory, Reading};
+    use crate::memory::pressure::Level;
+    use crate::session::opened::Readings;
+
+    /// A device whose readings are told: how full it is.
+    fn read_by(told: mpsc::Receiver<f64>) -> Arc<Opened> {
+        let told = Mutex::new(Some(told));
+        let reading = |share: f64| {
+            let free_bytes = 1000 - (share * 1000.0) as u64;
+            let memory = Memory { total_bytes: 1000, free_bytes, used_bytes: 1000 - free_bytes, reserved_bytes: None };
+            Reading { memory: Ok(memory), ..Reading::absent(Absent::NotAsked) }
+        };
+        let read = move || Some(Box::new(lock(&told).take()?.into_iter().map(reading)) as Readings);
+        let device = Arc::new(NullDevice::new(hardware::cpu::info(1)).unwrap());
+        Arc::new(Opened::new(device, Some(Box::new(read))))
+    }
+
+    #[test]
+    fn a_session_gives_back_what_is_idle_when_the_device_is_nearly_full() {
+        let (tell, told) = mpsc::channel();
+        let model = Model::open("models/digits-mlp.onnx").unwrap();
+        let session = Session::make(&model, Options::default(), vec![(read_by(told), None)], Vec::new()).unwrap();
+        // Dropped before the session, which waits for the reading that is being taken.
+        let tell = tell;
+        let x = [0f32; 64];
+        let run = || session.run(&[("x", TensorView::of([1, 64], &x))]).map(drop).unwrap();
+        run();
+        assert!(session.report().accounts[0].used_bytes > 0 && session.report().pressure == Some(Level::Low));
+        tell.send(0.97).unwrap();
+        let is_over = || session.report().pressure == Some(Level::Critical) && session.report().accounts[0].used_bytes == 0;
+        let waited = (0..1000).any(|_| {
+            is_over() || {
+                std::thread::sleep(Duration::from_millis(10));
+                false
+            }
+        });
+        assert!(waited, "{:?}", session.report().accounts);
+        run();
+    }
+
+    #[test]
+    fn nothing_is_watched_where_that_is_not_wanted() {
+        let (_tell, told) = mpsc::channel();
+        let model = Model::open("models/digits-mlp.onnx").unwrap();
+        let options = Options { no_pressure_watch: true, ..Options::default() };
+        let session = Session::make(&model, options, vec![(read_by(told), None)], Vec::new()).unwrap();
+        assert_eq!(session.report().pressure, None);
+    }
+}
