@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::graph::{Problem, check};
 use crate::memory::{self, replay::Recorder};
 use crate::plan::requests;
-use crate::session::devices::{Found, Sharing, devices};
+use crate::session::devices::{Found, Sharing, found};
 use crate::session::guard::check_finite;
 use crate::session::inputs::arrange;
 use crate::session::ladder::Ladder;
@@ -35,7 +35,7 @@ pub struct Session {
 impl Session {
     /// Chooses the device, optimises the graph and makes it ready. Errors with everything that is unsupported at once.
     pub fn new(model: &Model, options: Options) -> Result<Self> {
-        let (found, notes) = devices(&options, Sharing::Shared)?;
+        let (found, notes) = found(&options, Sharing::Shared)?;
         Self::make(model, options, found, notes)
     }
 

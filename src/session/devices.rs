@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::device::Device;
 use crate::device::cpu::CpuDevice;
 use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
@@ -26,7 +27,7 @@ pub(crate) enum Sharing {
 pub(crate) type Found = (Arc<Opened>, Option<Open>);
 
 /// Devices in the order in which they are tried, and why others were passed over.
-pub(crate) fn devices(options: &Options, sharing: Sharing) -> Result<(Vec<Found>, Vec<String>)> {
+pub(crate) fn found(options: &Options, sharing: Sharing) -> Result<(Vec<Found>, Vec<String>)> {
     let cpu = || Ok::<Found, Error>((Arc::new(Opened::new(Arc::new(CpuDevice::new(options.threads)?), None)), None));
     let only = |found: Result<Found, String>| Ok((vec![found.map_err(|why| refused(options, why))?], Vec::new()));
     let gpu = |open| reopening(options, sharing, open);
@@ -52,8 +53,8 @@ pub(crate) fn devices(options: &Options, sharing: Sharing) -> Result<(Vec<Found>
 /// The devices that a session with these options may run on, best first, so that several sessions can share them
 /// ([`crate::session::Session::with_devices`]). Errors when the device asked for is not here.
 pub fn devices(options: &Options) -> Result<Vec<Arc<dyn Device>>> {
-    let (sources, _) = sources(options)?;
-    Ok(sources.iter().map(Source::device).collect())
+    let (found, _) = found(options, Sharing::Shared)?;
+    Ok(found.into_iter().map(|(opened, _)| opened.device.clone()).collect())
 }
 
 fn refused(options: &Options, why: String) -> Error {

@@ -12,7 +12,7 @@ use crate::graph::Graph;
 use crate::hardware::tuned::{Pick, Tuned};
 use crate::kernel::{Candidate, KernelDef, candidates, choose, tune::key};
 use crate::plan::Trial;
-use crate::session::devices::{Sharing, devices, kept_in};
+use crate::session::devices::{Sharing, found, kept_in};
 use crate::session::inputs::arrange;
 use crate::session::rung::Rung;
 use crate::session::{Model, Options};
@@ -64,7 +64,7 @@ pub fn tune(
 ) -> Result<Tuning> {
     let began = Instant::now();
     let open = || -> Result<Arc<dyn Device>> {
-        let (found, _) = devices(options, Sharing::Alone)?;
+        let (found, _) = found(options, Sharing::Alone)?;
         found.first().map(|(opened, _)| opened.device.clone()).ok_or_else(|| nothing("no device"))
     };
     let mut device = open()?;
