@@ -5,14 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::args::Inputs;
-use super::inputs::model_name;
 use super::vary::Varied;
 use crate::base::xorshift::Xorshift;
 use crate::device::null::NullDevice;
 use crate::error::{Error, Result};
 use crate::hardware;
 use crate::memory::replay::{Recorder, Trace};
-use crate::session::{Model, Options, Session};
+use crate::session::{Model, Options, Session, model_name};
 
 /// Runs of each model.
 const RUNS: usize = 24;

@@ -1,7 +1,5 @@
 //! The inputs of a run: from a file, or made.
 
-use std::path::Path;
-
 use super::args::Inputs;
 use super::npz;
 use crate::base::xorshift::Xorshift;
@@ -9,12 +7,6 @@ use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Dim, Port};
 use crate::session::{Model, describe};
-
-/// What a model is called: its file's name, or the folder's where that is only `model`.
-pub fn model_name(path: &Path) -> String {
-    let stem = |p: &Path| p.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
-    Some(stem(path)).filter(|s| s != "model").or_else(|| path.parent().map(stem)).unwrap_or_default()
-}
 
 /// The inputs that the arguments ask for, by name.
 pub fn inputs(model: &Model, args: &Inputs) -> Result<Vec<(String, Tensor)>> {

@@ -18,7 +18,7 @@ mod tune;
 pub use core::Session;
 pub use devices::devices;
 pub use inputs::describe;
-pub use model::Model;
+pub use model::{Model, model_name};
 pub use options::{Options, Precision};
 pub use outputs::Outputs;
 pub use report::{NodeReport, Report};

@@ -21,27 +21,25 @@ impl Model {
     /// Opens an ONNX file. Weights stay in the mapped file, which must not be changed while the model or a session of it lives.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
-        Ok(Self::new(onnx::open(path)?, name))
+        Ok(Self::new(onnx::open(path)?, model_name(path)))
     }
 
     /// Reads an ONNX model from memory; one with external data must be opened from its path.
     pub fn from_bytes(bytes: impl Into<Bytes>) -> Result<Self> {
-        Ok(Self::new(onnx::from_bytes(bytes.into())?, None))
+        Ok(Self::new(onnx::from_bytes(bytes.into())?, String::new()))
     }
 
     /// A model made in memory.
     pub fn from_graph(graph: Graph) -> Self {
-        Self::new(onnx::Loaded { graph, metadata: Vec::new() }, None)
+        Self::new(onnx::Loaded { graph, metadata: Vec::new() }, String::new())
     }
 
-    fn new(loaded: onnx::Loaded, name: Option<String>) -> Self {
-        let known = [name.as_deref().unwrap_or(""), &loaded.graph.name, "model"].into_iter().find(|n| !n.is_empty());
-        let name = known.unwrap_or_default().into();
+    fn new(loaded: onnx::Loaded, name: String) -> Self {
+        let name = [&*name, &loaded.graph.name, "model"].into_iter().find(|n| !n.is_empty()).unwrap_or_default().into();
         Model { graph: Arc::new(loaded.graph), metadata: Arc::new(loaded.metadata), name }
     }
 
-    /// The file's name without its extension; of a model from memory, the graph's.
+    /// See [`model_name`]; of a model from memory, the graph's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -65,4 +63,10 @@ impl Model {
     pub fn metadata(&self) -> &[(String, String)] {
         &self.metadata
     }
+}
+
+/// What to call the model in a file: the file's name without its extension, or its folder's where that is `model`.
+pub fn model_name(path: &Path) -> String {
+    let stem = |p: &Path| p.file_stem().map_or_else(String::new, |s| s.to_string_lossy().into_owned());
+    Some(stem(path)).filter(|s| s != "model").or_else(|| path.parent().map(stem)).unwrap_or_default()
 }

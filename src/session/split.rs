@@ -67,7 +67,7 @@ mod tests {
             graph.outputs = vec![port(&mut graph, output)];
             items(&graph, &x)
         };
-        assert_eq!(of(&[n.clone(), four.clone()], &[n.clone()]), Some(3));
+        assert_eq!(of(&[n.clone(), four.clone()], std::slice::from_ref(&n)), Some(3));
         assert_eq!(of(&[n.clone(), four.clone()], &[n.clone(), n.clone()]), None, "each item with each other");
         assert_eq!(of(&[n.clone(), four.clone()], &[m]), None);
         assert_eq!(of(&[n, four.clone()], &[]), None, "one answer for all");

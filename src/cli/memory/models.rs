@@ -12,7 +12,7 @@ use super::live::Screen;
 use super::outcome::{Leak, Loaded, ModelLine, Outcome};
 use super::steady::Maxima;
 use crate::base::xorshift::Xorshift;
-use crate::cli::inputs::{inputs, model_name};
+use crate::cli::inputs::inputs;
 use crate::cli::interrupt::{self, INTERRUPTED};
 use crate::cli::progress;
 use crate::cli::vary::Varied;
@@ -20,7 +20,7 @@ use crate::device::Device;
 use crate::error::Result;
 use crate::hardware::host::HostMemory;
 use crate::memory::{Pool, Snapshot};
-use crate::session::{Model, Session};
+use crate::session::{Model, Session, model_name};
 
 /// Runs of each model where nothing else is said.
 const RUNS: u64 = 20;
