@@ -210,7 +210,7 @@ fn an_idle_models_constants_are_unloaded_and_loaded_anew() {
         Arc::new(NullDevice::new(info).unwrap()) as Arc<dyn Device>
     };
     let alone = session(of(0), Options::default());
-    run(&alone, 64).unwrap();
+    run(&alone, 8).unwrap();
     let [all, runs] = [0, 1].map(|i| alone.report().accounts[i].used_bytes);
     let constants = all - runs;
     assert!(constants > runs, "{constants} bytes of constants, {runs} of arenas");
@@ -220,7 +220,7 @@ fn an_idle_models_constants_are_unloaded_and_loaded_anew() {
     let [first, second] = [(); 2].map(|()| session(device.clone(), Options::default()));
     for _ in 0..3 {
         for (running, idle) in [(&first, &second), (&second, &first)] {
-            run(running, 64).unwrap();
+            run(running, 8).unwrap();
             let [running, idle] = [running, idle].map(|s| s.report().accounts);
             assert_eq!((running[0].used_bytes, idle[0].used_bytes), (all, 0));
         }
