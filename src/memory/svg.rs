@@ -188,6 +188,10 @@ fn legend(body: &mut String, pool: &Snapshot, history: &History, mut y: f64) -> 
     }
     let _ = writeln!(body, r##"<path d="M{x:.1} {:.1}h18" stroke="#222" stroke-width="1.4" stroke-dasharray="5 3"/>"##, y - 4.0);
     text(body, x + 24.0, y, "", "start", "reserved");
+    if !history.failures.is_empty() {
+        let _ = writeln!(body, r##"<path fill="#d62728" d="M{:.1} {y}l-6 -10h12z"/>"##, x + 104.0);
+        text(body, x + 116.0, y, "", "start", "out of memory");
+    }
     y + 16.0
 }
 
@@ -206,4 +210,52 @@ pub(super) fn text(body: &mut String, x: f64, y: f64, class: &str, anchor: &str,
 pub(super) fn escape(text: &str) -> String {
     let whole: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     whole.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::memory::{EventKind, Owner, Segment, SnapshotBlock, Stats, StreamId, TimelineEvent};
+
+    /// A pool of twelve owners, one of an odd name, the first of which was refused memory.
+    fn pool() -> Snapshot {
+        let name = |i: u64| if i == 0 { "<a&\"b\">".to_string() } else { format!("owner-{i}") };
+        let event = |i, kind| {
+            let bytes = (20 - i) << 20;
+            TimelineEvent { time_us: i * 1000, kind, address: i << 24, bytes, stream: StreamId(0), owner: name(i) }
+        };
+        let block = |i: u64, usage| {
+            let owner = (usage == Use::Live).then(|| name(i));
+            SnapshotBlock { address: i << 24, bytes: 1 << 20, requested_bytes: 9, usage, stream: None, owner }
+        };
+        let uses = [Use::Live, Use::Pending, Use::Free];
+        let blocks: Vec<_> = (0..36).map(|i| block(i / 3, uses[i as usize % 3])).collect();
+        Snapshot {
+            device: "odd & even".into(),
+            time_us: 20_000,
+            stats: Stats { reserved_bytes: 36 << 20, ..Stats::default() },
+            segments: vec![Segment { address: 0, bytes: 36 << 20, blocks }],
+            owners: (0..12).map(|i| Owner { account: name(i), live_bytes: (20 - i) << 20, blocks: 1 }).collect(),
+            timeline: (0..12).map(|i| event(i, EventKind::Alloc)).chain([event(0, EventKind::OutOfMemory)]).collect(),
+            dropped_events: 7,
+        }
+    }
+
+    #[test]
+    fn pictures_name_owners_failures_and_what_was_not_kept() {
+        let picture = svg(&[pool(), pool()]);
+        let count = |what: &str| picture.matches(what).count();
+        assert_eq!((count("7 earlier events were not kept"), count(">others<"), count(">owner-8<")), (2, 2, 0));
+        assert_eq!(count("out of memory: &lt;a&amp;&quot;b&quot;&gt; asked for 20.0 MiB"), 2);
+        assert_eq!(count("class=\"failure\""), 2);
+        assert!(!picture.contains("<a&") && !picture.contains("NaN") && !picture.contains("inf"));
+        let empty = Snapshot { segments: vec![], owners: vec![], timeline: vec![], stats: Stats::default(), ..pool() };
+        assert!(!svg(&[empty]).contains("NaN") && svg(&[]).starts_with("<svg "));
+    }
+
+    #[test]
+    fn times_are_in_steps_of_one_two_and_five() {
+        assert_eq!([0.3, 1.0, 3.0, 7.0, 11.0, 2e6].map(time_step), [1.0, 1.0, 5.0, 10.0, 20.0, 2e6]);
+        assert_eq!([0.0, 20.0, 1500.0, 2e6, 120e6].map(time_text), ["0", "20 us", "1.5 ms", "2 s", "2 min"]);
+    }
 }

@@ -123,8 +123,8 @@ impl Outcome {
         }
         let notes = self.models.iter().flat_map(|m| m.notes.iter().map(move |n| format!("note: {}: {n}", m.name)));
         let pools = self.pools.iter().zip(&self.reserved);
-        let reserved = pools.filter_map(|(pool, halves)| Some(halves_text(&format!("{} reserved", pool.name), (*halves)?)));
-        let resident = self.resident.map(|halves| halves_text("process resident", halves));
+        let reserved = pools.filter_map(|(pool, halves)| Some(halves_text(&format!("{} reserved", pool.name), (*halves)?, 0.0)));
+        let resident = self.resident.map(|halves| halves_text("process resident", halves, RESIDENT_NOISE));
         let leaks = self.leaks.iter().map(|Leak { pool, owner }| {
             format!("LEAK: {} still holds {} in {} blocks of {pool}", owner.account, size_text(owner.live_bytes), owner.blocks)
         });
@@ -142,11 +142,16 @@ impl Outcome {
     }
 }
 
-/// Growth, or none, in words.
-fn halves_text(what: &str, Halves { first_bytes, second_bytes }: Halves) -> String {
-    let verdict = match second_bytes.saturating_sub(first_bytes) {
-        0 => "steady".to_string(),
-        grown => format!("grew by {} ({:.1} %)", size_text(grown), grown as f64 / first_bytes.max(1) as f64 * 100.0),
+/// Stacks, plans and the system's own accounting move a process by this part of its memory.
+const RESIDENT_NOISE: f64 = 0.01;
+
+/// Growth beyond `noise`, or none, in words.
+fn halves_text(what: &str, Halves { first_bytes, second_bytes }: Halves, noise: f64) -> String {
+    let grown = second_bytes.saturating_sub(first_bytes);
+    let share = grown as f64 / first_bytes.max(1) as f64;
+    let verdict = match share <= noise {
+        true => "steady".to_string(),
+        false => format!("grew by {} ({:.1} %)", size_text(grown), share * 100.0),
     };
     let [first, second] = [first_bytes, second_bytes].map(size_text);
     format!("{what}: {first} at most in the first half of the runs, {second} in the second: {verdict}")
