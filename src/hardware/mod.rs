@@ -1,5 +1,6 @@
 //! What the machine can do.
 
+pub mod amdgpu;
 #[cfg(target_arch = "aarch64")]
 mod arm;
 pub mod cache;

@@ -1,8 +1,8 @@
 //! The memory of this machine's devices at one moment.
 
-use crate::hardware::cpu;
 use crate::hardware::host::HostMemory;
 use crate::hardware::nvml::{Absent, Identity, Memory, Reading};
+use crate::hardware::{amdgpu, cpu};
 use crate::memory::Stats;
 use crate::memory::pressure::{Advice, Facts, Gauge, Level, Usage, Workload, recommend};
 
@@ -11,7 +11,7 @@ use crate::memory::pressure::{Advice, Facts, Gauge, Level, Usage, Workload, reco
 pub struct Machine {
     /// The host.
     pub host: Host,
-    /// What NVML knows.
+    /// What NVML and Linux' amdgpu driver know.
     pub gpus: Vec<Gpu>,
     /// Why there are none.
     pub no_gpus: Option<String>,
@@ -58,11 +58,9 @@ pub struct Sensors {
 impl Sensors {
     /// Of all devices found.
     pub fn new() -> Self {
-        let (gpus, no_gpus) = match sources() {
-            Ok(all) if all.is_empty() => (all, Some("NVML knows no device".into())),
-            Ok(all) => (all, None),
-            Err(why) => (Vec::new(), Some(why)),
-        };
+        let (mut gpus, why) = nvidia().map_or_else(|why| (Vec::new(), why), |all| (all, "NVML knows no device".into()));
+        gpus.extend(amdgpu::devices().into_iter().map(|(who, device)| source(who, device)));
+        let no_gpus = gpus.is_empty().then(|| format!("{why}; no AMD GPU"));
         Sensors { host_name: host_name(), host: Gauge::default(), gpus, no_gpus }
     }
 
@@ -89,14 +87,18 @@ impl Default for Sensors {
     }
 }
 
+fn source(who: Identity, device: impl Iterator<Item = Reading> + 'static) -> Source {
+    (who, Box::new(device), Gauge::default())
+}
+
 #[cfg(feature = "cuda")]
-fn sources() -> Result<Vec<Source>, String> {
+fn nvidia() -> Result<Vec<Source>, String> {
     let all = crate::hardware::nvml::Device::all()?;
-    Ok(all.into_iter().map(|d| (d.identity(), Box::new(d) as Box<dyn Iterator<Item = Reading>>, Gauge::default())).collect())
+    Ok(all.into_iter().map(|device| source(device.identity(), device)).collect())
 }
 
 #[cfg(not(feature = "cuda"))]
-fn sources() -> Result<Vec<Source>, String> {
+fn nvidia() -> Result<Vec<Source>, String> {
     Err("built without the feature cuda".into())
 }
 
