@@ -77,7 +77,7 @@ impl Plot {
         let step_bytes = 2f64.powf((most / 5.0).log2().ceil()).max(1.0);
         let span_us = history.columns.len() as f64 * history.column_us as f64;
         let start_us = history.columns.first().map_or(0.0, |c| c.time_us as f64);
-        Plot { top, start_us, span_us, most_bytes: (most * 1.04 / step_bytes).ceil() * step_bytes, step_bytes }
+        Plot { top, start_us, span_us, most_bytes: (most / step_bytes).ceil() * step_bytes, step_bytes }
     }
 
     fn x(&self, time_us: f64) -> f64 {
@@ -149,20 +149,24 @@ impl Plot {
         let step_us = time_step(self.span_us / 8.0);
         for i in 0..=(self.span_us / step_us) as usize {
             let time_us = i as f64 * step_us;
-            text(body, self.x(self.start_us + time_us), bottom + 17.0, "axis", "middle", &time_text(time_us));
+            let label = if step_us < MINUTE_US { time_text(time_us) } else { format!("{} min", time_us / MINUTE_US) };
+            text(body, self.x(self.start_us + time_us), bottom + 17.0, "axis", "middle", &label);
         }
     }
 }
 
-/// The next of 1, 2, 5, 10, 20 ... microseconds.
+const MINUTE_US: f64 = 60e6;
+
+/// The next of 1, 2, 5, 10, 20 ... microseconds, or from half a minute on minutes.
 fn time_step(least_us: f64) -> f64 {
-    let power = 10f64.powf(least_us.max(1.0).log10().floor());
-    [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|step| *step >= least_us).unwrap_or(power)
+    let unit = if least_us > MINUTE_US / 2.0 { MINUTE_US } else { 1.0 };
+    let least = (least_us / unit).max(1.0);
+    let power = 10f64.powf(least.log10().floor());
+    unit * [1.0, 2.0, 5.0, 10.0].map(|n| n * power).into_iter().find(|step| *step >= least).unwrap_or(power)
 }
 
 fn time_text(us: f64) -> String {
     match us {
-        us if us >= 60e6 && us % 60e6 == 0.0 => format!("{} min", us / 60e6),
         us if us >= 1e6 => format!("{} s", (us / 1e5).round() / 10.0),
         us if us >= 1e3 => format!("{} ms", (us / 1e2).round() / 10.0),
         0.0 => "0".into(),
@@ -255,7 +259,7 @@ mod tests {
 
     #[test]
     fn times_are_in_steps_of_one_two_and_five() {
-        assert_eq!([0.3, 1.0, 3.0, 7.0, 11.0, 2e6].map(time_step), [1.0, 1.0, 5.0, 10.0, 20.0, 2e6]);
-        assert_eq!([0.0, 20.0, 1500.0, 2e6, 120e6].map(time_text), ["0", "20 us", "1.5 ms", "2 s", "2 min"]);
+        assert_eq!([0.3, 1.0, 3.0, 7.0, 11.0, 2e6, 59e6, 75e6].map(time_step), [1.0, 1.0, 5.0, 10.0, 20.0, 2e6, 60e6, 120e6]);
+        assert_eq!([0.0, 20.0, 1500.0, 2e6].map(time_text), ["0", "20 us", "1.5 ms", "2 s"]);
     }
 }
