@@ -331,6 +331,8 @@ fn memory_runs_models_and_finds_steady_memory_and_no_leaks() {
     let pool = &said["pools"][0];
     let bytes = |field: &str| pool["stats"][field].as_u64().unwrap();
     assert!(bytes("live_bytes") > 0 && bytes("reserved_bytes") >= bytes("live_bytes"), "{pool}");
+    let accounts: Vec<_> = pool["accounts"].as_array().unwrap().iter().map(|a| a["name"].as_str().unwrap()).collect();
+    assert!(accounts.iter().any(|a| a.ends_with("/digits-cnn")) && accounts.iter().any(|a| a.ends_with("/digits-mlp")), "{pool}");
     let held: u64 = pool["owners"].as_array().unwrap().iter().map(|o| o["live_bytes"].as_u64().unwrap()).sum();
     assert_eq!(held, bytes("live_bytes"), "each byte has an owner");
     assert_eq!(said["reserved"][0]["second_bytes"].as_u64(), Some(bytes("reserved_bytes")), "{said}");

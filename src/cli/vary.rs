@@ -41,7 +41,7 @@ impl Varied {
             let made = inputs(session.model(), &Inputs { dims, ..self.given.clone() })?;
             let named: Vec<_> = made.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
             match session.run(&named) {
-                Err(e) if !matches!(e, Error::OutOfMemory { .. }) => refused = e,
+                Err(e) if !e.is_memory() => refused = e,
                 done => return done,
             }
         }

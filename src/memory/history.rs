@@ -157,6 +157,7 @@ mod tests {
             stats: Stats { reserved_bytes, ..Stats::default() },
             segments: Vec::new(),
             owners: live.iter().map(owner).collect(),
+            accounts: Vec::new(),
             timeline,
             dropped_events: 0,
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::budget::AccountStats;
 use super::core::{Core, Holder, Inner};
 use super::heap::{Block, BlockId, Domain, State};
 use super::provider::StreamId;
@@ -68,6 +69,8 @@ pub struct Snapshot {
     pub segments: Vec<Segment>,
     /// The largest first.
     pub owners: Vec<Owner>,
+    /// All accounts, each before its parts.
+    pub accounts: Vec<AccountStats>,
     pub timeline: Vec<TimelineEvent>,
     /// Earlier events that the timeline had no room for.
     pub dropped_events: u64,
@@ -85,6 +88,7 @@ impl Core {
                 stats,
                 segments: inner.segments(),
                 owners: inner.owners(),
+                accounts: self.root.stats(),
                 timeline,
                 dropped_events,
             }

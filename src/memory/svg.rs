@@ -240,6 +240,7 @@ mod tests {
             stats: Stats { reserved_bytes: 36 << 20, ..Stats::default() },
             segments: vec![Segment { address: 0, bytes: 36 << 20, blocks }],
             owners: (0..12).map(|i| Owner { account: name(i), live_bytes: (20 - i) << 20, blocks: 1 }).collect(),
+            accounts: Vec::new(),
             timeline: (0..12).map(|i| event(i, EventKind::Alloc)).chain([event(0, EventKind::OutOfMemory)]).collect(),
             dropped_events: 7,
         }
