@@ -52,13 +52,11 @@ impl Backing {
             Backing::Slabs(slabs) => return Ok(slabs.grow(heap, device, bytes, limit)?.is_some()),
             Backing::Mapped(granules) => granules,
         };
-        let extension = match grow::cheapest(heap, granules.unit, own, bytes) {
-            Some(extension) => Some(extension),
-            None => {
-                grow::reserve(heap, granules, device, bytes)?;
-                grow::cheapest(heap, granules.unit, own, bytes)
-            }
-        };
+        let mut extension = grow::cheapest(heap, granules.unit, own, bytes, grow::short(heap, granules, steal));
+        if extension.is_none() {
+            grow::reserve(heap, granules, device, bytes)?;
+            extension = grow::cheapest(heap, granules.unit, own, bytes, grow::short(heap, granules, steal));
+        }
         let Some(extension) = extension else { return Ok(false) };
         let Some(supply) = grow::supply(heap, granules, device, extension, steal, limit) else { return Ok(false) };
         grow::extend(heap, granules, device, extension, supply, own)?;

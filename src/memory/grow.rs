@@ -27,10 +27,16 @@ fn neighbour(heap: &Heap, id: BlockId, own: Domain) -> (BlockId, u64) {
     }
 }
 
-/// The cheapest way to a free range of `bytes` in domain `own`: fewest granules, then next to
-/// free memory so that what is left is in one piece, then least left over, then the smallest hole.
-pub(super) fn cheapest(heap: &Heap, unit: u64, own: Domain, bytes: u64) -> Option<Extension> {
-    let mut best: Option<((u64, bool, u64, u64), Extension)> = None;
+/// The cheapest way to a free range of `bytes` in domain `own`: fewest granules that are `short`, then fewest granules, then next
+/// to free memory so that what is left is in one piece, then the lowest addresses, then least left over.
+pub(super) fn cheapest(
+    heap: &Heap,
+    unit: u64,
+    own: Domain,
+    bytes: u64,
+    short: impl Fn(u64, [BlockId; 2]) -> u64,
+) -> Option<Extension> {
+    let mut best: Option<((u64, u64, bool, u64, u64), Extension)> = None;
     for hole in heap.holes() {
         let block = heap.block(hole);
         let (left, left_bytes) = neighbour(heap, block.prev, own);
@@ -46,7 +52,7 @@ pub(super) fn cheapest(heap: &Heap, unit: u64, own: Domain, bytes: u64) -> Optio
             if units > all || have + units * unit < bytes {
                 continue;
             }
-            let cost = (units, have == 0, have + units * unit - bytes, block.bytes);
+            let cost = (short(units, neighbours), units, have == 0, block.address, have + units * unit - bytes);
             if best.as_ref().is_none_or(|(least, _)| cost < *least) {
                 let address = if at_end { block.end() - units * unit } else { block.address };
                 best = Some((cost, Extension { address, units, neighbours }));
@@ -54,6 +60,17 @@ pub(super) fn cheapest(heap: &Heap, unit: u64, own: Domain, bytes: u64) -> Optio
         }
     }
     best.map(|b| b.1)
+}
+
+/// How many granules of an extension would have to be created though idle ones elsewhere may be moved (`steal`); else 0.
+pub(super) fn short(heap: &Heap, granules: &Granules, steal: bool) -> impl Fn(u64, [BlockId; 2]) -> u64 {
+    let blocks = if steal { idle(heap, granules, [NONE; 2]) } else { Vec::new() };
+    let units = |(id, whole): (BlockId, Vec<Mapped>)| (id, whole.iter().map(|m| u64::from(m.granule.units)).sum());
+    let (idle, spare): (Vec<(BlockId, u64)>, u64) = (blocks.into_iter().map(units).collect(), granules.spare_units());
+    move |wanted, except| {
+        let movable: u64 = idle.iter().filter(|(id, _)| !except.contains(id)).map(|b| b.1).sum();
+        if steal { wanted.saturating_sub(movable + spare) } else { 0 }
+    }
 }
 
 /// More addresses when no hole is large enough.
@@ -89,9 +106,9 @@ pub(super) fn extend(
     Ok(())
 }
 
-/// Handles that are mapped but in no use, and may be moved: those of ready blocks, the largest blocks first.
+/// Handles that are mapped but in no use, and may be moved: those of ready blocks, the smallest first, so that the largest stay whole.
 pub(super) fn idle(heap: &Heap, granules: &Granules, except: [BlockId; 2]) -> Vec<(BlockId, Vec<Mapped>)> {
-    let blocks = heap.fitting(Domain::READY, granules.unit).rev().filter(|id| !except.contains(id));
+    let blocks = heap.fitting(Domain::READY, granules.unit).filter(|id| !except.contains(id));
     let whole = |id| (id, granules.whole(heap.block(id).address, heap.block(id).bytes));
     blocks.map(whole).filter(|(_, whole)| !whole.is_empty()).collect()
 }

@@ -22,6 +22,11 @@ fn host(granularity: Option<u64>) -> impl Fn(u64) -> HostMemory {
     move |seed| HostMemory::new(160 * GRANULE, granularity, SoftwareStreams::delayed(seed)).unwrap()
 }
 
+/// How many worlds a test of random use plays: `HALFBYTE_WORLDS`, or so many.
+fn rounds(usual: u64) -> u64 {
+    std::env::var("HALFBYTE_WORLDS").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
+}
+
 /// `rounds` worlds of `operations` each; the first error.
 fn worlds<D: Device>(device: impl Fn(u64) -> D, rounds: u64, operations: usize, fault: Fault) -> Result<(), String> {
     for seed in 0..rounds {
@@ -35,22 +40,22 @@ fn worlds<D: Device>(device: impl Fn(u64) -> D, rounds: u64, operations: usize, 
 
 #[test]
 fn random_use_of_a_mapping_device() {
-    worlds(counting(Some(GRANULE)), 10, 100_000, Fault::None).unwrap();
+    worlds(counting(Some(GRANULE)), rounds(10), 100_000, Fault::None).unwrap();
 }
 
 #[test]
 fn random_use_of_a_device_of_slabs() {
-    worlds(counting(None), 10, 100_000, Fault::None).unwrap();
+    worlds(counting(None), rounds(10), 100_000, Fault::None).unwrap();
 }
 
 #[test]
 fn random_use_of_real_memory_mapped() {
-    worlds(host(Some(GRANULE)), 4, 50_000, Fault::None).unwrap();
+    worlds(host(Some(GRANULE)), rounds(4), 50_000, Fault::None).unwrap();
 }
 
 #[test]
 fn random_use_of_real_memory_in_slabs() {
-    worlds(host(None), 4, 50_000, Fault::None).unwrap();
+    worlds(host(None), rounds(4), 50_000, Fault::None).unwrap();
 }
 
 #[test]
