@@ -27,6 +27,9 @@ fn neighbour(heap: &Heap, id: BlockId, own: Domain) -> (BlockId, u64) {
     }
 }
 
+/// What an extension costs, in the order of `cheapest`.
+type Cost = (u64, u64, bool, u64, u64);
+
 /// The cheapest way to a free range of `bytes` in domain `own`: fewest granules that are `short`, then fewest granules, then next
 /// to free memory so that what is left is in one piece, then the lowest addresses, then least left over.
 pub(super) fn cheapest(
@@ -36,7 +39,7 @@ pub(super) fn cheapest(
     bytes: u64,
     short: impl Fn(u64, [BlockId; 2]) -> u64,
 ) -> Option<Extension> {
-    let mut best: Option<((u64, u64, bool, u64, u64), Extension)> = None;
+    let mut best: Option<(Cost, Extension)> = None;
     for hole in heap.holes() {
         let block = heap.block(hole);
         let (left, left_bytes) = neighbour(heap, block.prev, own);

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::budget::Account;
-use super::cache::{Cache, LARGEST_BYTES};
+use super::cache::Cache;
 use super::core::Core;
 use super::heap::BlockId;
 use super::lockfree::{Chained, Stack, put};
@@ -70,12 +70,11 @@ impl Span {
 
     /// Gives the block back: to its lane's cache, else to the heap as soon as nobody holds the heap's lock. Never blocks.
     pub fn give_back(self: Box<Self>) {
-        let cacheable = self.bytes <= LARGEST_BYTES && !self.abroad.load(Ordering::Acquire) && self.lane.core.caching();
-        let set = self.lane.cache.set(self.bytes);
-        let span = match cacheable {
+        let cacheable = !self.abroad.load(Ordering::Acquire) && self.lane.core.caching();
+        let span = match self.lane.cache.set(self.bytes).filter(|_| cacheable).map(std::ptr::from_ref) {
             // SAFETY: the span keeps its lane alive until a slot has taken it.
-            true => unsafe { put(set, self) },
-            false => Err(self),
+            Some(set) => unsafe { put(set, self) },
+            None => Err(self),
         };
         if let Err(span) = span {
             Core::give_back(span);

@@ -35,10 +35,8 @@ impl Arena {
     /// `bytes`, aligned to 256, contents undefined.
     pub fn block(&self, bytes: u64) -> Result<Block, Box<OutOfMemory>> {
         let size = round(bytes);
-        match self.lane.cache.take(size) {
-            Some(Ok(span)) => return Ok(Block::new(span, bytes)),
-            Some(Err(other)) => other.give_back(),
-            None => {}
+        if let Some(span) = self.lane.cache.take(size) {
+            return Ok(Block::new(span, bytes));
         }
         self.aligned(bytes, UNIT)
     }
