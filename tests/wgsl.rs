@@ -22,15 +22,19 @@ fn prelude((integers, doubles): (bool, bool)) -> String {
         "var<private> hb_zero: u32;\nfn hb_exact(x: f32) -> f32 {\n  return bitcast<f32>(bitcast<u32>(x) ^ hb_zero);\n}\n",
     );
     text += wgsl::support();
+    text += wgsl::support_exact();
     if integers {
         text += wgsl::support64();
     }
     text + if doubles { wgsl::support_f64() } else { "" }
 }
 
+/// How a formula becomes a function: [`wgsl::function`] or [`wgsl::exact_function`].
+type Make = fn(&str, &Steps) -> halfbyte::Result<String>;
+
 /// A function of words that loads, computes and stores.
-fn on_words(name: &str, steps: &Steps) -> halfbyte::Result<String> {
-    let inner = wgsl::function(&format!("{name}_f"), steps)?;
+fn on_words(name: &str, steps: &Steps, make: Make) -> halfbyte::Result<String> {
+    let inner = make(&format!("{name}_f"), steps)?;
     let (mut parameters, mut arguments) = (Vec::new(), Vec::new());
     for (i, &d) in steps.args.iter().enumerate() {
         parameters.push(format!("w{i}: {}", wgsl::word_type(d)));
@@ -75,7 +79,7 @@ fn written(name: &str, text: &str, needs: (bool, bool)) {
 fn every_scalar_operator_is_valid_everywhere() {
     let (mut modules, mut refused) = (std::collections::BTreeMap::new(), Vec::new());
     let mut cases = 0;
-    formulas::each(|Case { name, steps }| match on_words(&format!("case{cases}"), &steps) {
+    formulas::each(|Case { name, steps }| match on_words(&format!("case{cases}"), &steps, wgsl::function) {
         Ok(text) => {
             cases += 1;
             // A module for each 64 formulas, to keep what is said of one short.

@@ -262,7 +262,7 @@ impl Program {
         }
         let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
         let Lowered { list, outputs, slots, fallbacks, arena_bound_bytes } = lowered;
-        let of_work = |w: &Work| Trial::new(w, &walk.facts);
+        let of_work = |w: &Work| Trial::of_work(w, &walk.facts);
         let trials = if *measured { works.iter().map(of_work).collect::<Result<_>>()? } else { Vec::new() };
         let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
         let labels = works.into_iter().zip(fallbacks).map(label).collect();

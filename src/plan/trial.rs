@@ -1,4 +1,4 @@
-//! One problem of a plan, run by one kernel by itself: what measuring needs.
+//! One problem, run by one kernel by itself: what measuring and tests need.
 
 use std::sync::Arc;
 
@@ -33,8 +33,13 @@ pub struct Answer {
 }
 
 impl Trial {
+    /// Of a problem with aligned operands, each with whether it is a constant, and the types of its outputs.
+    pub fn new(problem: Problem, inputs: Vec<Option<(Tensor, bool)>>, outputs: Vec<Option<Type>>) -> Trial {
+        Trial { problem: Arc::new(problem), inputs, outputs }
+    }
+
     /// Of planned work. Errors when there is no memory for its operands.
-    pub fn new(work: &Work, facts: &Facts) -> Result<Trial> {
+    pub fn of_work(work: &Work, facts: &Facts) -> Result<Trial> {
         let mut random = Xorshift::new(11);
         let mut input = |f: &Option<_>| -> Result<Option<(Tensor, bool)>> {
             let Some(f) = *f else { return Ok(None) };
@@ -46,11 +51,31 @@ impl Trial {
         };
         let inputs = work.inputs.iter().map(&mut input).collect::<Result<_>>()?;
         let outputs = work.outputs.iter().map(|f| f.map(|f| facts[f].ty.clone())).collect();
-        Ok(Trial { problem: Arc::new(work.problem.clone()), inputs, outputs })
+        Ok(Trial::new(work.problem.clone(), inputs, outputs))
     }
 
-    /// Runs a kernel of the device a few times. Errors as its preparation, recording and launch do.
+    /// Runs a kernel of the device once: its outputs. Errors as its preparation, recording and launch do.
+    pub fn once(&self, device: &dyn Device, kernel: &'static KernelDef) -> Result<Vec<Tensor>> {
+        self.rounds(device, kernel, 1, false).map(|(outputs, _)| outputs)
+    }
+
+    /// Runs it a few times.
     pub fn run(&self, device: &dyn Device, kernel: &'static KernelDef) -> Result<Answer> {
+        let (outputs, mut times) = self.rounds(device, kernel, 1 + ROUNDS, true)?;
+        // The first one loads and warms.
+        times.remove(0);
+        times.sort_by(f64::total_cmp);
+        Ok(Answer { outputs, median_us: times[ROUNDS / 2] })
+    }
+
+    /// Outputs of the last round, and microseconds of each where they are measured.
+    fn rounds(
+        &self,
+        device: &dyn Device,
+        kernel: &'static KernelDef,
+        count: usize,
+        profile: bool,
+    ) -> Result<(Vec<Tensor>, Vec<f64>)> {
         let constants: Vec<Option<Tensor>> =
             self.inputs.iter().map(|i| i.as_ref().filter(|i| i.1).map(|i| i.0.clone())).collect();
         let prepared = device.prepare(kernel, &self.problem, &constants)?;
@@ -78,16 +103,13 @@ impl Trial {
         let mut arena = device.reserve(recorded.arena_bytes)?;
         let mut round = || -> Result<f64> {
             let mut written: Vec<TensorViewMut> = outputs.iter_mut().map(Tensor::view_mut).collect();
-            let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile: true };
+            let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile };
             let timings = device.wait(device.submit(&recorded, bindings)?)?;
             Ok(timings.iter().map(|t| t.duration_us).sum())
         };
-        // The first one loads and warms.
-        let times: Result<Vec<f64>> = round().and_then(|_| (0..ROUNDS).map(|_| round()).collect());
+        let times: Result<Vec<f64>> = (0..count).map(|_| round()).collect();
         device.release(arena);
         device.forget(&recorded);
-        let mut times = times?;
-        times.sort_by(f64::total_cmp);
-        Ok(Answer { outputs, median_us: times[ROUNDS / 2] })
+        times.map(|times| (outputs, times))
     }
 }

@@ -1,13 +1,12 @@
 //! The machine's devices, and one kernel of one device run on one problem.
 
-use std::sync::Arc;
-
-use halfbyte::base::{DType, Shape, Tensor};
-use halfbyte::device::api::{Bindings, Command, CommandList, Device, Place, Slot};
+use halfbyte::base::Tensor;
+use halfbyte::device::api::Device;
 use halfbyte::device::cpu::CpuDevice;
 use halfbyte::graph::{Problem, Type};
 use halfbyte::hardware::{Capabilities, DeviceKind};
 use halfbyte::kernel::{self, KernelDef};
+use halfbyte::plan::Trial;
 
 /// Every device that runs kernels here, made once for each thread. Another backend joins by a row. The interpreted GPU has
 /// every instruction set that kernels ask for.
@@ -97,38 +96,9 @@ pub fn attempt(
     constant: &[usize],
     outputs: &[Type],
 ) -> halfbyte::Result<Vec<Tensor>> {
-    let constants: Vec<_> = (0..inputs.len()).map(|i| inputs[i].clone().filter(|_| constant.contains(&i))).collect();
-    let prepared = device.prepare(kernel, problem, &constants)?;
-    let scratch = device.scratch_bytes(kernel, problem).unwrap();
-    let ty = |t: &Tensor| Type::new(t.dtype(), t.shape().clone());
-    let input = |(i, t): (usize, &Option<Tensor>)| {
-        let t = t.as_ref()?;
-        let place = if constant.contains(&i) { Place::Constant(t.clone()) } else { Place::Input(i) };
-        Some(Slot { place, ty: ty(t) })
-    };
-    let command = Command {
-        kernel,
-        problem: Arc::new(problem.clone()),
-        prepared: Some(Arc::new(prepared)),
-        inputs: inputs.iter().enumerate().map(input).collect(),
-        outputs: outputs.iter().enumerate().map(|(i, t)| Some(Slot { place: Place::Output(i), ty: t.clone() })).collect(),
-        scratch: (0, scratch),
-        cost_us: 0.0,
-    };
-    let recorded = device.record(Arc::new(CommandList { commands: vec![command], arena_bytes: scratch }))?;
-    let mut arena = device.reserve(recorded.arena_bytes).unwrap();
-    let none = Tensor::zeros(DType::U8, Shape::from([0])).unwrap();
-    let aligned: Vec<Tensor> = inputs.iter().map(|t| t.as_ref().unwrap_or(&none).aligned()).collect();
-    let views: Vec<_> = aligned.iter().map(Tensor::view).collect();
-    let mut results: Vec<Tensor> = outputs.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone()).unwrap()).collect();
-    {
-        let mut written: Vec<_> = results.iter_mut().map(Tensor::view_mut).collect();
-        let bindings = Bindings { arena: &mut arena, inputs: &views, outputs: &mut written, profile: false };
-        device.submit(&recorded, bindings).and_then(|ticket| device.wait(ticket))?;
-    }
-    device.release(arena);
-    device.forget(&recorded);
-    Ok(results)
+    let operand = |(i, t): (usize, &Option<Tensor>)| Some((t.as_ref()?.aligned(), constant.contains(&i)));
+    let inputs = inputs.iter().enumerate().map(operand).collect();
+    Trial::new(problem.clone(), inputs, outputs.iter().cloned().map(Some).collect()).once(device, kernel)
 }
 
 /// The plain reference's outputs: exact up to f64's own rounding when the problem's types are f64.

@@ -7,7 +7,7 @@ use halfbyte::scalar::{Binary, Steps, Unary, arg, wgsl};
 use wgpu::util::DeviceExt;
 
 use crate::formulas::{self, Case, Values, decode, encode};
-use crate::{on_words, prelude};
+use crate::{Make, on_words, prelude};
 
 struct Gpu {
     device: wgpu::Device,
@@ -111,12 +111,16 @@ struct Job {
 /// One dispatch over formulas of the same needs and numbers of elements, a multiple of 64: a row of workgroups for each formula.
 /// The first pair given is the zero of `hb_exact`.
 fn results(gpu: &Gpu, jobs: &[Job], n: usize) -> Vec<Vec<f64>> {
+    results_of(gpu, jobs, n, wgsl::function)
+}
+
+fn results_of(gpu: &Gpu, jobs: &[Job], n: usize, make: Make) -> Vec<Vec<f64>> {
     let needs = jobs.iter().map(|j| wgsl::needs(&j.steps)).fold((false, false), |a, b| (a.0 || b.0 || b.1, a.1 || b.1));
     let (mut text, mut input) = (prelude(needs) + BINDINGS, vec![0u8; 8]);
     text += if needs.0 { SPLIT } else { "" };
     let mut cases = String::new();
     for (c, job) in jobs.iter().enumerate() {
-        text += &on_words(&format!("case{c}"), &job.steps).unwrap();
+        text += &on_words(&format!("case{c}"), &job.steps, make).unwrap();
         let mut words = Vec::new();
         for (&d, bytes) in job.steps.args.iter().zip(&job.args) {
             words.push(word(d, &format!("given[{}u + id.x]", input.len() / 8)));
@@ -237,6 +241,42 @@ fn requantised_values_have_the_bits_of_the_cpu() {
     for (job, got) in jobs.iter().zip(results(&gpu, &jobs, n)) {
         assert!(wgsl::function("f", &job.steps).unwrap().contains("hb_exact"));
         assert_eq!(got, decode(job.steps.out, &formulas::run(&job.steps, &job.args, n)), "{}", job.name);
+    }
+}
+
+/// Functions that ask for the CPU's bits have them, for floats of every exponent and densely where models are. Subnormal results may be 0.
+#[test]
+fn exact_functions_have_the_bits_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let n = 1 << 16;
+    let mut random = Xorshift::new(29);
+    let any =
+        |i: usize| if i % 2 == 0 { f32::from_bits((i as u32).wrapping_mul(65_521)) } else { (random.unit() as f32 - 0.5) * 32.0 };
+    let values: Vec<f32> = (0..n).map(any).collect();
+    let formulas = [
+        ("exp", arg(0).exp()),
+        ("log", arg(0).log()),
+        ("tanh", arg(0).tanh()),
+        ("erf", arg(0).erf()),
+        ("sigmoid", arg(0).sigmoid()),
+        ("softplus", (arg(0).exp() + 1.0).log()),
+        ("softsign", arg(0) / (arg(0).abs() + 1.0)),
+        ("polynomial", arg(0) * arg(0) * 0.3 * arg(0) + arg(0) * 0.7 - 0.1),
+    ];
+    let job = |(name, f): (&str, halfbyte::scalar::Formula)| {
+        let steps = Steps::compile(&f, &[DType::F32], DType::F32).unwrap();
+        Job { name: name.into(), steps, args: vec![bytemuck::cast_slice(&values).to_vec()] }
+    };
+    let jobs = formulas.map(job);
+    for (job, got) in jobs.iter().zip(results_of(&gpu, &jobs, n, wgsl::exact_function)) {
+        let want = decode(DType::F32, &formulas::run(&job.steps, &job.args, n));
+        for ((got, want), x) in got.into_iter().zip(want).zip(&values) {
+            let bits = |v: f64| if v.abs() < f32::MIN_POSITIVE.into() { 0 } else { canonical((v as f32).to_bits()) };
+            assert_eq!(bits(got), bits(want), "{} of {x:e}: {got:e}, not {want:e}", job.name);
+        }
+    }
+    for refused in [arg(0).sqrt(), arg(0).pow(arg(0))] {
+        assert!(wgsl::exact_function("f", &Steps::compile(&refused, &[DType::F32], DType::F32).unwrap()).is_err());
     }
 }
 

@@ -12,7 +12,7 @@ use super::batch::{Dispatch, Mark, Pending, host_ns};
 use super::compiled::Compiled;
 use super::fault::Faults;
 use super::memory::Memory;
-use super::pipeline::Pipeline;
+use super::pipeline::{Compiler, Pipeline};
 use crate::base::lock;
 use crate::device::gpu::{Driver, Graph, Module, Resolved, Shader, complete};
 use crate::error::{Error, Result};
@@ -80,9 +80,8 @@ pub struct Inner {
     pub(super) memory: Memory,
     /// Bound where a pointer is null.
     pub(super) nothing: Buffer,
-    checks: Checks,
+    compiler: Compiler,
     texts: Texts,
-    compiled: Option<Compiled>,
     pending: Mutex<Vec<Pending>>,
     staging: Mutex<Option<Buffer>>,
 }
@@ -117,8 +116,9 @@ impl Wgpu {
         let (pending, staging) = (Mutex::default(), Mutex::default());
         let Settings { checks, texts, compiled } = settings;
         let compiled = compiled.and_then(|file| Compiled::open(&device, file));
+        let compiler = Compiler { device: device.clone(), faults: faults.clone(), checks, compiled };
         let memory = Memory::default();
-        let inner = Inner { device, queue, limits, faults, memory, nothing, checks, texts, compiled, pending, staging };
+        let inner = Inner { device, queue, limits, faults, memory, nothing, compiler, texts, pending, staging };
         inner.faults.check()?;
         Ok(Wgpu(Arc::new(inner)))
     }
@@ -135,6 +135,8 @@ impl Wgpu {
             return self.check();
         }
         self.send(&pending)?;
+        // Shaders are kept from their first run on, even if the process is killed later; the device works meanwhile.
+        self.compiler.compiled.iter().for_each(Compiled::save);
         // What was freed meanwhile is given back here.
         self.poll(PollType::Poll)
     }
@@ -316,7 +318,7 @@ impl Driver for Wgpu {
         let name = module.variant.name;
         let shader = Shader::named(name).ok_or_else(|| self.faults.error(format!("{name} has no WGSL text")))?;
         let whole = complete((self.texts)(shader), shader.threads, module.finish.as_deref(), module.constants)?;
-        Pipeline::new(&self.device, &self.faults, name, whole, self.checks, self.compiled.as_ref()).map(Arc::new)
+        self.compiler.pipeline(name, whole).map(Arc::new)
     }
 
     fn launch(&self, function: &Arc<Pipeline>, launch: &Resolved) -> Result<()> {
@@ -327,8 +329,6 @@ impl Driver for Wgpu {
     fn capture(&self, launches: &[(&Arc<Pipeline>, Resolved)]) -> Result<Option<Box<dyn Graph>>> {
         let all: Vec<_> = launches.iter().map(|(f, l)| (*f, l)).collect();
         let dispatches = self.ready(&all)?.into();
-        // A plan is complete: its shaders are kept even if the process is killed later.
-        self.compiled.iter().for_each(Compiled::save);
         Ok(Some(Box::new(Repeated { driver: self.clone(), dispatches })))
     }
 

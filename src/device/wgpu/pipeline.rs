@@ -28,68 +28,63 @@ pub struct Pipeline {
     pub bindings: Vec<Binding>,
 }
 
-impl Pipeline {
+/// Makes pipelines.
+pub struct Compiler {
+    pub device: Device,
+    pub faults: Faults,
+    pub checks: Checks,
+    /// What is kept between processes.
+    pub compiled: Option<Compiled>,
+}
+
+impl Compiler {
     /// Compiles a text. Errors with the compiler's words.
-    pub fn new(
-        device: &Device,
-        faults: &Faults,
-        name: &'static str,
-        shader: Complete,
-        checks: Checks,
-        compiled: Option<&Compiled>,
-    ) -> Result<Pipeline> {
+    pub fn pipeline(&self, name: &'static str, shader: Complete) -> Result<Pipeline> {
         let Complete { text, words, bindings } = shader;
-        let said = |what: &str| faults.error(format!("{name}: {what}"));
-        let most = device.limits().max_storage_buffers_per_shader_stage as usize;
+        let said = |what: &str| self.faults.error(format!("{name}: {what}"));
+        let most = self.device.limits().max_storage_buffers_per_shader_stage as usize;
         if bindings.len() > most {
             return Err(said(&format!("{} operands, the adapter binds {most}", bindings.len())));
         }
         // A bug of the compiler panics; the process must live on.
-        let compiled = catch_unwind(AssertUnwindSafe(|| compile(device, name, &text, &bindings, checks, compiled)));
+        let compiled = catch_unwind(AssertUnwindSafe(|| self.compile(name, &text, &bindings)));
         let (layout, compute) = compiled.map_err(|_| said("the shader compiler panicked"))?;
-        faults.check().map_err(|e| said(&e.to_string()))?;
+        self.faults.check().map_err(|e| said(&e.to_string()))?;
         Ok(Pipeline { name, compute, layout, words, bindings })
     }
-}
 
-fn compile(
-    device: &Device,
-    name: &str,
-    text: &str,
-    bindings: &[Binding],
-    checks: Checks,
-    compiled: Option<&Compiled>,
-) -> (BindGroupLayout, ComputePipeline) {
-    let description = ShaderModuleDescriptor { label: Some(name), source: ShaderSource::Wgsl(text.into()) };
-    let module = match checks {
-        Checks::Bounds => device.create_shader_module(description),
-        // SAFETY: launches are checked against their operands when they are recorded, and our shaders index within what their
-        // arguments say; tests run all of them with checks too.
-        Checks::None => unsafe { device.create_shader_module_trusted(description, ShaderRuntimeChecks::unchecked()) },
-    };
-    let entry = |binding: usize, ty: BufferBindingType| BindGroupLayoutEntry {
-        binding: binding as u32,
-        visibility: ShaderStages::COMPUTE,
-        ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
-        count: None,
-    };
-    let storage = |(i, b): (usize, &Binding)| entry(i + 1, BufferBindingType::Storage { read_only: b.is_constant });
-    let uniform = entry(0, BufferBindingType::Uniform);
-    let entries: Vec<_> = std::iter::once(uniform).chain(bindings.iter().enumerate().map(storage)).collect();
-    let layout = device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
-    let whole = device.create_pipeline_layout(&PipelineLayoutDescriptor {
-        label: Some(name),
-        bind_group_layouts: &[Some(&layout)],
-        immediate_size: 0,
-    });
-    let compute = device.create_compute_pipeline(&ComputePipelineDescriptor {
-        label: Some(name),
-        layout: Some(&whole),
-        module: &module,
-        entry_point: Some("main"),
-        // Kernels write shared memory before they read it.
-        compilation_options: PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
-        cache: compiled.map(Compiled::used),
-    });
-    (layout, compute)
+    fn compile(&self, name: &str, text: &str, bindings: &[Binding]) -> (BindGroupLayout, ComputePipeline) {
+        let description = ShaderModuleDescriptor { label: Some(name), source: ShaderSource::Wgsl(text.into()) };
+        let module = match self.checks {
+            Checks::Bounds => self.device.create_shader_module(description),
+            // SAFETY: launches are checked against their operands when they are recorded, and our shaders index within what their
+            // arguments say; tests run all of them with checks too.
+            Checks::None => unsafe { self.device.create_shader_module_trusted(description, ShaderRuntimeChecks::unchecked()) },
+        };
+        let entry = |binding: usize, ty: BufferBindingType| BindGroupLayoutEntry {
+            binding: binding as u32,
+            visibility: ShaderStages::COMPUTE,
+            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            count: None,
+        };
+        let storage = |(i, b): (usize, &Binding)| entry(i + 1, BufferBindingType::Storage { read_only: b.is_constant });
+        let uniform = entry(0, BufferBindingType::Uniform);
+        let entries: Vec<_> = std::iter::once(uniform).chain(bindings.iter().enumerate().map(storage)).collect();
+        let layout = self.device.create_bind_group_layout(&BindGroupLayoutDescriptor { label: Some(name), entries: &entries });
+        let whole = self.device.create_pipeline_layout(&PipelineLayoutDescriptor {
+            label: Some(name),
+            bind_group_layouts: &[Some(&layout)],
+            immediate_size: 0,
+        });
+        let compute = self.device.create_compute_pipeline(&ComputePipelineDescriptor {
+            label: Some(name),
+            layout: Some(&whole),
+            module: &module,
+            entry_point: Some("main"),
+            // Kernels write shared memory before they read it.
+            compilation_options: PipelineCompilationOptions { zero_initialize_workgroup_memory: false, ..Default::default() },
+            cache: self.compiled.as_ref().map(Compiled::used),
+        });
+        (layout, compute)
+    }
 }

@@ -24,7 +24,7 @@ pub(super) fn floats(problem: &Problem) -> Result<(), &'static str> {
     }
 }
 
-fn int8(problem: &Problem) -> Result<(), &'static str> {
+pub(super) fn int8(problem: &Problem) -> Result<(), &'static str> {
     match problem {
         Problem::Recurrent(p) if p.quantized.is_none() || p.dtype != DType::F32 => Err("quantised weights and f32 only"),
         Problem::Recurrent(p) if !matches!(p.cell, Cell::Lstm { .. }) => Err("LSTM only"),

@@ -17,19 +17,30 @@ pub fn needs(steps: &Steps) -> (bool, bool) {
 /// [`super::stored`] takes the result. It calls [`super::support()`]. A product that goes into a sum is rounded by itself on every
 /// device. Errors for what WGSL cannot compute well in that domain: functions of f64 and of integers that are not f32's.
 pub fn function(name: &str, steps: &Steps) -> Result<String> {
+    let emit = Emit::new(steps);
+    let summed = summed(&steps.steps);
+    let expression = |(i, &step): (usize, &Step)| {
+        let expression = emit.step(step)?;
+        let is_rounded = summed[i] && steps.domain == Domain::F32 && matches!(step, Step::Binary(Binary::Mul, ..));
+        Ok(if is_rounded { format!("hb_exact({expression})") } else { expression })
+    };
+    Ok(defined(name, steps, steps.steps.iter().enumerate().map(expression).collect::<Result<_>>()?))
+}
+
+/// The same with the CPU's bits, for formulas of f32: every step is rounded by itself, also where that costs much more, as quotients do.
+/// It calls [`super::support_exact`] too. Errors for functions that cost too much so, and for other types.
+pub fn exact_function(name: &str, steps: &Steps) -> Result<String> {
+    let emit = Emit::new(steps);
+    Ok(defined(name, steps, steps.steps.iter().map(|&step| emit.exact(step)).collect::<Result<_>>()?))
+}
+
+/// The function whose steps are these expressions.
+fn defined(name: &str, steps: &Steps, expressions: Vec<String>) -> String {
     let value = value_type(steps.domain);
     let args: Vec<String> = (0..steps.args.len()).map(|i| format!("a{i}: {value}")).collect();
-    let mut text = format!("fn {name}({}) -> {value} {{\n", args.join(", "));
-    let emit = Emit { domain: steps.domain, suffix: if steps.domain == Domain::F64 { "_f64" } else { "" } };
-    let summed = summed(&steps.steps);
-    for (i, &step) in steps.steps.iter().enumerate() {
-        let mut expression = emit.step(step)?;
-        if summed[i] && steps.domain == Domain::F32 && matches!(step, Step::Binary(Binary::Mul, ..)) {
-            expression = format!("hb_exact({expression})");
-        }
-        text += &format!("  let v{i} = {expression};\n");
-    }
-    Ok(text + &format!("  return v{};\n}}\n", steps.steps.len().saturating_sub(1)))
+    let lets: String = expressions.iter().enumerate().map(|(i, e)| format!("  let v{i} = {e};\n")).collect();
+    let last = expressions.len().saturating_sub(1);
+    format!("fn {name}({}) -> {value} {{\n{lets}  return v{last};\n}}\n", args.join(", "))
 }
 
 /// Of each step, whether it goes into a sum or difference, by itself or negated.
@@ -52,6 +63,24 @@ struct Emit {
 }
 
 impl Emit {
+    fn new(steps: &Steps) -> Emit {
+        Emit { domain: steps.domain, suffix: if steps.domain == Domain::F64 { "_f64" } else { "" } }
+    }
+
+    /// The step as the CPU rounds it.
+    fn exact(&self, step: Step) -> Result<String> {
+        use Unary::*;
+        match step {
+            _ if self.domain != Domain::F32 => Err(self.unsupported(&step)),
+            Step::Binary(Binary::Add | Binary::Sub | Binary::Mul, ..) => Ok(format!("hb_exact({})", self.step(step)?)),
+            Step::Binary(Binary::Div, a, b) => Ok(format!("hb_div(v{a}, v{b})")),
+            Step::Unary(op @ (Exp | Log | Tanh | Erf), a) => Ok(format!("hb_cpu_{}(v{a})", format!("{op:?}").to_lowercase())),
+            Step::Unary(Sqrt | Sin | Cos | Tan | Asin | Acos | Atan | Sinh | Cosh | Asinh | Acosh | Atanh, _)
+            | Step::Binary(Binary::Pow, ..) => Err(self.unsupported(&step)),
+            _ => self.step(step),
+        }
+    }
+
     fn step(&self, step: Step) -> Result<String> {
         Ok(match step {
             Step::Arg(i) => format!("a{i}"),

@@ -5,5 +5,5 @@ mod emit;
 mod support;
 
 pub use convert::{loaded, stored, value_type, word_type};
-pub use emit::{function, needs};
-pub use support::{support, support_f64, support64};
+pub use emit::{exact_function, function, needs};
+pub use support::{support, support_exact, support_f64, support64};

@@ -25,11 +25,23 @@ const POLYNOMIALS: [(&str, &[f32]); 14] = [
     ("log2", &[0.262_308_2, 0.320_598_9, 0.412_198_57, 0.577_078_04, 0.961_796_7]),
 ];
 
+/// Those of [`super::exact_function`].
+const EXACT: [(&str, &[f32]); 5] = [
+    ("exp", &math::EXP),
+    ("log", &math::LOG),
+    ("tanh", &math::TANH),
+    ("erf_small", &math::ERF_SMALL),
+    ("erf_large", &math::ERF_LARGE),
+];
+
 const NUMBERS: &str = include_str!("numbers.wgsl");
 const FUNCTIONS: &str = include_str!("functions.wgsl");
 
 static SUPPORT: LazyLock<String> = LazyLock::new(|| {
-    let mut text: String = POLYNOMIALS.iter().map(|(name, coefficients)| polynomial(name, coefficients)).collect();
+    let mut text: String = POLYNOMIALS
+        .iter()
+        .map(|(name, c)| polynomial(&format!("hb_poly_{name}"), c, |sum, c| format!("({sum} * x + {c})")))
+        .collect();
     // 2/ln(2), like ln(2), as the sum of two floats.
     let high = (2.0 * std::f64::consts::LOG2_E) as f32;
     let low = (2.0 * std::f64::consts::LOG2_E - f64::from(high)) as f32;
@@ -41,11 +53,16 @@ static SUPPORT: LazyLock<String> = LazyLock::new(|| {
     text + NUMBERS + FUNCTIONS
 });
 
-/// By Horner's rule.
-fn polynomial(name: &str, coefficients: &[f32]) -> String {
-    let terms = coefficients.iter().map(|c| format!("{c:?}f"));
-    let sum = terms.reduce(|sum, c| format!("({sum} * x + {c})")).unwrap_or_default();
-    format!("fn hb_poly_{name}(x: f32) -> f32 {{\n  return {sum};\n}}\n")
+static SUPPORT_EXACT: LazyLock<String> = LazyLock::new(|| {
+    let step = |sum: String, c: String| format!("hb_add(hb_mul({sum}, x), {c})");
+    let polynomials = EXACT.iter().map(|(name, c)| polynomial(&format!("hb_cpu_poly_{name}"), c, step));
+    polynomials.collect::<String>() + include_str!("exact.wgsl")
+});
+
+/// By Horner's rule: `step` takes the sum so far times x and adds a coefficient.
+fn polynomial(name: &str, coefficients: &[f32], step: impl Fn(String, String) -> String) -> String {
+    let sum = coefficients.iter().map(|c| format!("{c:?}f")).reduce(step).unwrap_or_default();
+    format!("fn {name}(x: f32) -> f32 {{\n  return {sum};\n}}\n")
 }
 
 /// Support of every formula, once in a module. It needs no 64-bit types. The module has to define
@@ -53,6 +70,11 @@ fn polynomial(name: &str, coefficients: &[f32]) -> String {
 /// a sum: its bits, combined by exclusive or with a zero from memory.
 pub fn support() -> &'static str {
     &SUPPORT
+}
+
+/// Besides, for modules with a [`super::exact_function`]; also `hb_mul` and `hb_add`, a product and a sum that are rounded by themselves.
+pub fn support_exact() -> &'static str {
+    &SUPPORT_EXACT
 }
 
 /// Besides, for modules that use 64-bit integers.

@@ -18,8 +18,8 @@ use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::RecurrentProblem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param, Quant};
-use crate::hardware::Capabilities;
-use crate::kernel::gpu::gemm::{SIMT_64X64, SM80_64X64};
+use crate::hardware::{Capabilities, DeviceKind};
+use crate::kernel::gpu::gemm::{SIMT_64X64, SM80_64X64, WGSL_INT8_64X64};
 
 /// The product of `m` rows of f32 with the weights of input 1 (of x) or 2 (of h). `params`: how many scales and zero points there are,
 /// one for each column or for each direction.
@@ -87,7 +87,11 @@ pub fn prepare(call: &Call, p: &RecurrentProblem, at: &Places) -> Result<(Vec<La
     if of_x.m * of_x.n > 0 {
         let (a, rows) = int8::rows(&mut to)?;
         let (b, columns) = int8::columns(&mut to, packed(0))?;
-        let tile = if call.info.capabilities.contains(Capabilities::SM_80) { &SM80_64X64 } else { &SIMT_64X64 };
+        let tile = match call.info.kind {
+            DeviceKind::Wgpu => &WGSL_INT8_64X64,
+            _ if call.info.capabilities.contains(Capabilities::SM_80) => &SM80_64X64,
+            _ => &SIMT_64X64,
+        };
         let operands = Operands { a, b, records: Records { rows, columns, corrects: true } };
         let args = arguments(&of_x, &operands, of_x.k.div_ceil(16), true)?;
         let launch = Launch::new(tile.variant("u8_f32"), tile.grid(&of_x, 1), args);

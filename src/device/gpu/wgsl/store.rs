@@ -6,14 +6,15 @@
 //! - `store_row(i, value, has)`, once in uniform control flow by all threads of a workgroup, whose elements follow each other from a
 //!   multiple of 4 on, those that are there first: narrow ones join to words in shared memory;
 //! - `store_run(i)`, of kernels that give no value: as many elements from `i` on as [`Finish::vector`] says;
-//! - `apply(i, value)` gives the formula and stores nothing; `apply_n(value)` gives formula N of several, of one f32 each.
+//! - `apply(i, value)` gives the formula and stores nothing; `apply_n(value)` gives formula N of several, of one f32 each;
+//! - `exact_n(value)` gives it with the CPU's bits; `hb_mul` and `hb_add` come with it.
 
 use super::interface::Param;
 use crate::base::DType;
 use crate::device::gpu::finish::{AXES, AXES_AT, Finish, Indexing, STEPS_AT};
 use crate::error::Result;
 use crate::scalar::steps::Step;
-use crate::scalar::wgsl::{function, loaded, stored, value_type, word_type};
+use crate::scalar::wgsl::{exact_function, function, loaded, stored, value_type, word_type};
 
 use super::element::Element;
 
@@ -78,14 +79,15 @@ fn of_value(finish: &Finish) -> String {
     }
 }
 
-/// `apply_1`, `apply_2`, ... as far as `kernel` calls them: functions of one f32, all the first where there is but one.
+/// `apply_1`, `apply_2`, ..., `exact_1`, ... as far as `kernel` calls them: functions of one f32, all the first where there is but one.
 fn several(finish: &Finish, kernel: &str) -> Result<String> {
     let mut text = String::new();
-    for n in (1..=FUNCTIONS).filter(|n| kernel.contains(&format!("apply_{n}("))) {
-        text += &match n.checked_sub(2).and_then(|n| finish.more.get(n)) {
-            Some(steps) => function(&format!("apply_{n}"), steps)?,
-            None => format!("fn apply_{n}(v: f32) -> f32 {{ return hb_formula(v); }}\n"),
-        };
+    for (n, is_exact) in (1..=FUNCTIONS).flat_map(|n| [(n, false), (n, true)]) {
+        let name = format!("{}_{n}", if is_exact { "exact" } else { "apply" });
+        if kernel.contains(&format!("{name}(")) {
+            let steps = n.checked_sub(2).and_then(|n| finish.more.get(n)).unwrap_or(&finish.steps);
+            text += &if is_exact { exact_function(&name, steps)? } else { function(&name, steps)? };
+        }
     }
     Ok(text)
 }

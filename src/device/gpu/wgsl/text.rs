@@ -5,7 +5,7 @@ use super::interface::{Binding, HEADER_WORDS, Interface, Kind, Param};
 use super::store::{argument, functions, store_row};
 use crate::device::gpu::finish::Finish;
 use crate::error::Result;
-use crate::scalar::wgsl::{support, support_f64, support64};
+use crate::scalar::wgsl::{support, support_exact, support_f64, support64};
 
 /// A shader that can be compiled.
 pub struct Complete {
@@ -46,6 +46,9 @@ pub fn complete(text: &str, threads: u32, finish: Option<&Finish>, constants: u6
     module += "var<private> block: vec3<u32>;\nvar<private> grid: vec3<u32>;\nvar<private> thread: u32;\n";
     module += "fn hb_exact(x: f32) -> f32 { return bitcast<f32>(bitcast<u32>(x) ^ hb_args[1].x); }\n";
     module += support();
+    if text.contains("exact_1(") {
+        module += support_exact();
+    }
     if own.contains("i64") || own.contains("u64") {
         module += support64();
     }
