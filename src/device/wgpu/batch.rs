@@ -1,5 +1,7 @@
 //! Dispatches made ready, and those that wait for their submission.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::num::NonZeroU64;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -10,7 +12,7 @@ use wgpu::{
 
 use super::driver::Wgpu;
 use super::pipeline::Pipeline;
-use crate::device::gpu::{HEADER_WORDS, Resolved, Value};
+use crate::device::gpu::{Binding, HEADER_WORDS, Resolved, Value};
 use crate::error::Result;
 
 /// A launch with its buffers.
@@ -19,8 +21,18 @@ pub struct Dispatch {
     pub pipeline: Arc<Pipeline>,
     /// Arguments and operands.
     pub group: BindGroup,
+    /// The byte where its arguments begin.
+    pub arguments_at: u32,
     /// Workgroups.
     pub grid: [u32; 3],
+}
+
+/// A binding of operands: which buffer by its address, from which byte on, and whether it is only read.
+#[derive(PartialEq, Eq, Hash)]
+struct Bound {
+    buffer: u64,
+    offset: u64,
+    is_constant: bool,
 }
 
 /// A point in the order of dispatches: nanoseconds of the device's clock, when it is past.
@@ -45,73 +57,89 @@ fn folded(grid: [u32; 3], most: u32) -> ([u32; 3], bool) {
 }
 
 impl Wgpu {
-    /// Launches with their arguments in one buffer and their operands bound.
+    /// Launches with their arguments in one buffer and their operands bound. Launches of the same buffers share a bind group: wgpu encodes a
+    /// dispatch with one of its own in twice the time.
     pub(super) fn ready(&self, launches: &[(&Arc<Pipeline>, &Resolved)]) -> Result<Vec<Dispatch>> {
         let align = u64::from(self.limits.min_uniform_buffer_offset_alignment).max(16);
-        let mut at = 0;
-        let places: Vec<u64> = launches
-            .iter()
-            .map(|(p, _)| {
-                let place = at;
-                at += (4 * p.words as u64).next_multiple_of(align);
-                place
-            })
-            .collect();
+        let words = |p: &Pipeline| 4 * p.words as u64;
+        let longest = launches.iter().map(|(p, _)| words(p)).max().unwrap_or(16);
+        let size: u64 = launches.iter().map(|(p, _)| words(p).next_multiple_of(align)).sum();
         let uniforms = self.device.create_buffer(&BufferDescriptor {
             label: Some("arguments"),
-            size: at.max(16),
+            // The last ones too are bound as if they were the longest.
+            size: size + longest,
             usage: BufferUsages::UNIFORM | BufferUsages::COPY_DST,
             mapped_at_creation: false,
         });
-        let mut bytes = vec![0u8; at as usize];
+        let arguments = BufferBinding { buffer: &uniforms, offset: 0, size: NonZeroU64::new(longest) };
+        let mut groups = HashMap::<Vec<Bound>, BindGroup>::new();
+        let mut bytes = Vec::with_capacity(size as usize);
         let mut all = Vec::with_capacity(launches.len());
-        for ((pipeline, launch), &place) in launches.iter().zip(&places) {
+        for (pipeline, launch) in launches {
             let (grid, is_folded) = folded(launch.grid, self.limits.max_compute_workgroups_per_dimension);
             let mut words = header(launch.grid, is_folded);
             launch.values.iter().for_each(|v| words.extend(value_words(v)));
             if words.len().next_multiple_of(4) != pipeline.words {
                 return Err(self.faults.error(format!("{}: {} words for {}", pipeline.name, words.len(), pipeline.words)));
             }
-            let group = self.bind(pipeline, &mut words, &uniforms, place)?;
-            let start = place as usize;
-            bytes[start..start + 4 * words.len()].copy_from_slice(bytemuck::cast_slice(&words));
-            all.push(Dispatch { pipeline: (*pipeline).clone(), group, grid });
+            let bound = self.bound(pipeline, &mut words)?;
+            let group = match groups.entry(bound) {
+                Entry::Occupied(known) => known.get().clone(),
+                Entry::Vacant(new) => {
+                    let group = self.bind(pipeline, new.key(), arguments.clone())?;
+                    new.insert(group).clone()
+                }
+            };
+            all.push(Dispatch { pipeline: (*pipeline).clone(), group, arguments_at: bytes.len() as u32, grid });
+            bytes.extend_from_slice(bytemuck::cast_slice(&words));
+            bytes.resize(bytes.len().next_multiple_of(align as usize), 0);
         }
         self.queue.write_buffer(&uniforms, 0, &bytes);
         self.check()?;
         Ok(all)
     }
 
-    /// Binds the operands whose addresses stand in `words`, and puts the number of each one's first element in their place, and whether
-    /// the address is null: bindings begin at multiples of the adapter's alignment.
-    fn bind(&self, pipeline: &Pipeline, words: &mut [u32], uniforms: &Buffer, place: u64) -> Result<BindGroup> {
+    /// What is bound of the operands whose addresses stand in `words`: their buffers as a whole where the adapter binds as much, else from
+    /// the operand on. The number of each one's first element takes the place of its address, and whether that is null.
+    fn bound(&self, pipeline: &Pipeline, words: &mut [u32]) -> Result<Vec<Bound>> {
         let align = u64::from(self.limits.min_storage_buffer_offset_alignment);
         let wrong = |why: String| self.faults.error(format!("{}: {why}", pipeline.name));
-        let mut storage = Vec::with_capacity(pipeline.bindings.len());
-        for binding in &pipeline.bindings {
+        let one = |binding: &Binding| {
             let address = u64::from(words[binding.word]) | u64::from(words[binding.word + 1]) << 32;
-            let (buffer, byte) = match address {
-                0 => (self.nothing.clone(), 0),
-                _ => self.memory.at(address).ok_or_else(|| wrong(format!("{} is not on the device", binding.name)))?,
-            };
-            let offset = byte - byte % align;
+            let (buffer, byte) =
+                self.place_or_nothing(address).map_err(|_| wrong(format!("{} is not on the device", binding.name)))?;
+            let offset = if buffer.size() <= self.largest_binding() { 0 } else { byte - byte % align };
             let unit = binding.element.bytes();
             if !(byte - offset).is_multiple_of(unit) {
                 return Err(wrong(format!("{} begins at byte {byte}, in the middle of an element of {unit}", binding.name)));
             }
             words[binding.word] = ((byte - offset) / unit) as u32;
             words[binding.word + 1] = u32::from(address == 0);
-            let size = (buffer.size() - offset).min(self.limits.max_storage_buffer_binding_size & !15);
-            storage.push((buffer, offset, NonZeroU64::new(size)));
-        }
-        let uniform = BufferBinding { buffer: uniforms, offset: place, size: NonZeroU64::new(4 * pipeline.words as u64) };
-        let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(uniform) }];
-        for (i, (buffer, offset, size)) in storage.iter().enumerate() {
-            let resource = BindingResource::Buffer(BufferBinding { buffer, offset: *offset, size: *size });
+            Ok(Bound { buffer: address - byte, offset, is_constant: binding.is_constant })
+        };
+        pipeline.bindings.iter().map(one).collect()
+    }
+
+    fn bind(&self, pipeline: &Pipeline, bound: &[Bound], arguments: BufferBinding) -> Result<BindGroup> {
+        let buffers = bound.iter().map(|b| self.place_or_nothing(b.buffer)).collect::<Result<Vec<_>>>()?;
+        let mut entries = vec![BindGroupEntry { binding: 0, resource: BindingResource::Buffer(arguments) }];
+        for (i, ((buffer, _), &Bound { offset, .. })) in buffers.iter().zip(bound).enumerate() {
+            let size = NonZeroU64::new((buffer.size() - offset).min(self.largest_binding()));
+            let resource = BindingResource::Buffer(BufferBinding { buffer, offset, size });
             entries.push(BindGroupEntry { binding: i as u32 + 1, resource });
         }
         let description = BindGroupDescriptor { label: Some(pipeline.name), layout: &pipeline.layout, entries: &entries };
         Ok(self.device.create_bind_group(&description))
+    }
+
+    /// Bytes of a binding at most.
+    fn largest_binding(&self) -> u64 {
+        self.limits.max_storage_buffer_binding_size & !15
+    }
+
+    /// The buffer and the byte that an address means, or the buffer of nothing.
+    fn place_or_nothing(&self, address: u64) -> Result<(Buffer, u64)> {
+        if address == 0 { Ok((self.nothing.clone(), 0)) } else { self.place(address) }
     }
 }
 

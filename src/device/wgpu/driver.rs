@@ -156,7 +156,7 @@ impl Wgpu {
                     (Pending::Dispatches(all), _) => {
                         for d in all.iter() {
                             pass.set_pipeline(&d.pipeline.compute);
-                            pass.set_bind_group(0, &d.group, &[]);
+                            pass.set_bind_group(0, &d.group, &[d.arguments_at]);
                             pass.dispatch_workgroups(d.grid[0], d.grid[1], d.grid[2]);
                         }
                     }
@@ -230,7 +230,7 @@ impl Wgpu {
         Ok(())
     }
 
-    fn place(&self, address: u64) -> Result<(Buffer, u64)> {
+    pub(super) fn place(&self, address: u64) -> Result<(Buffer, u64)> {
         self.memory.at(address).ok_or_else(|| self.faults.error("an address that is not the device's"))
     }
 

@@ -61,10 +61,11 @@ impl Compiler {
             // arguments say; tests run all of them with checks too.
             Checks::None => unsafe { self.device.create_shader_module_trusted(description, ShaderRuntimeChecks::unchecked()) },
         };
+        // Arguments lie at an offset that each dispatch names, so that dispatches of the same buffers share a bind group.
         let entry = |binding: usize, ty: BufferBindingType| BindGroupLayoutEntry {
             binding: binding as u32,
             visibility: ShaderStages::COMPUTE,
-            ty: BindingType::Buffer { ty, has_dynamic_offset: false, min_binding_size: None },
+            ty: BindingType::Buffer { ty, has_dynamic_offset: ty == BufferBindingType::Uniform, min_binding_size: None },
             count: None,
         };
         let storage = |(i, b): (usize, &Binding)| entry(i + 1, BufferBindingType::Storage { read_only: b.is_constant });
