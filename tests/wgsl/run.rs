@@ -250,8 +250,9 @@ fn exact_functions_have_the_bits_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let n = 1 << 16;
     let mut random = Xorshift::new(29);
-    let any =
-        |i: usize| if i % 2 == 0 { f32::from_bits((i as u32).wrapping_mul(65_521)) } else { (random.unit() as f32 - 0.5) * 32.0 };
+    let any = |i: usize| {
+        if i.is_multiple_of(2) { f32::from_bits((i as u32).wrapping_mul(65_521)) } else { (random.unit() as f32 - 0.5) * 32.0 }
+    };
     let values: Vec<f32> = (0..n).map(any).collect();
     let formulas = [
         ("exp", arg(0).exp()),
