@@ -1,8 +1,9 @@
 //! `cargo bench --bench cuda [-- --out FOLDER] [-- --shapes MxNxK,...] [-- --types f16,bf16,s8s8]`: products by every kernel that takes them,
 //! against cuBLASLt, on one GPU. Operands are random and rotate through more memory than the caches hold; contestants take turns;
-//! medians with the 10th and 90th percentile. Without a GPU it says so and ends.
+//! medians with the 10th and 90th percentile. `-- --memory` measures the driver's memory calls instead. Without a GPU it says so and ends.
 
 mod cublaslt;
+mod latencies;
 mod machine;
 mod ours;
 mod report;
@@ -44,13 +45,20 @@ fn types(name: &str) -> Anyhow<Types> {
 }
 
 fn main() {
+    if std::env::args().any(|a| a == "--memory") {
+        return end(latencies::open(), |driver| latencies::measure(&driver));
+    }
     let device = cuda::devices().and_then(|found| {
         let first = found.first().ok_or("the driver knows no device")?;
         let driver = Nvidia::open(0).map_err(|e| e.to_string())?;
         GpuDevice::new(first.info(), driver).map_err(|e| e.to_string())
     });
+    end(device, |device| measure(&device));
+}
+
+fn end<D>(device: Anyhow<D>, measure: impl FnOnce(D) -> Anyhow<()>) {
     let done = match device {
-        Ok(device) => measure(&device),
+        Ok(device) => measure(device),
         Err(why) => return println!("SKIP the CUDA bench: {why}"),
     };
     if let Err(why) = done {

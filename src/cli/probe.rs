@@ -102,8 +102,12 @@ fn show(answer: &Answer) {
     show_cpu(&answer.probe.cpu);
     section("CUDA", &answer.probe.cuda, |d| {
         let now = d.readings(&answer.probe.nvml).map_or(String::new(), |n| format!(", now {}", n.state));
+        let vmm = match (d.vmm_granularity_bytes, &d.why_no_vmm) {
+            (Some(bytes), _) => format!("virtual memory management in steps of {}", size(bytes as usize)),
+            (None, why) => format!("no virtual memory management: {}", why.as_deref().unwrap_or("not told")),
+        };
         format!(
-            "{}{now}, compute capability {}, {} SMs at {} MHz, {} at {:.0} GB/s, L2 {}, driver for CUDA {}",
+            "{}{now}, compute capability {}, {} SMs at {} MHz, {} at {:.0} GB/s, L2 {}, driver for CUDA {}, {vmm}",
             d.name,
             d.compute_capability,
             d.sms,

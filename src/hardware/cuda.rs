@@ -2,7 +2,11 @@
 
 use std::ffi::{CStr, c_char, c_int};
 
-use cudarc::driver::sys::{self, CUdevice, CUdevice_attribute as Attribute};
+use cudarc::driver::sys::{
+    self, CUdevice, CUdevice_attribute as Attribute, CUmemAllocationGranularity_flags as Granularity,
+    CUmemAllocationHandleType as HandleType, CUmemAllocationProp, CUmemAllocationProp_st__bindgen_ty_1 as AllocationFlags,
+    CUmemAllocationType as AllocationType, CUmemLocation, CUmemLocationType as LocationType,
+};
 
 use super::libcuda;
 use super::probe::CudaDevice;
@@ -46,6 +50,7 @@ fn one(device: CUdevice, driver: &str) -> Result<CudaDevice, String> {
     let (major, minor) = compute_capability(device)?;
     let memory_khz = attribute(Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE)?;
     let memory_bits = attribute(Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH)?;
+    let granularity = granularity_bytes(device);
     Ok(CudaDevice {
         name: name(device)?,
         uuid: uuid(device)?,
@@ -59,7 +64,42 @@ fn one(device: CUdevice, driver: &str) -> Result<CudaDevice, String> {
         memory_gbps: 2.0 * f64::from(memory_khz) * f64::from(memory_bits) / 8e6,
         l2_bytes: attribute(Attribute::CU_DEVICE_ATTRIBUTE_L2_CACHE_SIZE)?,
         shared_bytes_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?,
+        vmm_granularity_bytes: granularity.as_ref().ok().copied(),
+        why_no_vmm: granularity.err(),
     })
+}
+
+/// Where a device's memory is.
+pub fn location(device: CUdevice) -> CUmemLocation {
+    CUmemLocation { type_: LocationType::CU_MEM_LOCATION_TYPE_DEVICE, id: device }
+}
+
+/// What physical memory of a device is asked for by: for this process alone, and not compressed.
+pub fn allocation(device: CUdevice) -> CUmemAllocationProp {
+    CUmemAllocationProp {
+        type_: AllocationType::CU_MEM_ALLOCATION_TYPE_PINNED,
+        requestedHandleTypes: HandleType::CU_MEM_HANDLE_TYPE_NONE,
+        location: location(device),
+        win32HandleMetaData: std::ptr::null_mut(),
+        allocFlags: AllocationFlags { compressionType: 0, gpuDirectRDMACapable: 0, usage: 0, reserved: [0; 4] },
+    }
+}
+
+/// The granularity of a device's virtual memory management, a power of two, or why it has none. The recommended one: a smaller one
+/// is allowed on some devices, but costs them reach of their TLBs and us a call for each handle.
+pub fn granularity_bytes(device: CUdevice) -> Result<u64, String> {
+    if let Some(name) = libcuda::missing(libcuda::VIRTUAL_MEMORY) {
+        return Err(format!("the NVIDIA driver's library has no {name}"));
+    }
+    let supported = Attribute::CU_DEVICE_ATTRIBUTE_VIRTUAL_MEMORY_MANAGEMENT_SUPPORTED;
+    // SAFETY: `device` came from the driver, which writes one integer.
+    if asked(|v: &mut c_int| unsafe { sys::cuDeviceGetAttribute(v, supported, device) })? == 0 {
+        return Err("the device does not support it".into());
+    }
+    let (allocation, option) = (allocation(device), Granularity::CU_MEM_ALLOC_GRANULARITY_RECOMMENDED);
+    // SAFETY: the library has this symbol; the driver writes one integer.
+    let bytes = asked(|n: &mut usize| unsafe { sys::cuMemGetAllocationGranularity(n, &allocation, option) })?;
+    if bytes.is_power_of_two() { Ok(bytes as u64) } else { Err(format!("a granularity of {bytes} bytes is no power of two")) }
 }
 
 /// Major and minor number of the device's compute capability.

@@ -29,6 +29,7 @@ pub const SYMBOLS: &[&str] = &[
     "cuMemFreeHost",
     "cuMemcpyHtoDAsync_v2",
     "cuMemcpyDtoHAsync_v2",
+    "cuMemcpyDtoDAsync_v2",
     "cuModuleLoadDataEx",
     "cuModuleGetFunction",
     "cuModuleUnload",
@@ -49,6 +50,18 @@ pub const SYMBOLS: &[&str] = &[
     "cuGraphDestroy",
 ];
 
+/// What virtual memory management calls besides; without one of them memory is taken in slabs.
+pub const VIRTUAL_MEMORY: &[&str] = &[
+    "cuMemGetAllocationGranularity",
+    "cuMemAddressReserve",
+    "cuMemAddressFree",
+    "cuMemCreate",
+    "cuMemRelease",
+    "cuMemMap",
+    "cuMemUnmap",
+    "cuMemSetAccess",
+];
+
 /// Errors when the library is absent, lacks a function of [`SYMBOLS`], or cannot start. Looked up once.
 pub fn usable() -> Result<(), String> {
     static FOUND: OnceLock<Result<(), String>> = OnceLock::new();
@@ -60,9 +73,7 @@ fn look() -> Result<(), String> {
     if !unsafe { sys::is_culib_present() } {
         return Err("the NVIDIA driver's library (libcuda) is not installed".into());
     }
-    // SAFETY: the library is there, so that loading it does not panic; symbols are looked up and not called.
-    let missing = |name: &&&str| unsafe { sys::culib().get::<*const c_void>(name.as_bytes()).is_err() };
-    if let Some(name) = SYMBOLS.iter().find(missing) {
+    if let Some(name) = missing(SYMBOLS) {
         return Err(format!(
             "the NVIDIA driver's library has no {name}: a driver for CUDA 12.0 or newer (525 or newer) is needed"
         ));
@@ -72,6 +83,13 @@ fn look() -> Result<(), String> {
         0 => Ok(()),
         code => Err(format!("the NVIDIA driver does not start: {}", describe(code))),
     }
+}
+
+/// The first of `names` that the library does not have. It has been found to be there.
+pub(super) fn missing(names: &[&'static str]) -> Option<&'static str> {
+    // SAFETY: the library is there, so that loading it does not panic; symbols are looked up and not called.
+    let missing = |name: &&str| unsafe { sys::culib().get::<*const c_void>(name.as_bytes()).is_err() };
+    names.iter().copied().find(missing)
 }
 
 /// A result code for people. Source: CUDA driver API, CUresult.

@@ -68,6 +68,9 @@ pub struct CudaDevice {
     pub memory_gbps: f64,
     pub l2_bytes: i32,
     pub shared_bytes_per_block: i32,
+    /// Of virtual memory management, where the device has it.
+    pub vmm_granularity_bytes: Option<u64>,
+    pub why_no_vmm: Option<String>,
 }
 
 impl CudaDevice {

@@ -1,11 +1,12 @@
 //! The provider with its calls counted.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use super::provider::{Handle, Mapping, Provider, StreamId};
 use super::timeline::{EventKind, Timeline};
-use crate::error::Result;
+use crate::base::lock;
+use crate::error::{Error, Result};
 
 /// How often the pool called its provider, by kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -51,11 +52,12 @@ pub(super) struct Device {
     pub provider: Arc<dyn Provider>,
     pub timeline: Timeline,
     counts: [AtomicU64; 10],
+    refused: Mutex<Option<Error>>,
 }
 
 impl Device {
     pub fn new(provider: Arc<dyn Provider>, timeline: Timeline) -> Self {
-        Device { provider, timeline, counts: Default::default() }
+        Device { provider, timeline, counts: Default::default(), refused: Mutex::default() }
     }
 
     pub fn calls(&self) -> DriverCalls {
@@ -68,6 +70,15 @@ impl Device {
         self.counts[call as usize].fetch_add(1, Relaxed);
     }
 
+    /// The last refusal since this was asked. The pool tries something else then, and tells it only when nothing helps.
+    pub fn refusal(&self) -> Option<Error> {
+        lock(&self.refused).take()
+    }
+
+    fn noted<T>(&self, answer: Result<T>) -> Result<T> {
+        answer.inspect_err(|e| *lock(&self.refused) = Some(e.clone()))
+    }
+
     /// Only the granules call what follows, and they exist only where this does.
     fn mapping(&self) -> &dyn Mapping {
         self.provider.mapping().expect("invariant: granules need virtual memory management")
@@ -75,7 +86,7 @@ impl Device {
 
     pub fn allocate(&self, bytes: u64) -> Result<u64> {
         self.count(Call::Allocate);
-        let address = self.provider.allocate(bytes)?;
+        let address = self.noted(self.provider.allocate(bytes))?;
         self.timeline.note(EventKind::Map, address, bytes);
         Ok(address)
     }
@@ -88,7 +99,7 @@ impl Device {
 
     pub fn reserve(&self, bytes: u64) -> Result<u64> {
         self.count(Call::Reserve);
-        self.mapping().reserve(bytes)
+        self.noted(self.mapping().reserve(bytes))
     }
 
     pub fn unreserve(&self, address: u64, bytes: u64) {
@@ -97,24 +108,24 @@ impl Device {
 
     pub fn create(&self, bytes: u64) -> Result<Handle> {
         self.count(Call::Create);
-        self.mapping().create(bytes)
+        self.noted(self.mapping().create(bytes))
     }
 
     pub fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
         self.count(Call::Map);
-        self.mapping().map(address, bytes, handle)?;
+        self.noted(self.mapping().map(address, bytes, handle))?;
         self.timeline.note(EventKind::Map, address, bytes);
         Ok(())
     }
 
     pub fn set_access(&self, address: u64, bytes: u64) -> Result<()> {
         self.count(Call::SetAccess);
-        self.mapping().set_access(address, bytes)
+        self.noted(self.mapping().set_access(address, bytes))
     }
 
     pub fn unmap(&self, address: u64, bytes: u64) -> Result<()> {
         self.count(Call::Unmap);
-        self.mapping().unmap(address, bytes)?;
+        self.noted(self.mapping().unmap(address, bytes))?;
         self.timeline.note(EventKind::Unmap, address, bytes);
         Ok(())
     }

@@ -45,6 +45,8 @@ pub struct OutOfMemory {
     pub available_bytes: u64,
     pub reserved_bytes: u64,
     pub rungs: Vec<RungCount>,
+    /// What the device refused last.
+    pub refusal: Option<Error>,
     /// All of the pool when it happened.
     pub snapshot: Snapshot,
 }
@@ -70,6 +72,7 @@ impl OutOfMemory {
             available_bytes,
             reserved_bytes,
             rungs: core.ladder.counts(),
+            refusal: core.device.refusal(),
             snapshot,
         });
         dump(&full);
@@ -78,13 +81,18 @@ impl OutOfMemory {
 }
 
 impl From<Box<OutOfMemory>> for Error {
+    /// An error of the device that is not about memory is told as it is. Where it is, the device knows what others left.
     fn from(full: Box<OutOfMemory>) -> Self {
-        let OutOfMemory { device, needed_bytes, available_bytes, .. } = *full;
-        match full.cause {
-            Cause::Device => Error::OutOfMemory { device, needed_bytes, available_bytes },
-            Cause::Account { name, limit_bytes } => {
+        let OutOfMemory { device, cause, needed_bytes, available_bytes, refusal, .. } = *full;
+        match (cause, refusal) {
+            (Cause::Account { name, limit_bytes }, _) => {
                 Error::OverBudget { account: name, limit_bytes, needed_bytes, available_bytes }
             }
+            (Cause::Device, Some(Error::OutOfMemory { available_bytes, .. })) => {
+                Error::OutOfMemory { device, needed_bytes, available_bytes }
+            }
+            (Cause::Device, Some(other)) => other,
+            (Cause::Device, None) => Error::OutOfMemory { device, needed_bytes, available_bytes },
         }
     }
 }

@@ -76,10 +76,18 @@ pub(super) fn short(heap: &Heap, granules: &Granules, steal: bool) -> impl Fn(u6
     }
 }
 
-/// More addresses when no hole is large enough.
+/// More addresses when no hole is large enough; fewer of them where the device refuses so many.
 pub(super) fn reserve(heap: &mut Heap, granules: &mut Granules, device: &Device, bytes: u64) -> Result<()> {
-    let size = (bytes.max(device.provider.capacity_bytes()) * ADDRESSES).next_multiple_of(granules.unit);
-    let base = granules.extend(device, size)?;
+    let unit = granules.unit;
+    let least = bytes.next_multiple_of(unit);
+    let mut size = bytes.max(device.provider.capacity_bytes()).saturating_mul(ADDRESSES) / unit * unit;
+    let base = loop {
+        size = size.max(least);
+        match granules.extend(device, size) {
+            Err(_) if size > least => size = size / 2 / unit * unit,
+            answer => break answer?,
+        }
+    };
     heap.add(base, size, State::Hole);
     Ok(())
 }

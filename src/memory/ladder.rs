@@ -190,6 +190,8 @@ impl Request {
 impl Core {
     /// A block for a request that nothing free fits, and the mark that it follows.
     pub fn climb(&self, request: Request, account: &str, hold: &mut dyn FnMut(&mut Inner, BlockId)) -> Option<(BlockId, u64)> {
+        // What was refused before is another request's.
+        self.device.refusal();
         if let Some(found) = self.own_rungs(request, hold) {
             return Some(found);
         }

@@ -31,6 +31,9 @@ pub(crate) fn found(options: &Options, sharing: Sharing) -> Result<(Vec<Found>, 
     let cpu = || Ok::<Found, Error>((Arc::new(Opened::new(Arc::new(CpuDevice::new(options.threads)?), None)), None));
     let only = |found: Result<Found, String>| Ok((vec![found.map_err(|why| refused(options, why))?], Vec::new()));
     let gpu = |open| reopening(options, sharing, open);
+    // What was written wrongly is no reason to run elsewhere.
+    #[cfg(feature = "cuda")]
+    crate::device::cuda::Choice::of_environment()?;
     match options.device {
         Some(DeviceKind::Cpu) => return Ok((vec![cpu()?], Vec::new())),
         Some(DeviceKind::Cuda) => return only(gpu(cuda)),

@@ -1,6 +1,8 @@
 //! The pool against naive models, on a counting device and on real memory, with streams that lag behind.
 
 mod cleanup;
+#[cfg(all(feature = "cuda", target_os = "linux"))]
+mod cuda;
 mod faulty;
 mod shadow;
 mod snapshot;

@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use halfbyte::memory::provider::virtual_device::VirtualDevice;
-
 /// Ranges of physical memory by (handle, offset), with the end and the block whose work touched them last. Blocks are numbered
 /// by their allocations.
 type Ranges = BTreeMap<(u64, u64), (u64, u64)>;
@@ -16,9 +14,8 @@ pub struct Shadow {
 }
 
 impl Shadow {
-    /// Work of block `number` touches a range now.
-    pub fn touch(&self, device: &VirtualDevice, address: u64, bytes: u64, number: u64) {
-        let pieces = device.translate(address, bytes);
+    /// Work of block `number` touches these pieces now: (handle, offset, bytes) each; `None` where any byte has none behind it.
+    pub fn touch(&self, pieces: Option<Vec<(u64, u64, u64)>>, number: u64) {
         let (ranges, faults) = &mut *self.state.lock().unwrap();
         let Some(pieces) = pieces else {
             faults.push(format!("work of block {number} touches memory that is not mapped"));

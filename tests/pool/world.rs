@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::memory::provider::host::HostMemory;
+use halfbyte::memory::provider::software::SoftwareStreams;
 use halfbyte::memory::provider::virtual_device::VirtualDevice;
 use halfbyte::memory::{Arena, Block, Options, Pool, Provider, StreamId};
 
@@ -14,23 +15,40 @@ use crate::shadow::Shadow;
 
 /// What a device of these tests shows of itself.
 pub trait Device: Provider + Sized + 'static {
-    fn counts(&self) -> &VirtualDevice;
     /// Whether its bytes can be read and written.
     const BYTES: bool;
+    /// Its streams.
+    fn software(&self) -> &SoftwareStreams;
+    /// The physical memory behind a range, as [`VirtualDevice::translate`] has it.
+    fn translate(&self, address: u64, bytes: u64) -> Option<Vec<(u64, u64, u64)>>;
+    /// Bytes of it that are taken.
+    fn used_bytes(&self) -> u64;
 }
 
 impl Device for VirtualDevice {
-    fn counts(&self) -> &VirtualDevice {
-        self
-    }
     const BYTES: bool = false;
+    fn software(&self) -> &SoftwareStreams {
+        VirtualDevice::software(self)
+    }
+    fn translate(&self, address: u64, bytes: u64) -> Option<Vec<(u64, u64, u64)>> {
+        VirtualDevice::translate(self, address, bytes)
+    }
+    fn used_bytes(&self) -> u64 {
+        VirtualDevice::used_bytes(self).0
+    }
 }
 
 impl Device for HostMemory {
-    fn counts(&self) -> &VirtualDevice {
-        HostMemory::counts(self)
-    }
     const BYTES: bool = true;
+    fn software(&self) -> &SoftwareStreams {
+        self.counts().software()
+    }
+    fn translate(&self, address: u64, bytes: u64) -> Option<Vec<(u64, u64, u64)>> {
+        self.counts().translate(address, bytes)
+    }
+    fn used_bytes(&self) -> u64 {
+        self.counts().used_bytes().0
+    }
 }
 
 /// A block in use, numbered by its allocation, and whether its canary was written.
@@ -140,7 +158,7 @@ impl<D: Device> World<D> {
             let (device, shadow) = (self.device.clone(), self.shadow.clone());
             let (bytes, number, check) = (owned.block.bytes(), owned.number, owned.written);
             let work = move || {
-                shadow.touch(device.counts(), address, bytes, number);
+                shadow.touch(device.translate(address, bytes), number);
                 if D::BYTES && bytes >= 16 {
                     let ends = [address, address + bytes - 8];
                     let mut found = [0; 8];
@@ -155,7 +173,7 @@ impl<D: Device> World<D> {
                     }
                 }
             };
-            self.device.counts().software().submit(stream, work);
+            self.device.software().submit(stream, work);
         }
         launch.submit().map_err(|e| e.to_string())?;
         // Only work of its own stream is ordered; what was written elsewhere may come later than what reads here.
@@ -173,7 +191,7 @@ impl<D: Device> World<D> {
                 0..10 => self.allocate()?,
                 10..18 => self.free(),
                 18..26 => self.launch()?,
-                26..31 => (0..self.random.below(6)).for_each(|_| _ = self.device.counts().software().step()),
+                26..31 => (0..self.random.below(6)).for_each(|_| _ = self.device.software().step()),
                 _ => self.tidy()?,
             }
             if let Some(fault) = self.shadow.first_fault() {
@@ -203,7 +221,7 @@ impl<D: Device> World<D> {
     /// Frees everything, lets all work happen, and gives all memory back.
     pub fn end(mut self) -> Result<(), String> {
         self.owned.clear();
-        while self.device.counts().software().step() {}
+        while self.device.software().step() {}
         if let Some(fault) = self.shadow.first_fault() {
             return Err(fault);
         }
@@ -213,7 +231,7 @@ impl<D: Device> World<D> {
         if (stats.live_bytes, stats.reserved_bytes, stats.padding_bytes) != (0, 0, 0) {
             return Err(format!("left behind: {stats:?}"));
         }
-        if self.pool.account().used_bytes() != 0 || self.device.counts().used_bytes().0 != 0 {
+        if self.pool.account().used_bytes() != 0 || self.device.used_bytes() != 0 {
             return Err("the account or the device counts bytes that nobody holds".into());
         }
         Ok(())

@@ -7,24 +7,13 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use halfbyte::hardware::libcuda::SYMBOLS;
+use halfbyte::hardware::libcuda::{SYMBOLS, VIRTUAL_MEMORY};
 use tempfile::TempDir;
 
-/// A folder with a libcuda.so made from C; `None` without a C compiler.
+use crate::compiled;
+
 fn library(code: &str) -> Option<TempDir> {
-    let folder = tempfile::tempdir().unwrap();
-    let source = folder.path().join("fake.c");
-    std::fs::write(&source, code).unwrap();
-    let mut compiler = Command::new("cc");
-    compiler.args(["-shared", "-fPIC", "-O1", "-w", "-o"]).arg(folder.path().join("libcuda.so")).arg(&source);
-    match compiler.status() {
-        Ok(status) => assert!(status.success(), "the fake library compiles"),
-        Err(_) => {
-            println!("SKIP libraries in libcuda's place: there is no C compiler");
-            return None;
-        }
-    }
-    Some(folder)
+    compiled::library(code, &[])
 }
 
 fn fake() -> Option<&'static Path> {
@@ -80,12 +69,55 @@ fn a_gpu_that_kernels_do_not_run_on_is_passed_over() {
 fn whatever_call_fails_the_cpu_answers() {
     let Some(fake) = fake() else { return };
     // Launches compute nothing here, so that the last of all things to fail is always a launch.
-    for (i, symbol) in SYMBOLS.iter().enumerate() {
+    for (i, symbol) in SYMBOLS.iter().chain(VIRTUAL_MEMORY).enumerate() {
         // Sticky and not, alternating; early and late.
         let (code, from) = ([700, 1, 2, 999][i % 4], 1 + i % 3);
         let rules = format!("{symbol}:{from}:{code},cuLaunchKernelEx:2:719");
-        answers_on_the_cpu(fake, &[("FAKE_CUDA_FAIL", &rules)], "note: ");
+        for memory in ["slabs", "vmm"] {
+            answers_on_the_cpu(fake, &[("FAKE_CUDA_FAIL", &rules), ("HALFBYTE_CUDA_MEMORY", memory)], "note: ");
+        }
     }
+}
+
+/// A run on the device under `library`, whose last launch fails; how often each function was called.
+fn calls(library: &Path, variables: &[(&str, &str)]) -> HashMap<String, i64> {
+    let log = library.join("log");
+    let always = [("FAKE_CUDA_LOG", log.to_str().unwrap()), ("FAKE_CUDA_FAIL", "cuLaunchKernelEx:2:719")];
+    answers_on_the_cpu(library, &[&always, variables].concat(), "note: ");
+    counts(&log)
+}
+
+fn counts(log: &Path) -> HashMap<String, i64> {
+    let lines = std::fs::read_to_string(log).unwrap();
+    lines.lines().filter_map(|l| l.split_once(' ')).map(|(n, c)| (n.into(), c.parse().unwrap())).collect()
+}
+
+#[test]
+fn without_virtual_memory_management_memory_comes_in_slabs() {
+    let Some(fake) = fake() else { return };
+    let vmm = ("HALFBYTE_CUDA_MEMORY", "vmm");
+    let says = |library: &Path, variables: &[(&str, &str)], words: &str| {
+        let probed = text(&halfbyte(library, "probe", variables));
+        assert!(probed.contains(words), "{words}: {probed}");
+    };
+    let slabs = |calls: &HashMap<String, i64>| calls.contains_key("cuMemAlloc_v2") && !calls.contains_key("cuMemCreate");
+    for gone in VIRTUAL_MEMORY {
+        let old = compiled::library(include_str!("fake_libcuda.c"), &[&format!("-D{gone}=gone_{gone}")]).unwrap();
+        assert!(slabs(&calls(old.path(), &[vmm])), "{gone}");
+        says(old.path(), &[], &format!("no virtual memory management: the NVIDIA driver's library has no {gone}"));
+    }
+    let unsupported = ("FAKE_CUDA_VMM", "0");
+    assert!(slabs(&calls(fake, &[vmm, unsupported])));
+    says(fake, &[unsupported], "no virtual memory management: the device does not support it");
+    says(fake, &[], "virtual memory management in steps of 2.0 MiB");
+    let refused = ("FAKE_CUDA_FAIL", "cuMemGetAllocationGranularity:1:801");
+    says(fake, &[refused], "not supported (CUDA error 801)");
+    // Slabs unless the other is asked for.
+    assert!(slabs(&calls(fake, &[])) && slabs(&calls(fake, &[("HALFBYTE_CUDA_MEMORY", "slabs")])));
+    let mapped = calls(fake, &[vmm]);
+    assert!(mapped.contains_key("cuMemSetAccess") && !mapped.contains_key("cuMemAlloc_v2"), "{mapped:?}");
+    let wrong = halfbyte(fake, RUN, &[("HALFBYTE_CUDA_MEMORY", "pages")]);
+    assert!(!wrong.status.success() && text(&wrong).contains("slabs and vmm are allowed"), "{}", text(&wrong));
 }
 
 #[test]
@@ -110,18 +142,20 @@ fn every_text_is_loaded_and_the_assemblers_words_are_shown() {
 fn what_is_taken_is_given_back() {
     let Some(fake) = fake() else { return };
     let log = fake.join("log");
-    let variables = [("FAKE_CUDA_LOG", log.to_str().unwrap())];
-    for (call, graphs) in [("run models/digits-cnn-qdq.onnx", false), ("bench models/digits-cnn-qdq.onnx --seconds 0.05", true)] {
+    let run = ("run models/digits-cnn-qdq.onnx", false);
+    let bench = ("bench models/digits-cnn-qdq.onnx --seconds 0.05", true);
+    for (memory, (call, graphs)) in [("slabs", run), ("slabs", bench), ("vmm", run), ("vmm", bench)] {
+        let variables = [("FAKE_CUDA_LOG", log.to_str().unwrap()), ("FAKE_CUDA_LATE", "1"), ("HALFBYTE_CUDA_MEMORY", memory)];
         let done = halfbyte(fake, call, &variables);
         assert!(done.status.success(), "{}", text(&done));
-        let lines = std::fs::read_to_string(&log).unwrap();
-        let counts: HashMap<&str, i64> =
-            lines.lines().filter_map(|l| l.split_once(' ')).map(|(n, c)| (n, c.parse().unwrap())).collect();
+        let counts = counts(&log);
         let count = |name: &str| counts.get(name).copied().unwrap_or(0);
         for (taken, given) in [
             ("cuDevicePrimaryCtxRetain", "cuDevicePrimaryCtxRelease_v2"),
             ("cuStreamCreate", "cuStreamDestroy_v2"),
             ("cuMemAlloc_v2", "cuMemFree_v2"),
+            ("cuMemAddressReserve", "cuMemAddressFree"),
+            ("cuMemCreate", "cuMemRelease"),
             ("cuMemHostAlloc", "cuMemFreeHost"),
             ("cuModuleLoadDataEx", "cuModuleUnload"),
             ("cuEventCreate", "cuEventDestroy_v2"),
@@ -130,7 +164,8 @@ fn what_is_taken_is_given_back() {
         ] {
             assert_eq!(count(taken), count(given), "{call}: {taken} and {given} of {counts:?}");
         }
-        assert!(count("cuLaunchKernelEx") > 0 && count("cuMemAlloc_v2") > 0, "{counts:?}");
+        assert!(count("cuLaunchKernelEx") > 0 && count("cuMemAlloc_v2") + count("cuMemMap") > 0, "{counts:?}");
+        assert!((count("cuMemAlloc_v2") == 0) == (memory == "vmm"), "{counts:?}");
         println!("{call}: {} launches, {} graph launches", count("cuLaunchKernelEx"), count("cuGraphLaunch"));
         // Without host steps the second run and all later ones are graphs.
         assert!(count("cuGraphLaunch") == 0 || graphs, "{counts:?}");

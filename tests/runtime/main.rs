@@ -1,6 +1,8 @@
 //! Whole graphs on CUDA without a GPU: where nodes are placed, what is launched, and what is stepped down from.
 #![cfg(all(feature = "cuda", feature = "cli"))]
 
+#[cfg(target_os = "linux")]
+mod compiled;
 #[path = "../cuda/mod.rs"]
 mod cuda;
 mod draft;

@@ -2,7 +2,7 @@
 
 use std::ptr::null_mut;
 
-use cudarc::driver::sys::{self, CUcontext, CUdevice, CUstream, CUstream_flags};
+use cudarc::driver::sys::{self, CUcontext, CUdevice, CUresult, CUstream, CUstream_flags};
 
 use super::fault::Faults;
 use crate::error::Result;
@@ -10,7 +10,8 @@ use crate::hardware::cuda;
 
 /// Retained while it lives.
 pub struct Context {
-    device: CUdevice,
+    /// The driver's name for the device.
+    pub device: CUdevice,
     raw: CUcontext,
     stream: CUstream,
     /// Major and minor number.
@@ -75,6 +76,11 @@ impl Context {
             0 => free as u64,
             _ => 0,
         }
+    }
+
+    /// The driver's answer to a call that takes `needed_bytes` of memory.
+    pub fn taken(&self, call: &str, answer: CUresult, needed_bytes: u64) -> Result<()> {
+        self.faults.allocation(call, answer, needed_bytes, || self.free_bytes())
     }
 
     /// Runs what gives something back; its failure has nobody to tell, and after a lost device nothing is left to give back.

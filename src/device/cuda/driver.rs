@@ -14,22 +14,40 @@ use super::graph::Captured;
 use super::module::Loaded;
 use super::staging::Staging;
 use super::tensor_map::encode;
+use super::virtual_memory::{Choice, VirtualMemory};
 use crate::base::lock;
 use crate::device::gpu::{Driver, Graph, Module, Resolved, Value};
 use crate::error::Result;
+use crate::memory::provider::Mapping;
 
 /// NVIDIA's driver on one device. Nothing of it panics without a driver, with an old one, or after the device is lost.
 pub struct Nvidia {
     context: Arc<Context>,
     staging: Mutex<Staging>,
+    virtual_memory: std::result::Result<VirtualMemory, String>,
 }
 
 impl Nvidia {
-    /// Of device `ordinal`, by the driver's numbering. Errors when there is no usable driver or no such device.
+    /// Of device `ordinal`, by the driver's numbering, with memory as [`Choice::of_environment`] says. Errors when there is no
+    /// usable driver or no such device.
     pub fn open(ordinal: usize) -> Result<Nvidia> {
+        Nvidia::open_with(ordinal, Choice::of_environment()?)
+    }
+
+    /// The same, with memory taken so.
+    pub fn open_with(ordinal: usize, memory: Choice) -> Result<Nvidia> {
         let context = Arc::new(Context::open(ordinal)?);
         let staging = Mutex::new(Staging::new(&context)?);
-        Ok(Nvidia { context, staging })
+        let virtual_memory = match memory {
+            Choice::Slabs => Err("not asked for".into()),
+            Choice::Vmm => VirtualMemory::new(&context),
+        };
+        Ok(Nvidia { context, staging, virtual_memory })
+    }
+
+    /// Virtual memory management, or why memory is taken in slabs.
+    pub fn virtual_memory(&self) -> std::result::Result<&VirtualMemory, &str> {
+        self.virtual_memory.as_ref().map_err(String::as_str)
     }
 
     /// Registers and bytes of local memory that a thread of the function takes on this device.
@@ -85,8 +103,19 @@ impl Driver for Nvidia {
         let mut address = 0;
         // SAFETY: the driver writes one address.
         let answer = unsafe { sys::cuMemAlloc_v2(&mut address, bytes.max(1)) };
-        self.context.faults.allocation(answer, bytes, || self.context.free_bytes())?;
+        self.context.taken("cuMemAlloc", answer, bytes as u64)?;
         Ok(address)
+    }
+
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.virtual_memory.as_ref().ok().map(|m| m as &dyn Mapping)
+    }
+
+    fn copy(&self, from: u64, to: u64, bytes: u64) -> Result<()> {
+        self.context.enter()?;
+        // SAFETY: both ranges are live blocks of the caller's, and do not overlap.
+        let answer = unsafe { sys::cuMemcpyDtoDAsync_v2(to, from, bytes as usize, self.context.stream()) };
+        self.context.faults.check("cuMemcpyDtoDAsync", answer)
     }
 
     fn free(&self, address: u64) {

@@ -47,12 +47,12 @@ impl Faults {
         Err(self.error(format!("{call}: {}", describe(code))))
     }
 
-    /// An allocation's answer; `free_bytes` is asked only when memory is short.
-    pub fn allocation(&self, result: CUresult, needed_bytes: usize, free_bytes: impl FnOnce() -> u64) -> Result<()> {
+    /// The answer to a call that takes memory; `free_bytes` is asked only when memory is short.
+    pub fn allocation(&self, call: &str, result: CUresult, needed_bytes: u64, free_bytes: impl FnOnce() -> u64) -> Result<()> {
         if result as u32 != 2 {
-            return self.check("allocation", result);
+            return self.check(call, result);
         }
-        let (device, needed_bytes) = (self.device.clone(), needed_bytes as u64);
+        let device = self.device.clone();
         Err(Error::OutOfMemory { device, needed_bytes, available_bytes: free_bytes() })
     }
 
@@ -73,9 +73,9 @@ mod tests {
     fn codes_become_errors_that_the_session_can_step_down_from() {
         let faults = Faults::new("cuda:0".into());
         assert!(faults.check("cuLaunchKernelEx", CUresult::CUDA_SUCCESS).is_ok());
-        let full = faults.allocation(CUresult::CUDA_ERROR_OUT_OF_MEMORY, 100, || 7).unwrap_err();
+        let full = faults.allocation("cuMemCreate", CUresult::CUDA_ERROR_OUT_OF_MEMORY, 100, || 7).unwrap_err();
         assert!(matches!(full, Error::OutOfMemory { needed_bytes: 100, available_bytes: 7, .. }), "{full}");
-        let other = faults.allocation(CUresult::CUDA_ERROR_INVALID_VALUE, 100, || 7).unwrap_err();
+        let other = faults.allocation("cuMemCreate", CUresult::CUDA_ERROR_INVALID_VALUE, 100, || 7).unwrap_err();
         assert!(matches!(other, Error::Device { .. }), "{other}");
     }
 

@@ -9,5 +9,7 @@ mod graph;
 mod module;
 mod staging;
 mod tensor_map;
+mod virtual_memory;
 
 pub use driver::Nvidia;
+pub use virtual_memory::{Choice, VirtualMemory};

@@ -243,7 +243,7 @@ impl<D: Driver> Device for GpuDevice<D> {
         let stop = |_: &Error| drop(self.driver().synchronize());
         let timings = self.memory.used(&held, || {
             let timings = self.run(&recording, arena, &mut bindings).inspect_err(stop)?;
-            Ok((timings, !bindings.outputs.is_empty()))
+            Ok((timings, recording.is_awaited()))
         })?;
         Ok(Ticket { timings })
     }

@@ -1,7 +1,8 @@
 //! What the CUDA device asks of a driver: NVIDIA's own, or one that interprets PTX.
 
 use super::launch::{Element, Module};
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::memory::provider::Mapping;
 
 /// A tensor map whose address is known.
 #[derive(Debug, Clone)]
@@ -58,10 +59,18 @@ pub trait Driver: Send + Sync + 'static {
     fn largest_allocation_bytes(&self) -> u64 {
         u64::MAX
     }
-    /// Memory, aligned to 256 bytes, contents undefined. Errors with [`crate::Error::OutOfMemory`].
+    /// Memory, aligned to 256 bytes, contents undefined. Errors with [`Error::OutOfMemory`].
     fn allocate(&self, bytes: usize) -> Result<u64>;
     /// Gives it back.
     fn free(&self, address: u64);
+    /// Virtual memory management; where there is some, pools take all memory by it.
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        None
+    }
+    /// Device to device, between ranges that do not overlap.
+    fn copy(&self, _from: u64, _to: u64, _bytes: u64) -> Result<()> {
+        Err(Error::Unsupported { at: "copy".into(), why: "the driver has none".into() })
+    }
     /// Host to device.
     fn write(&self, address: u64, bytes: &[u8]) -> Result<()>;
     /// Device to host, after all that came before.

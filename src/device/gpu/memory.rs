@@ -1,14 +1,13 @@
 //! The device's memory: blocks of a pool over what the driver allocates.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::driver::Driver;
-use crate::base::lock;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hardware::{DeviceInfo, DeviceKind};
-use crate::memory::provider::Streams;
+use crate::memory::provider::{Mapping, Streams};
 use crate::memory::{Account, Arena, Block, Options, Pool, Provider, StreamId};
 
 /// All work of a device is on one stream, in the order of the calls.
@@ -63,14 +62,7 @@ pub(super) struct Memory<D: Driver> {
 impl<D: Driver> Memory<D> {
     pub fn new(info: &DeviceInfo, driver: Arc<D>) -> Self {
         let capacity_bytes = if info.memory_bytes == 0 { u64::MAX } else { info.memory_bytes };
-        let source = Source {
-            driver,
-            name: info.name.clone(),
-            capacity_bytes,
-            marked: 0.into(),
-            done: 0.into(),
-            refused: Mutex::default(),
-        };
+        let source = Source { driver, name: info.name.clone(), capacity_bytes, marked: 0.into(), done: 0.into() };
         let (source, account) = (Arc::new(source), Account::root(&info.name, u64::MAX));
         let pool = || Pool::charged_to(account.clone(), source.clone(), Options::default());
         let arena = |pool: Pool| (pool.clone(), pool.arena(&account, STREAM));
@@ -95,15 +87,7 @@ impl<D: Driver> Memory<D> {
             return Ok(Held::Own(driver.clone(), driver.allocate(bytes)?));
         }
         let (_, arena) = if purpose == Purpose::Run { &self.runs } else { &self.constants };
-        *lock(&self.source.refused) = None;
-        arena.block(bytes as u64).map(Held::Pooled).map_err(|full| match lock(&self.source.refused).take() {
-            // The driver knows what other processes left.
-            Some(Error::OutOfMemory { device, available_bytes, .. }) => {
-                Error::OutOfMemory { device, needed_bytes: bytes as u64, available_bytes }
-            }
-            Some(other) => other,
-            None => full.into(),
-        })
+        Ok(Held::Pooled(arena.block(bytes as u64)?))
     }
 
     /// Does work that uses `memory`: the pool keeps it from others until the work is done. `work` answers whether it waited for all of it.
@@ -135,8 +119,6 @@ struct Source<D: Driver> {
     capacity_bytes: u64,
     marked: AtomicU64,
     done: AtomicU64,
-    /// The driver's last error, which the pool does not tell.
-    refused: Mutex<Option<Error>>,
 }
 
 impl<D: Driver> Provider for Source<D> {
@@ -149,8 +131,7 @@ impl<D: Driver> Provider for Source<D> {
     }
 
     fn allocate(&self, bytes: u64) -> Result<u64> {
-        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
-        self.driver.allocate(bytes).inspect_err(|e| *lock(&self.refused) = Some(e.clone()))
+        self.driver.allocate(usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
     fn free(&self, address: u64, _: u64) {
@@ -165,8 +146,12 @@ impl<D: Driver> Provider for Source<D> {
         self
     }
 
-    fn copy(&self, _: StreamId, _: u64, _: u64, _: u64) -> Result<()> {
-        Err(Error::Unsupported { at: self.name.clone(), why: "nothing here is movable".into() })
+    fn mapping(&self) -> Option<&dyn Mapping> {
+        self.driver.mapping()
+    }
+
+    fn copy(&self, _: StreamId, from: u64, to: u64, bytes: u64) -> Result<()> {
+        self.driver.copy(from, to, bytes)
     }
 }
 

@@ -282,6 +282,11 @@ impl<D: Driver> Recording<D> {
         Ok(())
     }
 
+    /// Whether a run ends with a copy to the host, and so with a wait for all of it.
+    pub fn is_awaited(&self) -> bool {
+        self.layout.outputs.iter().any(|o| o.1 > 0)
+    }
+
     /// Copies the run's outputs from their places.
     pub fn download(&self, driver: &D, arena: u64, outputs: &mut [TensorViewMut]) -> Result<()> {
         for (i, &(at, bytes)) in self.layout.outputs.iter().enumerate().filter(|(_, p)| p.1 > 0) {

@@ -10,8 +10,9 @@ use crate::error::{Error, Result};
 /// Memory of this process. What a driver would refuse is refused by the counting device inside.
 pub struct HostMemory {
     counts: VirtualDevice,
+    /// What handles are parts of, where there is virtual memory management.
     #[cfg(target_os = "linux")]
-    file: std::os::fd::OwnedFd,
+    file: Option<std::os::fd::OwnedFd>,
 }
 
 fn failed(what: &str) -> Error {
@@ -140,7 +141,7 @@ impl HostMemory {
         Ok(HostMemory {
             counts: VirtualDevice::new(capacity, granularity, streams),
             #[cfg(target_os = "linux")]
-            file: system::file()?,
+            file: granularity.map(|_| system::file()).transpose()?,
         })
     }
 
@@ -200,6 +201,17 @@ impl Provider for HostMemory {
 }
 
 #[cfg(target_os = "linux")]
+impl HostMemory {
+    fn file(&self) -> &std::os::fd::OwnedFd {
+        self.file.as_ref().expect("invariant: without a file no mapping is offered")
+    }
+
+    fn offset(&self, handle: Handle) -> u64 {
+        handle * self.capacity_bytes().next_multiple_of(self.granularity_bytes())
+    }
+}
+
+#[cfg(target_os = "linux")]
 impl Mapping for HostMemory {
     fn granularity_bytes(&self) -> u64 {
         self.counts.granularity_bytes()
@@ -220,15 +232,13 @@ impl Mapping for HostMemory {
     fn create(&self, bytes: u64) -> Result<Handle> {
         let number = self.counts.create(bytes)?;
         // Places are never used again: the file is as long as all handles ever were, and holds only those that are.
-        let offset = number * self.capacity_bytes().next_multiple_of(self.granularity_bytes());
-        system::extend(&self.file, offset + bytes).inspect_err(|_| self.counts.release(number, bytes))?;
+        system::extend(self.file(), self.offset(number) + bytes).inspect_err(|_| self.counts.release(number, bytes))?;
         Ok(number)
     }
 
     fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
         self.counts.map(address, bytes, handle)?;
-        let offset = handle * self.capacity_bytes().next_multiple_of(self.granularity_bytes());
-        system::part(&self.file, address, bytes, offset).map(|_| ())
+        system::part(self.file(), address, bytes, self.offset(handle)).map(|_| ())
     }
 
     fn set_access(&self, address: u64, bytes: u64) -> Result<()> {
@@ -243,6 +253,6 @@ impl Mapping for HostMemory {
 
     fn release(&self, handle: Handle, bytes: u64) {
         self.counts.release(handle, bytes);
-        system::punch(&self.file, handle * self.capacity_bytes().next_multiple_of(self.granularity_bytes()), bytes);
+        system::punch(self.file(), self.offset(handle), bytes);
     }
 }
