@@ -40,6 +40,8 @@ pub(super) struct Granules {
     vacant: Vec<u32>,
     spare: Vec<Granule>,
     reserved_units: u64,
+    /// Addresses of handles that became spares although the device refused to unmap them.
+    stranded: Option<(u64, u64)>,
     /// Bytes ever unmapped.
     pub unmapped_bytes: u64,
 }
@@ -55,6 +57,7 @@ impl Granules {
             vacant: Vec::new(),
             spare: Vec::new(),
             reserved_units: 0,
+            stranded: None,
             unmapped_bytes: 0,
         }
     }
@@ -136,18 +139,18 @@ impl Granules {
     pub fn map(&mut self, device: &Device, address: u64, granules: Vec<Granule>) -> Result<()> {
         let granules = small_at_the_ends(granules);
         let mut at = address;
-        let mut result = Ok(());
+        let mut result = self.unstrand(device);
         for granule in &granules {
             let bytes = u64::from(granule.units) * self.unit;
-            result = device.map(at, bytes, granule.handle);
+            result = result.and_then(|()| device.map(at, bytes, granule.handle));
             if result.is_err() {
                 break;
             }
             at += bytes;
         }
         if let Err(error) = result.and_then(|()| device.set_access(address, at - address)) {
-            if at > address {
-                device.unmap(address, at - address)?;
+            if at > address && device.unmap(address, at - address).is_err() {
+                self.stranded = Some((address, at - address));
             }
             self.spare.extend(granules);
             return Err(error);
@@ -156,6 +159,14 @@ impl Granules {
         for granule in granules {
             self.note(Mapped { address, granule });
             address += u64::from(granule.units) * self.unit;
+        }
+        Ok(())
+    }
+
+    fn unstrand(&mut self, device: &Device) -> Result<()> {
+        if let Some((address, bytes)) = self.stranded {
+            device.unmap(address, bytes)?;
+            self.stranded = None;
         }
         Ok(())
     }
@@ -227,8 +238,9 @@ impl Granules {
 
     /// Gives everything back; nothing uses it any more.
     pub fn close(&mut self, device: &Device) {
+        // Nobody is left to tell: a driver that refuses keeps the memory until its context ends.
+        let _ = self.unstrand(device);
         for mapped in self.mapped() {
-            // Nobody is left to tell: a driver that refuses keeps the memory until its context ends.
             let _ = self.unmap(device, mapped.address, u64::from(mapped.granule.units) * self.unit);
         }
         self.trim(device, 0);

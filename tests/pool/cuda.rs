@@ -186,7 +186,7 @@ fn every_call_may_fail_with_every_code_and_nothing_is_lost() {
     let mut seen = BTreeMap::<&str, usize>::new();
     // The first one is asked when the device is opened.
     for call in &libcuda::VIRTUAL_MEMORY[1..] {
-        let ways = CODES.into_iter().flat_map(|c| [1, 2, 5, 12].into_iter().flat_map(move |n| [(c, n, 1), (c, n, 1 << 40)]));
+        let ways = CODES.into_iter().flat_map(|c| [1, 2, 5, 12].into_iter().flat_map(move |n| [(c, n, 1), (c, n, 1i64 << 40)]));
         for (code, from, times) in ways {
             let case = format!("{call}:{from}:{code}:{times}");
             (fake.device)(CAPACITY, GRANULE);
