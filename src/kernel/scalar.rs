@@ -16,12 +16,13 @@ pub(super) static KERNELS: &[KernelDef] = &[KernelDef {
 }];
 
 /// Whether `kernel` may write its output over input `input`, an operand of the output's shape and element size: each element is read before
-/// it is written, and by the task that writes it. Only the CPU's kernel, which copies a block of the operand before it computes:
-/// shaders join neighbouring elements to words, and bind what they read and what they write apart.
+/// it is written, and by the task or thread that writes it. The CPU's kernel copies a block of the operand before it computes; CUDA's
+/// load what they store over as data that changes. Shaders may not bind a range twice in a launch that writes it.
 pub fn in_place(kernel: &KernelDef, problem: &Problem, input: usize) -> bool {
     let Problem::Scalar(p) = problem else { return false };
     let same = |t: &Type| t.shape == p.out.shape && t.dtype.size_bytes() == p.out.dtype.size_bytes();
-    (kernel.device, kernel.family) == (DeviceKind::Cpu, Family::Scalar) && p.operands.get(input).is_some_and(same)
+    let may = matches!(kernel.device, DeviceKind::Cpu | DeviceKind::Cuda) && kernel.family == Family::Scalar;
+    may && p.operands.get(input).is_some_and(same)
 }
 
 fn scalar_us(problem: &Problem, info: &DeviceInfo) -> f64 {

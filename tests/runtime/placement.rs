@@ -47,3 +47,27 @@ fn strict_refuses_to_leave_the_device() {
     let error = session.run(&[("x", TensorView::of([2, 3], &X))]).unwrap_err();
     assert!(matches!(&error, Error::Unsupported { at, .. } if at.contains("ReduceMean")), "{error}");
 }
+
+#[test]
+fn elementwise_operators_write_over_their_dying_operand() {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let row = d.constant(Tensor::vector(&[0.5f32, -1.0, 2.0]));
+    let sum = d.node("Add", &[x, row], &[]);
+    let exp = d.node("Exp", &[sum], &[]);
+    let least = d.node("Sub", &[row, exp], &[]);
+    let y = d.node("Tanh", &[least], &[]);
+    let model = d.model(&[y]);
+    let options = || Options { no_optimize: true, ..Options::default() };
+    for rows in [1usize, 37, 1000] {
+        let values: Vec<f32> = (0..rows * 3).map(|i| (i % 97) as f32 / 50.0 - 1.0).collect();
+        let x = [("x", TensorView::of([rows, 3], &values))];
+        let want = Session::new(&model, options()).unwrap().run(&x).unwrap();
+        let session = Session::with_device(&model, options(), Arc::new(super::cuda::device("h200", 1))).unwrap();
+        let got = session.run(&x).unwrap();
+        let [got, want] = [got, want].map(|o| o.iter().next().unwrap().1.to_f64());
+        assert!(got.iter().zip(&want).all(|(a, b)| (a - b).abs() <= 1e-6), "{rows}");
+        let one = (rows * 12).next_multiple_of(64);
+        assert_eq!(session.report().arena_bound_bytes, one, "{rows}: all three in one place");
+    }
+}

@@ -117,7 +117,13 @@ pub(super) fn coordinates(finish: &Finish, index: &str) -> String {
 pub(super) fn load(finish: &Finish, i: usize, indexing: &Indexing, index: &str, to: &str, dtype: DType) -> String {
     let (register, memory) = (register_type(dtype), memory_type(dtype));
     let address = address(i, indexing, index, finish.axes(), dtype.size_bytes());
-    format!(".reg .{register} {to};\n{address}ld.global.nc.{memory} {to}, [%hf_a];\n")
+    format!(".reg .{register} {to};\n{address}{}.{memory} {to}, [%hf_a];\n", load_of(finish, indexing))
+}
+
+/// How an operand is loaded. Elementwise work may store its output over one (`kernel::scalar::in_place`), which so is no data that the kernel
+/// only reads (PTX ISA 9.7.9.9, ld.global.nc).
+pub(super) fn load_of(finish: &Finish, indexing: &Indexing) -> &'static str {
+    if !finish.value && *indexing == Indexing::Same { "ld.global" } else { "ld.global.nc" }
 }
 
 /// `%hf_a`: the address of operand `i`'s element that belongs to `index`.

@@ -1,7 +1,7 @@
 //! The slot `//@vector INDEX`: as many neighbouring elements at once as fill 16 bytes of the widest operand. Registers are those of
 //! [`super::splice()`]; words of 32 bits hold what is loaded and stored.
 
-use super::splice::{address, coordinates, load};
+use super::splice::{address, coordinates, load, load_of};
 use crate::base::DType;
 use crate::device::gpu::finish::{Finish, Indexing};
 use crate::error::Result;
@@ -21,10 +21,8 @@ pub(super) fn store(finish: &Finish, index: &str, sm: u32) -> Result<String> {
             true => {
                 let words = bytes.div_ceil(4);
                 let address = address(i, indexing, index, finish.axes(), dtype.size_bytes());
-                format!(
-                    ".reg .b32 %hf_w{i}_<{words}>;\n{address}ld.global.nc.{};\n",
-                    moved(bytes, &named(i, words), "%hf_a", true)
-                )
+                let (load, moved) = (load_of(finish, indexing), moved(bytes, &named(i, words), "%hf_a", true));
+                format!(".reg .b32 %hf_w{i}_<{words}>;\n{address}{load}.{moved};\n")
             }
             false => load(finish, i, indexing, index, &format!("%hf_x{i}"), dtype),
         };
