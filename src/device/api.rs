@@ -161,10 +161,6 @@ pub trait Device: Send + Sync {
     fn host(&self) -> Option<&DeviceInfo> {
         None
     }
-    /// Whether a plan's next run does better with the arena of the one before: where something on the device holds its address.
-    fn keeps_arenas(&self) -> bool {
-        true
-    }
     /// Takes memory, aligned to 64 bytes at least.
     fn reserve(&self, bytes: usize) -> Result<Region>;
     /// Gives memory back.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
+use super::arenas::Arenas;
 use super::fuse::{drop_unused, fuse};
 use super::loaded::{Loaded, Loading};
 use super::lower::{Lowered, Source, Weights, lower};
@@ -13,7 +14,7 @@ use super::walk::{Stop, Walk};
 use super::work::{FactId, Origin, Work};
 use crate::base::{DType, Tensor, TensorView, lock};
 use crate::device::Device;
-use crate::device::api::{CommandList, Timing};
+use crate::device::api::{Bindings, CommandList, Timing};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Problem, Type};
 use crate::hardware::{self, DeviceInfo};
@@ -56,6 +57,7 @@ pub struct Program {
     host: DeviceInfo,
     options: PlanOptions,
     weights: Weights,
+    arenas: Arc<Arenas>,
     plans: Arc<Mutex<Cache>>,
 }
 
@@ -130,21 +132,21 @@ impl Program {
     /// Takes a graph to a device.
     pub fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions) -> Self {
         let host = hardware::cpu::info(1);
-        let program = Program { graph, device, host, options, weights: Weights::default(), plans: Arc::default() };
-        program.offer(Rung::EvictCaches, Loading::give_up_arenas);
-        program.offer(Rung::UnloadIdle, Loading::unload);
+        let arenas = Arc::new(Arenas::new(device.clone()));
+        let program = Program { graph, device, host, options, weights: Weights::default(), arenas, plans: Arc::default() };
+        program.offer(Rung::EvictCaches, &program.arenas, |arenas| arenas.give_back());
+        program.offer(Rung::UnloadIdle, &program.plans, |cache| {
+            let all: Vec<Arc<Plan>> = lock(cache).plans.values().map(|(plan, _)| plan.clone()).collect();
+            all.iter().filter(|plan| plan.loading.unload()).count() > 0
+        });
         program
     }
 
-    /// Lets the device ask all plans to give something back, from whatever thread is short of memory. Runs go on.
-    fn offer(&self, rung: Rung, give: fn(&Loading) -> bool) {
+    /// Lets the device ask for what it has of `owned`, from whatever thread is short of memory. Runs go on.
+    fn offer<T: Send + Sync + 'static>(&self, rung: Rung, owned: &Arc<T>, give: fn(&T) -> bool) {
         for pool in self.device.pools() {
-            let plans = Arc::downgrade(&self.plans);
-            let relief = move |_: &_| {
-                let Some(cache) = plans.upgrade() else { return false };
-                let all: Vec<Arc<Plan>> = lock(&cache).plans.values().map(|(plan, _)| plan.clone()).collect();
-                all.iter().filter(|plan| give(&plan.loading)).count() > 0
-            };
+            let owned = Arc::downgrade(owned);
+            let relief = move |_: &_| owned.upgrade().is_some_and(|owned| give(&owned));
             pool.on_shortage_of(self.device.account(), rung, Box::new(relief));
         }
     }
@@ -284,7 +286,14 @@ impl Program {
 
     fn execute(&self, plan: &Plan, inputs: &[TensorView], profile: bool) -> Result<(Vec<Tensor>, Vec<Timing>)> {
         let mut written = plan.slots.iter().map(|t| Tensor::zeros(t.dtype, t.shape.clone())).collect::<Result<Vec<_>>>()?;
-        let timings = plan.loading.loaded(&plan.list)?.run(inputs, &mut written, profile)?;
+        let loaded = plan.loading.loaded(&plan.list)?;
+        let mut arena = self.arenas.take(plan.arena_bytes)?;
+        let done = {
+            let mut views: Vec<_> = written.iter_mut().map(Tensor::view_mut).collect();
+            loaded.run(Bindings { arena: &mut arena, inputs, outputs: &mut views, profile })
+        };
+        self.arenas.put(arena);
+        let timings = done?;
         let output = |(source, ty): &(Source, Type)| match source {
             Source::Written(slot) => written[*slot].reshaped(ty.shape.clone()),
             Source::Known(t) => Ok(t.clone()),

@@ -194,6 +194,7 @@ impl<D: Driver> Device for GpuDevice<D> {
 
     fn release(&self, region: Region) {
         if let Region::Opaque { handle, .. } = region {
+            lock(&self.shared.recordings).values().for_each(|recording| recording.replays.forget(handle));
             let held = lock(&self.shared.regions).remove(&handle);
             drop(held);
         }

@@ -30,8 +30,8 @@ impl Replays {
         arena: u64,
         step: impl Fn(&Step<D::Function>) -> Result<()>,
     ) -> Result<()> {
-        let mut all = lock(&self.0);
-        let next = match all.remove(&arena) {
+        let known = lock(&self.0).remove(&arena);
+        let next = match known {
             None => Replay::Ran,
             // What cannot be captured may still run.
             Some(Replay::Ran) => capture(driver, recording, arena).ok().flatten().map_or(Replay::StepByStep, Replay::Captured),
@@ -41,8 +41,14 @@ impl Replays {
             Replay::Captured(graph) => graph.replay(),
             Replay::Ran | Replay::StepByStep => recording.commands.iter().flatten().try_for_each(step),
         };
-        all.insert(arena, next);
+        lock(&self.0).insert(arena, next);
         done
+    }
+
+    /// Drops what holds an arena that is given back.
+    pub fn forget(&self, arena: u64) {
+        let removed = lock(&self.0).remove(&arena);
+        drop(removed);
     }
 }
 
