@@ -239,8 +239,8 @@ fn same_bits(p: &RecurrentProblem, inputs: &[Option<Tensor>]) -> usize {
     let mut runs = 0;
     let each = |d: &'static dyn Device| kernels(d, &problem).into_iter().map(move |k| (d, k));
     let taking: Vec<_> = all.iter().flat_map(|d| each(&**d)).filter(|(_, k)| !k.name.starts_with("cpu-any")).collect();
-    let takes = |d: &&Box<dyn Device>| taking.iter().any(|(_, k)| k.device == d.info().kind);
-    assert!(all.iter().all(|d| takes(&d)), "every device takes {p:?}");
+    let takes = |d: &dyn Device| taking.iter().any(|(_, k)| k.device == d.info().kind);
+    assert!(all.iter().all(|d| takes(&**d)), "every device takes {p:?}");
     for (device, kernel) in taking {
         for ahead in [&[][..], &[1, 2]] {
             let got = launch(device, kernel, &problem, inputs, ahead, &types);
