@@ -158,6 +158,20 @@ fn the_owner_is_asked_in_order_and_the_error_tells_what_was_tried() {
 }
 
 #[test]
+fn requests_beyond_all_addresses_are_refused() {
+    for granularity in [Some(2 << 20), None] {
+        let pool = pool(device(1 << 30, granularity));
+        let arena = pool.arena(pool.account(), StreamId(0));
+        for bytes in [u64::MAX, u64::MAX - 255, 1 << 63, (1 << 52) + 1, 1 << 52, 1 << 40] {
+            assert!(arena.block(bytes).is_err(), "{granularity:?}: {bytes}");
+            assert!(arena.aligned(bytes, 1 << 21).is_err(), "{granularity:?}: {bytes} aligned");
+        }
+        assert_eq!((pool.account().used_bytes(), pool.check()), (0, Ok(())));
+        assert!(arena.block(1000).is_ok());
+    }
+}
+
+#[test]
 fn accounts_hold_models_and_requests_to_their_limits() {
     let pool = pool(device(1 << 30, Some(UNIT)));
     let model = pool.account().child("bert", 10 * MIB);

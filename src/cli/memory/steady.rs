@@ -3,7 +3,7 @@
 /// Parts of the series that are kept.
 const PARTS: usize = 1024;
 
-/// The highest values of equal parts of the series, at most [`PARTS`].
+/// The highest values of equal parts of the series, at most `PARTS`.
 #[derive(Debug, Default)]
 pub struct Maxima {
     highest: Vec<u64>,

@@ -10,6 +10,9 @@ use crate::memory::ladder::{Request, Rung};
 use crate::memory::provider::StreamId;
 use crate::memory::span::{Lane, Span};
 
+/// No device has as many addresses: larger requests are refused before sums of them overflow.
+const LARGEST_BYTES: u64 = 1 << 52;
+
 /// Memory for one stream, charged to one account.
 pub struct Arena {
     lane: Arc<Lane>,
@@ -44,9 +47,12 @@ impl Arena {
     /// `bytes`, aligned to `align` (a power of two), contents undefined.
     pub fn aligned(&self, bytes: u64, align: u64) -> Result<Block, Box<OutOfMemory>> {
         let (lane, size) = (&self.lane, round(bytes));
-        self.charge(size)?;
         let core = &lane.core;
-        let room = size + align.saturating_sub(UNIT);
+        let room = size.saturating_add(align.saturating_sub(UNIT));
+        if room > LARGEST_BYTES {
+            return Err(OutOfMemory::new(core, bytes, lane.account.name(), None));
+        }
+        self.charge(size)?;
         let zone = core.zone(room);
         let request = Request { stream: lane.stream, zone, bytes: size, align };
         let mut holder = Some(Holder { account: lane.account.clone(), stream: lane.stream, zone, requested_bytes: bytes });
