@@ -1,4 +1,4 @@
-//! What every device does: ten verbs and four questions, and no operator's name among them.
+//! What every device does, and no operator's name among it.
 
 use std::sync::Arc;
 
@@ -160,6 +160,10 @@ pub trait Device: Send + Sync {
     /// The CPU that runs, on copies, what this device has no kernel for; `None` when there is none.
     fn host(&self) -> Option<&DeviceInfo> {
         None
+    }
+    /// Whether a run does better with the arena of one before: where something on the device holds its address.
+    fn keeps_arenas(&self) -> bool {
+        true
     }
     /// Takes memory, aligned to 64 bytes at least.
     fn reserve(&self, bytes: usize) -> Result<Region>;

@@ -12,7 +12,7 @@ use crate::error::Result;
 const IDLE: Duration = Duration::from_secs(10);
 
 /// Arenas: as many as there were runs at the same time lately, none larger than a run needed lately. A device that replays launches
-/// finds the same addresses again.
+/// finds the same addresses again; one that does not shares all memory by its pool.
 pub(super) struct Arenas {
     device: Arc<dyn Device>,
     state: Mutex<State>,
@@ -52,8 +52,11 @@ impl Arenas {
         found
     }
 
-    /// Keeps an arena for a later run, and gives back what was not wanted lately.
+    /// Keeps an arena for a later run where the device does better so, and gives back what was not wanted lately.
     pub fn put(&self, arena: Region) {
+        if !self.device.keeps_arenas() {
+            return self.device.release(arena);
+        }
         let mut state = lock(&self.state);
         let at = state.idle.partition_point(|region| region.bytes() < arena.bytes());
         state.idle.insert(at, arena);

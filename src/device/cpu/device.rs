@@ -138,6 +138,10 @@ impl Device for CpuDevice {
         Arc::new(CpuDevice { info: self.info.clone(), pool: self.pool.clone(), memory, account })
     }
 
+    fn keeps_arenas(&self) -> bool {
+        false
+    }
+
     fn reserve(&self, bytes: usize) -> Result<Region> {
         Ok(Region::Host(self.memory.take(bytes)?))
     }
