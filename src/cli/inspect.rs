@@ -10,7 +10,8 @@ use super::args::{Inputs, Running};
 use super::inputs::inputs;
 use super::output::{UNSUPPORTED, print, print_json, table};
 use super::progress;
-use super::run::{report_text, size};
+use super::run::report_text;
+use crate::base::size_text;
 use crate::error::{Error, Result};
 use crate::graph::check::{Missing, unsupported};
 use crate::graph::{Attr, Graph, Port};
@@ -108,7 +109,7 @@ fn show(i: &Inspection) {
     for line in i.inputs.iter().map(|l| format!("input  {l}")).chain(i.outputs.iter().map(|l| format!("output {l}"))) {
         print(&line);
     }
-    print(&format!("{} parameters, {}", i.parameters, size(i.parameter_bytes)));
+    print(&format!("{} parameters, {}", i.parameters, size_text(i.parameter_bytes as u64)));
     let mut operators = table(&["operator", "nodes"]);
     i.operators.iter().for_each(|(op, n)| {
         operators.add_row([op.clone(), n.to_string()]);

@@ -3,8 +3,7 @@
 use std::path::Path;
 
 use super::output::{print, table};
-use super::run::size;
-use crate::base::DType;
+use crate::base::{DType, size_text};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::hardware::Peaks;
@@ -150,7 +149,7 @@ pub fn show(m: &Measurement, compared: Option<&Comparison>) {
     print(&times.to_string());
     let mut rates = table(&["GFLOP/run", "GFLOP/s", "of measured roof", "peak memory", "weights", "arena"]);
     let roof = m.share_of_roof.map_or("?".into(), |r| format!("{:.0} %", r * 100.0));
-    let memory = [m.peak_memory_bytes, m.weight_bytes, m.arena_bytes].map(size);
+    let memory = [m.peak_memory_bytes, m.weight_bytes, m.arena_bytes].map(|b| size_text(b as u64));
     rates.add_row([format!("{:.3}", m.flops / 1e9), format!("{:.1}", m.gflops), roof].into_iter().chain(memory));
     print(&rates.to_string());
     if m.interrupted {

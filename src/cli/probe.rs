@@ -7,7 +7,7 @@ use clap::Args;
 use super::args::gemm_dtypes;
 use super::output::{print, print_json, table};
 use super::problems;
-use super::run::size;
+use crate::base::size_text;
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::hardware::probe::{CpuSection, CudaDevice, Probe, Section, WgpuAdapter};
@@ -103,7 +103,7 @@ fn show(answer: &Answer) {
     section("CUDA", &answer.probe.cuda, |d| {
         let now = d.readings(&answer.probe.nvml).map_or(String::new(), |n| format!(", now {}", n.state));
         let vmm = match (d.vmm_granularity_bytes, &d.why_no_vmm) {
-            (Some(bytes), _) => format!("virtual memory management in steps of {}", size(bytes as usize)),
+            (Some(bytes), _) => format!("virtual memory management in steps of {}", size_text(bytes)),
             (None, why) => format!("no virtual memory management: {}", why.as_deref().unwrap_or("not told")),
         };
         format!(
@@ -112,9 +112,9 @@ fn show(answer: &Answer) {
             d.compute_capability,
             d.sms,
             d.clock_khz / 1000,
-            size(d.memory_bytes),
+            size_text(d.memory_bytes as u64),
             d.memory_gbps,
-            size(d.l2_bytes.max(0) as usize),
+            size_text(d.l2_bytes.max(0) as u64),
             d.driver
         )
     });
@@ -125,9 +125,9 @@ fn show(answer: &Answer) {
         let [least, most] = a.subgroup_sizes;
         let limits = format!(
             "subgroups of {least} to {most}, buffers up to {}, workgroups of {} with {}",
-            size(a.max_buffer_bytes as usize),
+            size_text(a.max_buffer_bytes),
             a.max_workgroup_invocations,
-            size(a.workgroup_storage_bytes as usize)
+            size_text(a.workgroup_storage_bytes.into())
         );
         format!("{} ({}, {}, {})\n      {limits}\n      {}", a.name, a.kind, a.backend, a.driver, a.features.join(" "))
     });
@@ -162,10 +162,10 @@ fn show_cpu(c: &CpuSection) {
         t.usable_cores
     ));
     for n in &t.numa {
-        print(&format!("      memory node {}: cores {}, {}", n.node, n.cores, size(n.memory_bytes as usize)));
+        print(&format!("      memory node {}: cores {}, {}", n.node, n.cores, size_text(n.memory_bytes)));
     }
-    let caches = [c.caches.l1d_bytes, c.caches.l2_bytes, c.caches.l3_bytes].map(size);
-    print(&format!("      caches {}; memory {}", caches.join(" / "), size(c.memory_bytes as usize)));
+    let caches = [c.caches.l1d_bytes, c.caches.l2_bytes, c.caches.l3_bytes].map(|b| size_text(b as u64));
+    print(&format!("      caches {}; memory {}", caches.join(" / "), size_text(c.memory_bytes)));
     let mhz = |v: Option<f64>| v.map_or("unknown".to_string(), |v| format!("{v:.0} MHz"));
     let throttled = t.throttle_events.map_or("throttling unknown".to_string(), |n| format!("throttled {n} times since start"));
     print(&format!("      clock {} now, {} at most, {throttled}", mhz(t.current_mhz), mhz(t.max_mhz)));

@@ -223,11 +223,11 @@ pub fn report_text(report: &Report) -> String {
         report.threads,
         report.precision,
         report.nodes.len(),
-        size(report.weight_bytes),
-        size(report.arena_bytes),
+        size_text(report.weight_bytes as u64),
+        size_text(report.arena_bytes as u64),
     );
     for pool in &report.pools {
-        let [live, reserved, most] = [pool.live_bytes, pool.reserved_bytes, pool.peak_reserved_bytes].map(|b| size(b as usize));
+        let [live, reserved, most] = [pool.live_bytes, pool.reserved_bytes, pool.peak_reserved_bytes].map(size_text);
         text += &format!("\nmemory: {live} used of {reserved} reserved, {most} at most; {} driver calls", pool.calls.memory());
     }
     for (pass, count) in report.passes.iter().filter(|(_, n)| *n > 0) {
@@ -237,9 +237,4 @@ pub fn report_text(report: &Report) -> String {
         text += &format!("\nnote: {note}");
     }
     text
-}
-
-/// Bytes for people.
-pub fn size(bytes: usize) -> String {
-    size_text(bytes as u64)
 }

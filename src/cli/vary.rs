@@ -27,11 +27,6 @@ impl Varied {
         Varied { axes: open_axes(model, &given), batch, given: Inputs { batch: None, ..given } }
     }
 
-    /// Whether every run has the same shapes.
-    pub fn is_fixed(&self) -> bool {
-        self.axes.is_empty()
-    }
-
     /// A run of axes drawn at random. Shapes that the model refuses are drawn again; errors when it refuses all of many, or for memory.
     pub fn run(&self, session: &Session, random: &mut Xorshift) -> Result<Outputs> {
         let mut refused = Error::BadInput("no shape was drawn".into());
