@@ -8,6 +8,7 @@ pub mod hardware;
 pub mod kernel;
 pub mod load;
 pub mod memory;
+pub mod optimize;
 pub mod pass;
 pub mod plan;
 pub mod scalar;

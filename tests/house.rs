@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&str; 14] = [
+const LAYERS: [&str; 15] = [
     "base",
     "scalar",
     "hardware",
@@ -17,10 +17,11 @@ const LAYERS: [&str; 14] = [
     "calibrate",
     "plan",
     "session",
+    "optimize",
     "cli",
 ];
 /// Layers on one level: none may use another of it.
-const LEVEL: [usize; 14] = [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10];
+const LEVEL: [usize; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 11];
 
 fn sources(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

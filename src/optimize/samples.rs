@@ -1,0 +1,189 @@
+//! Samples: inputs of runs, cut out of named arrays.
+
+use std::ops::Range;
+
+use crate::base::{Tensor, tensor::size_bytes};
+use crate::error::{Error, Result};
+use crate::graph::{Dim, Port};
+use crate::session::Model;
+
+/// The inputs of one run, by name.
+pub type Sample = Vec<(String, Tensor)>;
+
+/// Samples of a model. Clones share the arrays.
+#[derive(Debug, Clone)]
+pub struct Samples {
+    inputs: Vec<(String, Source)>,
+    count: usize,
+}
+
+/// Where an input's samples lie.
+#[derive(Debug, Clone)]
+enum Source {
+    /// So many rows of one array each; runs of several join theirs.
+    Rows(Tensor, usize),
+    /// Slices along the first axis of an array of one axis more than the input.
+    Slices(Tensor),
+    /// An array each: samples of different shapes.
+    Each(Vec<Tensor>),
+}
+
+impl Source {
+    fn count(&self) -> usize {
+        match self {
+            Source::Rows(t, rows) => t.shape()[0] / rows,
+            Source::Slices(t) => t.shape()[0],
+            Source::Each(all) => all.len(),
+        }
+    }
+
+    /// These samples, joined where there are several.
+    fn at(&self, samples: &Range<usize>) -> Result<Tensor> {
+        match self {
+            Source::Rows(t, rows) => slice(t, samples.start * rows..samples.end * rows),
+            Source::Slices(t) => {
+                let one = slice(t, samples.start..samples.start + 1)?;
+                one.reshaped(one.shape()[1..].iter().copied().collect())
+            }
+            Source::Each(all) => Ok(all[samples.start].clone()),
+        }
+    }
+}
+
+impl Samples {
+    /// Those of `model` in `arrays`. An input's samples are the rows of the array of its name where the model leaves its first axis open or
+    /// gives it a size, the slices of one with one axis more, or the arrays of its name followed by 0, 1, 2 ... (`x0`, `x.0`, `x/0`).
+    /// `renamed` says which array an input is in: (input, array). Errors when an input has none, or their numbers differ.
+    pub fn new(model: &Model, arrays: &[(String, Tensor)], renamed: &[(String, String)]) -> Result<Self> {
+        let mut inputs = Vec::new();
+        for (name, port) in model.inputs() {
+            let array = renamed.iter().find(|(input, _)| input == name).map_or(name, |(_, array)| array.as_str());
+            inputs.push((name.to_string(), source(port, array, arrays)?));
+        }
+        let count = inputs.iter().map(|(_, s)| s.count()).min().unwrap_or(0);
+        if let Some((name, s)) = inputs.iter().find(|(_, s)| s.count() != count) {
+            let why = format!("input {name} has {} samples, another one {count}", s.count());
+            return Err(Error::BadInput(why));
+        }
+        if count == 0 {
+            return Err(Error::BadInput("no samples".into()));
+        }
+        Ok(Samples { inputs, count })
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none; never after [`Samples::new`].
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// The first `count` of them, at most all.
+    pub fn first(mut self, count: usize) -> Self {
+        self.count = self.count.min(count);
+        self
+    }
+
+    /// Inputs of runs of up to `batch` samples each, in order; of one each where they cannot be joined.
+    pub fn batches(&self, batch: usize) -> impl ExactSizeIterator<Item = Result<Sample>> {
+        let joined = self.inputs.iter().all(|(_, s)| matches!(s, Source::Rows(..)));
+        let step = if joined { batch.max(1) } else { 1 };
+        (0..self.count.div_ceil(step)).map(move |i| {
+            let samples = i * step..((i + 1) * step).min(self.count);
+            self.inputs.iter().map(|(name, source)| Ok((name.clone(), source.at(&samples)?))).collect()
+        })
+    }
+}
+
+/// Rows of an array, which stay where they lie if it lies in shared bytes.
+fn slice(t: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+    let mut shape = t.shape().clone();
+    shape[0] = rows.len();
+    let each = size_bytes(t.dtype(), &shape)? / rows.len().max(1);
+    Tensor::from_raw(t.dtype(), shape, &t.bytes()[rows.start * each..rows.end * each])
+}
+
+fn source(port: &Port, array: &str, arrays: &[(String, Tensor)]) -> Result<Source> {
+    if let Some((_, t)) = arrays.iter().find(|(name, _)| name == array) {
+        let rank = port.dims.as_ref().map_or(t.shape().rank(), Vec::len);
+        let first = port.dims.as_ref().and_then(|d| d.first());
+        let rows = if let Some(Dim::Known(n)) = first { *n } else { 1 };
+        return match t.shape().rank() {
+            r if r == rank && r > 0 && rows > 0 && t.shape()[0].is_multiple_of(rows) => Ok(Source::Rows(t.clone(), rows)),
+            r if r == rank + 1 => Ok(Source::Slices(t.clone())),
+            _ => Err(Error::BadInput(format!("array {array:?} of shape {} does not hold samples of the input", t.shape()))),
+        };
+    }
+    let numbered = |i: usize| {
+        let names = [format!("{array}{i}"), format!("{array}.{i}"), format!("{array}/{i}")];
+        arrays.iter().find(|(name, _)| names.contains(name)).map(|(_, t)| t.clone())
+    };
+    let each: Vec<Tensor> = (0..).map_while(numbered).collect();
+    if each.is_empty() {
+        let known: Vec<String> = arrays.iter().map(|(name, t)| format!("{name} ({} {})", t.dtype(), t.shape())).collect();
+        let why = format!("no array {array:?} for an input of the model; there are {}; say which it is", known.join(", "));
+        return Err(Error::BadInput(why));
+    }
+    Ok(Source::Each(each))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::DType;
+    use crate::graph::Graph;
+
+    fn model(ports: &[(&str, &[Dim])]) -> Model {
+        let mut graph = Graph::default();
+        for (name, dims) in ports {
+            let value = graph.add_value(*name, None);
+            graph.inputs.push(Port { value, dtype: Some(DType::F32), dims: Some(dims.to_vec()) });
+        }
+        Model::from_graph(graph)
+    }
+
+    fn array(name: &str, shape: &[usize]) -> (String, Tensor) {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32).collect();
+        (name.into(), Tensor::new(shape, &values).unwrap())
+    }
+
+    fn shown(samples: &Samples, batch: usize) -> Vec<String> {
+        let show =
+            |s: Sample| s.iter().map(|(n, t)| format!("{n} {} from {}", t.shape(), t.to_f64()[0])).collect::<Vec<_>>().join(", ");
+        samples.batches(batch).map(|s| show(s.unwrap())).collect()
+    }
+
+    #[test]
+    fn samples_are_rows_slices_or_arrays_of_their_own() {
+        let (open, two) = (Dim::Named("n".into()), Dim::Known(2));
+        let rows = model(&[("x", &[open.clone(), Dim::Known(3)])]);
+        let samples = Samples::new(&rows, &[array("x", &[5, 3])], &[]).unwrap();
+        assert_eq!(shown(&samples, 2), ["x 2x3 from 0", "x 2x3 from 6", "x 1x3 from 12"]);
+        assert_eq!(shown(&samples.first(3), 9), ["x 3x3 from 0"]);
+        let pairs = model(&[("x", &[two, Dim::Known(3)]), ("y", &[open])]);
+        let both = [array("x", &[4, 3]), array("calib", &[2])];
+        let samples = Samples::new(&pairs, &both, &[("y".into(), "calib".into())]).unwrap();
+        assert_eq!(shown(&samples, 1), ["x 2x3 from 0, y 1 from 0", "x 2x3 from 6, y 1 from 1"]);
+        let samples = Samples::new(&rows, &[array("x", &[2, 4, 3])], &[]).unwrap();
+        assert_eq!(shown(&samples, 8), ["x 4x3 from 0", "x 4x3 from 12"]);
+        let samples = Samples::new(&rows, &[array("x1", &[2, 3]), array("x0", &[1, 3])], &[]).unwrap();
+        assert_eq!(shown(&samples, 8), ["x 1x3 from 0", "x 2x3 from 0"]);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error_that_shows_what_there_is() {
+        let model = model(&[("x", &[Dim::Any, Dim::Known(3)]), ("y", &[Dim::Any])]);
+        let error = |arrays: &[(String, Tensor)]| Samples::new(&model, arrays, &[]).unwrap_err().to_string();
+        assert!(error(&[array("data", &[4, 3])]).contains("data (f32 4x3)"));
+        assert!(
+            error(&[array("x", &[4, 3]), array("y", &[3])]).contains("has 4 samples"),
+            "{}",
+            error(&[array("x", &[4, 3]), array("y", &[3])])
+        );
+        assert!(error(&[array("x", &[3]), array("y", &[3])]).contains("\"x\" of shape 3"));
+        assert!(error(&[array("x", &[0, 3]), array("y", &[0])]).contains("no samples"));
+    }
+}
