@@ -3,9 +3,10 @@
 use super::device::Device;
 use super::granule::Granules;
 use super::grow;
-use super::heap::{Domain, Heap, NONE, State};
+use super::heap::{BlockId, Domain, Heap, NONE, State};
 use super::options::Options;
 use super::slab::Slabs;
+use super::window::{self, Windows};
 use crate::error::Result;
 
 /// Handles mapped where they are wanted, or slabs.
@@ -35,6 +36,30 @@ impl Backing {
             Backing::Mapped(granules) => granules.unmapped_bytes,
             Backing::Slabs(_) => 0,
         }
+    }
+
+    /// A block behind a window, as [`window::take`] has it.
+    pub fn window(&mut self, heap: &mut Heap, device: &Device, own: Domain, bytes: u64, make: bool) -> Option<(BlockId, u64)> {
+        let Backing::Mapped(granules) = self else { return None };
+        window::take(heap, granules, device, own, bytes, make)
+    }
+
+    /// What has second addresses.
+    pub fn windows(&self) -> Option<&Windows> {
+        match self {
+            Backing::Mapped(granules) => Some(&granules.windows),
+            Backing::Slabs(_) => None,
+        }
+    }
+
+    /// Gives a block another state, with all ranges that it has behind a window.
+    pub fn put(&mut self, heap: &mut Heap, id: BlockId, state: State, fence: u64) {
+        if let Backing::Mapped(granules) = self {
+            let stream = if let State::Free(domain) = state { domain.stream() } else { None };
+            let others = granules.windows.leave(id, stream.map(|s| (s, fence)));
+            others.into_iter().for_each(|id| _ = heap.release(id, state, fence));
+        }
+        heap.release(id, state, fence);
     }
 
     /// Free bytes that are not in the heap: of spare handles.
@@ -73,7 +98,7 @@ impl Backing {
                 let missing = excess.saturating_sub(granules.spare_units());
                 let target = granules.reserved_bytes().saturating_sub(excess * granules.unit);
                 grow::unmap_idle(heap, granules, device, missing, [NONE; 2])?;
-                granules.release_until(device, target);
+                granules.release_until(device, target)?;
             }
         }
         Ok(())
@@ -82,7 +107,7 @@ impl Backing {
     /// Moves all idle handles next to each other; false where nothing can be remapped.
     pub fn gather(&mut self, heap: &mut Heap, device: &Device) -> Result<bool> {
         let Backing::Mapped(granules) = self else { return Ok(false) };
-        let idle = grow::idle(heap, granules, [NONE; 2]);
+        let idle = grow::idle(heap, granules, Domain::READY);
         let units = idle.iter().flat_map(|b| &b.1).map(|m| u64::from(m.granule.units)).sum::<u64>() + granules.spare_units();
         if units == 0 || (idle.len() == 1 && granules.spare_units() == 0) {
             return Ok(true);
@@ -97,7 +122,7 @@ impl Backing {
         match self {
             Backing::Slabs(_) => heap.largest_free_bytes(),
             Backing::Mapped(granules) => {
-                let idle = grow::idle(heap, granules, [NONE; 2]);
+                let idle = grow::idle(heap, granules, Domain::READY);
                 let units: u64 = idle.iter().flat_map(|b| &b.1).map(|m| u64::from(m.granule.units)).sum();
                 heap.largest_free_bytes().max((units + granules.spare_units()) * granules.unit)
             }

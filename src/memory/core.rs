@@ -175,7 +175,7 @@ impl Inner {
         let Some(holder) = self.holders[span.id as usize].take() else { return };
         holder.account.refund(span.bytes);
         self.padding_bytes -= span.bytes - holder.requested_bytes;
-        self.timeline.record(EventKind::Free, span.address, span.bytes, holder.stream, holder.account.name());
+        self.timeline.record(EventKind::Free, self.heap.block(span.id).address, span.bytes, holder.stream, holder.account.name());
         let freed = Deferred { id: span.id, zone: holder.zone, home: span.lane.stream, last: span.last(), uses: span.uses() };
         self.free(device, freed);
     }
@@ -190,7 +190,7 @@ impl Inner {
         let done = device.completed(freed.home) >= freed.last;
         let (domain, fence) =
             if done { (Domain::ready(freed.zone), 0) } else { (Domain::of(freed.home, freed.zone), freed.last) };
-        self.heap.release(freed.id, State::Free(domain), fence);
+        self.backing.put(&mut self.heap, freed.id, State::Free(domain), fence);
     }
 
     /// Moves what completed work has used to where everyone may use it.
@@ -220,6 +220,11 @@ impl Inner {
         for id in ready {
             self.heap.promote(id, own, 0);
         }
+    }
+
+    /// Where a live block lies.
+    pub fn address(&self, id: BlockId) -> u64 {
+        self.backing.windows().and_then(|w| w.address(id)).unwrap_or(self.heap.block(id).address)
     }
 
     /// Notes who holds a block now.
@@ -293,20 +298,8 @@ impl Inner {
     /// Carves `bytes` out of a free block; the fence that it had.
     pub fn take(&mut self, id: BlockId, bytes: u64, align: u64) -> (BlockId, u64) {
         let (block, fence) = (self.heap.block(id), self.heap.fence(id));
-        let offset = match align > UNIT {
-            true => block.address.next_multiple_of(align) - block.address,
-            false => self.side(block.address, block.bytes, bytes),
-        };
+        let offset = block.address.next_multiple_of(align.max(UNIT)) - block.address;
         (self.heap.carve(id, offset, bytes), fence)
-    }
-
-    /// At which end of a free range a block touches fewer granules that nothing else touches: its offset.
-    fn side(&self, address: u64, have: u64, bytes: u64) -> u64 {
-        let Backing::Mapped(granules) = &self.backing else { return 0 };
-        let (shift, end, above) = (granules.unit.trailing_zeros(), address + have, granules.unit - 1);
-        let left = ((address + bytes + above) >> shift) - ((address + above) >> shift);
-        let right = (end >> shift) - ((end - bytes) >> shift);
-        if right < left { have - bytes } else { 0 }
     }
 }
 

@@ -2,6 +2,7 @@
 //! to other addresses, kept as a spare, or given back.
 
 use super::device::Device;
+use super::window::Windows;
 use crate::error::Result;
 
 /// The largest handle, in granules: 64 MiB of 2 MiB ones.
@@ -44,6 +45,7 @@ pub(super) struct Granules {
     stranded: Option<(u64, u64)>,
     /// Bytes ever unmapped.
     pub unmapped_bytes: u64,
+    pub windows: Windows,
 }
 
 impl Granules {
@@ -59,6 +61,7 @@ impl Granules {
             reserved_units: 0,
             stranded: None,
             unmapped_bytes: 0,
+            windows: Windows::default(),
         }
     }
 
@@ -95,13 +98,20 @@ impl Granules {
         self.spare.push(granule);
     }
 
-    /// Gives spares back, the smallest first, until at most `bytes` are reserved.
-    pub fn release_until(&mut self, device: &Device, bytes: u64) {
+    /// Gives spares back, the smallest first, until at most `bytes` are reserved; not those that work may use behind a window. Errors when
+    /// the device refuses to unmap a window.
+    pub fn release_until(&mut self, device: &Device, bytes: u64) -> Result<()> {
         self.spare.sort_unstable_by_key(|g| std::cmp::Reverse(g.units));
-        while self.reserved_bytes() > bytes {
-            let Some(granule) = self.spare.pop() else { break };
-            self.release(device, granule);
+        for i in (0..self.spare.len()).rev() {
+            if self.reserved_bytes() <= bytes {
+                break;
+            }
+            if self.windows.close_over(device, self.spare[i].handle)? {
+                let granule = self.spare.remove(i);
+                self.release(device, granule);
+            }
         }
+        Ok(())
     }
 
     /// New handles of `units` granules in all, as large as the rule allows. On an error none is left.
@@ -129,10 +139,10 @@ impl Granules {
         self.reserved_units -= u64::from(granule.units);
     }
 
-    /// Gives spares back until at most `keep_bytes` of them are left.
-    pub fn trim(&mut self, device: &Device, keep_bytes: u64) {
+    /// Gives spares back.
+    pub fn trim(&mut self, device: &Device) -> Result<()> {
         let used = self.reserved_bytes() - self.spare_units() * self.unit;
-        self.release_until(device, used + keep_bytes);
+        self.release_until(device, used)
     }
 
     /// Maps handles one behind the other. On an error nothing is mapped and all are spare.
@@ -213,6 +223,18 @@ impl Granules {
         found
     }
 
+    /// The handles that lie in a range at least in part, by address.
+    pub fn within(&self, address: u64, bytes: u64) -> Vec<Mapped> {
+        let (mut at, end) = (address, address + bytes);
+        let mut found = Vec::new();
+        while at < end {
+            let Some((_, mapped)) = self.at(at) else { break };
+            found.push(mapped);
+            at = mapped.address + u64::from(mapped.granule.units) * self.unit;
+        }
+        found
+    }
+
     /// Takes whole handles, one behind the other, out of the address space; they are spare then. No work uses them.
     pub fn unmap(&mut self, device: &Device, address: u64, bytes: u64) -> Result<()> {
         device.unmap(address, bytes)?;
@@ -240,10 +262,12 @@ impl Granules {
     pub fn close(&mut self, device: &Device) {
         // Nobody is left to tell: a driver that refuses keeps the memory until its context ends.
         let _ = self.unstrand(device);
+        self.windows.close_all(device);
         for mapped in self.mapped() {
             let _ = self.unmap(device, mapped.address, u64::from(mapped.granule.units) * self.unit);
         }
-        self.trim(device, 0);
+        // No window is left that could refuse.
+        let _ = self.trim(device);
         for region in self.regions.drain(..) {
             device.unreserve(region.base, region.bytes);
         }

@@ -67,7 +67,7 @@ pub(super) fn cheapest(
 
 /// How many granules of an extension would have to be created though idle ones elsewhere may be moved (`steal`); else 0.
 pub(super) fn short(heap: &Heap, granules: &Granules, steal: bool) -> impl Fn(u64, [BlockId; 2]) -> u64 {
-    let blocks = if steal { idle(heap, granules, [NONE; 2]) } else { Vec::new() };
+    let blocks = if steal { idle(heap, granules, Domain::READY) } else { Vec::new() };
     let units = |(id, whole): (BlockId, Vec<Mapped>)| (id, whole.iter().map(|m| u64::from(m.granule.units)).sum());
     let (idle, spare): (Vec<(BlockId, u64)>, u64) = (blocks.into_iter().map(units).collect(), granules.spare_units());
     move |wanted, except| {
@@ -117,9 +117,9 @@ pub(super) fn extend(
     Ok(())
 }
 
-/// Handles that are mapped but in no use, and may be moved: those of ready blocks, the smallest first, so that the largest stay whole.
-pub(super) fn idle(heap: &Heap, granules: &Granules, except: [BlockId; 2]) -> Vec<(BlockId, Vec<Mapped>)> {
-    let blocks = heap.fitting(Domain::READY, granules.unit).filter(|id| !except.contains(id));
+/// Whole handles in free blocks of a domain, the smallest blocks first, so that the largest stay whole. Those of ready ones may be moved.
+pub(super) fn idle(heap: &Heap, granules: &Granules, domain: Domain) -> Vec<(BlockId, Vec<Mapped>)> {
+    let blocks = heap.fitting(domain, granules.unit);
     let whole = |id| (id, granules.whole(heap.block(id).address, heap.block(id).bytes));
     blocks.map(whole).filter(|(_, whole)| !whole.is_empty()).collect()
 }
@@ -134,7 +134,7 @@ pub(super) fn unmap_idle(
     except: [BlockId; 2],
 ) -> Result<()> {
     let mut oversized: Option<Mapped> = None;
-    for (id, whole) in idle(heap, granules, except) {
+    for (id, whole) in idle(heap, granules, Domain::READY).into_iter().filter(|b| !except.contains(&b.0)) {
         let mut run: Option<(u64, u64)> = None;
         for mapped in whole.into_iter().rev() {
             let size = u64::from(mapped.granule.units);
@@ -188,19 +188,20 @@ pub(super) fn supply(
     let mut missing = granules.spares(extension.units, &mut got);
     let creatable = |granules: &Granules| limit.saturating_sub(granules.reserved_bytes()) / granules.unit;
     if missing > 0 && steal {
-        let idle: u64 =
-            idle(heap, granules, extension.neighbours).iter().flat_map(|b| &b.1).map(|m| u64::from(m.granule.units)).sum();
+        let idle = idle(heap, granules, Domain::READY).into_iter().filter(|b| !extension.neighbours.contains(&b.0));
+        let idle: u64 = idle.flat_map(|b| b.1).map(|m| u64::from(m.granule.units)).sum();
         if idle + granules.spare_units() + creatable(granules) >= missing {
             // A refusal leaves what was unmapped before as spares.
             let _ = unmap_idle(heap, granules, device, missing, extension.neighbours);
             missing = granules.spares(missing, &mut got);
-            granules.release_until(device, limit.saturating_sub(missing * granules.unit));
+            let _ = granules.release_until(device, limit.saturating_sub(missing * granules.unit));
         }
     }
     if missing > 0 && missing <= creatable(granules) {
         let mut made = granules.create(device, missing);
         if made.is_err() && steal && granules.spare_units() > 0 {
-            granules.trim(device, 0);
+            // What stays because a window is not unmapped is refused again.
+            let _ = granules.trim(device);
             made = granules.create(device, missing);
         }
         if let Ok(made) = made {

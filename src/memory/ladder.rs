@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::bins::UNIT;
 use super::budget::Account;
 use super::core::{Core, Inner};
+use super::device::Device;
 use super::heap::{BlockId, Domain, Zone};
 use super::options::Options;
 use super::provider::StreamId;
@@ -24,9 +25,11 @@ pub enum Rung {
     Absorb,
     /// Take more memory from the device, within the slack.
     Grow,
+    /// Take idle granules behind second addresses that they have already.
+    Window,
     /// Use another stream's memory behind an event.
     OtherStream,
-    /// Move idle granules to where they are wanted, and grow to the limit.
+    /// Give idle granules second addresses, one behind the other, or move them to where they are wanted; grow to the limit.
     Remap,
     /// Wait, at most so long, for work that uses freed memory.
     Wait,
@@ -48,10 +51,11 @@ pub enum Rung {
 
 impl Rung {
     /// All, in the order in which they are tried.
-    pub const ALL: [Rung; 13] = [
+    pub const ALL: [Rung; 14] = [
         Rung::Settle,
         Rung::Absorb,
         Rung::Grow,
+        Rung::Window,
         Rung::OtherStream,
         Rung::Remap,
         Rung::Wait,
@@ -64,7 +68,7 @@ impl Rung {
         Rung::Cpu,
     ];
     /// Those that the pool climbs itself.
-    const OWN: usize = 8;
+    const OWN: usize = 9;
     /// Those on which it asks its owner.
     pub const ASKED: &[Rung] = Self::ALL.split_at(Self::OWN).1;
 
@@ -74,6 +78,7 @@ impl Rung {
             Rung::Settle => "settle",
             Rung::Absorb => "absorb",
             Rung::Grow => "grow",
+            Rung::Window => "window",
             Rung::OtherStream => "other_stream",
             Rung::Remap => "remap",
             Rung::Wait => "wait",
@@ -266,6 +271,7 @@ impl Inner {
                 let allowance = self.allowance(&core.options, bytes);
                 grow(self, false, allowance.min(limit))?;
             }
+            Rung::Window => return self.window(device, request, false),
             Rung::OtherStream => {
                 if let Ok(Some(found)) = self.borrow(device, request) {
                     return Some(found);
@@ -273,11 +279,14 @@ impl Inner {
                 self.merge(device, stream).ok()?;
             }
             Rung::Remap => {
+                if let Some(found) = self.window(device, request, true) {
+                    return Some(found);
+                }
                 grow(self, true, limit)?;
             }
             Rung::Wait => {
                 self.settle(device);
-                if let Some(found) = self.fit(request) {
+                if let Some(found) = self.fit(request).or_else(|| self.window(device, request, true)) {
                     return Some(found);
                 }
                 grow(self, true, limit)?;
@@ -293,6 +302,13 @@ impl Inner {
             _ => return None,
         }
         self.fit(request).or_else(|| (zone == Zone::Small && self.chunk()).then(|| self.fit(request)).flatten())
+    }
+
+    /// A block behind a window.
+    fn window(&mut self, device: &Device, request: Request, make: bool) -> Option<(BlockId, u64)> {
+        let Request { stream, zone, bytes, align } = request;
+        let own = Domain::of(stream, Zone::Large);
+        (zone == Zone::Large && align <= UNIT).then(|| self.backing.window(&mut self.heap, device, own, bytes, make))?
     }
 
     /// What may be reserved without moving anything first. Who moves memory again and again had better have more of it.

@@ -15,6 +15,7 @@ mod grow;
 pub mod heap;
 mod history;
 mod host;
+mod idle;
 mod ladder;
 mod launch;
 mod lockfree;
@@ -38,6 +39,7 @@ mod sync;
 mod table;
 mod timeline;
 mod torch;
+mod window;
 
 pub use arena::{Arena, Page, Pages, Part, Weights};
 pub use block::{Block, Buffer};

@@ -52,7 +52,7 @@ impl Inner {
                 }
             }
         }
-        self.heap.release(freed.id, State::Free(Domain::of(stream, freed.zone)), mark);
+        self.backing.put(&mut self.heap, freed.id, State::Free(Domain::of(stream, freed.zone)), mark);
         Ok(())
     }
 

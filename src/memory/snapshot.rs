@@ -1,6 +1,6 @@
 //! All of a pool at one moment, for people and for viewers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::budget::AccountStats;
 use super::core::{Core, Holder, Inner};
@@ -99,12 +99,14 @@ impl Core {
 impl Inner {
     /// What accounts hold, the largest first.
     pub fn owners(&self) -> Vec<Owner> {
+        let behind: HashMap<BlockId, &[BlockId]> = self.backing.windows().into_iter().flat_map(|w| w.held()).collect();
         let mut owners: BTreeMap<&str, Owner> = BTreeMap::new();
         for (id, holder) in self.holders.iter().enumerate() {
             let Some(Holder { account, .. }) = holder else { continue };
             let new = || Owner { account: account.name().into(), live_bytes: 0, blocks: 0 };
             let owner = owners.entry(account.name()).or_insert_with(new);
-            owner.live_bytes += self.heap.block(id as BlockId).bytes;
+            let ranges = behind.get(&(id as BlockId)).copied().unwrap_or_default();
+            owner.live_bytes += self.heap.block(id as BlockId).bytes + self.bytes(ranges);
             owner.blocks += 1;
         }
         let mut owners: Vec<Owner> = owners.into_values().collect();
@@ -113,10 +115,14 @@ impl Inner {
     }
 
     fn segments(&self) -> Vec<Segment> {
+        // Ranges of blocks behind windows, and the block of each.
+        let held = self.backing.windows().into_iter().flat_map(|w| w.held());
+        let parts: HashMap<BlockId, BlockId> = held.flat_map(|(id, others)| others.iter().map(move |&o| (o, id))).collect();
         let mut found: Vec<Segment> = Vec::new();
         for range in self.heap.segments() {
             for part in range.split(|&id| self.heap.block(id).state == State::Hole).filter(|p| !p.is_empty()) {
-                let blocks: Vec<SnapshotBlock> = part.iter().map(|&id| self.snapshot_block(id)).collect();
+                let blocks: Vec<SnapshotBlock> =
+                    part.iter().map(|&id| self.snapshot_block(id, parts.get(&id).copied())).collect();
                 let bytes = blocks.iter().map(|b| b.bytes).sum();
                 found.push(Segment { address: blocks[0].address, bytes, blocks });
             }
@@ -125,9 +131,14 @@ impl Inner {
         found
     }
 
-    fn snapshot_block(&self, id: BlockId) -> SnapshotBlock {
+    fn bytes(&self, ranges: &[BlockId]) -> u64 {
+        ranges.iter().map(|&id| self.heap.block(id).bytes).sum()
+    }
+
+    /// A block, or a range of the block `whole`.
+    fn snapshot_block(&self, id: BlockId, whole: Option<BlockId>) -> SnapshotBlock {
         let Block { address, bytes, state, .. } = self.heap.block(id);
-        let holder = self.holders.get(id as usize).and_then(|h| h.as_ref()).filter(|_| state == State::Live);
+        let holder = self.holders.get(whole.unwrap_or(id) as usize).and_then(|h| h.as_ref()).filter(|_| state == State::Live);
         let (usage, stream) = match state {
             State::Live if holder.is_some() => (Use::Live, None),
             State::Live => (Use::Pending, None),
@@ -137,7 +148,7 @@ impl Inner {
         SnapshotBlock {
             address,
             bytes,
-            requested_bytes: holder.map_or(0, |h| h.requested_bytes),
+            requested_bytes: holder.map_or(0, |h| h.requested_bytes.min(bytes)),
             usage,
             stream: holder.map(|h| h.stream).or(stream),
             owner: holder.map(|h| h.account.name().into()),

@@ -6,6 +6,7 @@ mod cuda;
 mod faulty;
 mod shadow;
 mod snapshot;
+mod window;
 mod world;
 
 use faulty::Fault;
@@ -34,7 +35,7 @@ fn worlds<D: Device>(device: impl Fn(u64) -> D, rounds: u64, operations: usize, 
     for seed in 0..rounds {
         let mut world = World::new(device(seed), GRANULE, seed, fault);
         world.run(operations).map_err(|e| format!("seed {seed}: {e}"))?;
-        println!("seed {seed}: {} requests refused", world.refused);
+        println!("seed {seed}: {} requests refused, {} served behind windows", world.refused, world.windows());
         world.end().map_err(|e| format!("seed {seed}, at the end: {e}"))?;
     }
     Ok(())

@@ -8,7 +8,7 @@ use halfbyte::base::xorshift::Xorshift;
 use halfbyte::memory::provider::host::HostMemory;
 use halfbyte::memory::provider::software::SoftwareStreams;
 use halfbyte::memory::provider::virtual_device::VirtualDevice;
-use halfbyte::memory::{Arena, Block, Options, Pool, Provider, StreamId};
+use halfbyte::memory::{Arena, Block, Options, Pool, Provider, Rung, StreamId};
 
 use crate::faulty::{Fault, Faulty};
 use crate::shadow::Shadow;
@@ -202,6 +202,11 @@ impl<D: Device> World<D> {
             }
         }
         Ok(())
+    }
+
+    /// Requests that second addresses served without a call of the driver.
+    pub fn windows(&self) -> u64 {
+        self.pool.stats().rungs.iter().find(|r| r.rung == Rung::Window).map_or(0, |r| r.helped)
     }
 
     fn tidy(&mut self) -> Result<(), String> {

@@ -65,11 +65,11 @@ impl Arena {
             inner.requests += 1;
             let found = inner.fit(request)?;
             hold(inner, found.0);
-            Some((found, inner.heap.block(found.0).address))
+            Some((found, inner.address(found.0)))
         });
         let found = fitting.or_else(|| {
             let found = core.climb(request, lane.account.name(), &mut hold)?;
-            Some((found, core.with(|inner| inner.heap.block(found.0).address)))
+            Some((found, core.with(|inner| inner.address(found.0))))
         });
         let Some(((id, last), address)) = found else {
             lane.account.refund(size);

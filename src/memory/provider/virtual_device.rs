@@ -21,8 +21,14 @@ struct State {
     ranges: BTreeMap<u64, u64>,
     /// Mapped handles, by address: bytes, handle.
     mapped: BTreeMap<u64, (u64, Handle)>,
-    /// Bytes of each handle.
-    handles: HashMap<Handle, u64>,
+    handles: HashMap<Handle, Physical>,
+}
+
+/// The memory of a handle: taken until it is released and mapped nowhere.
+struct Physical {
+    bytes: u64,
+    maps: u32,
+    is_held: bool,
 }
 
 /// Memory that is a number.
@@ -94,6 +100,17 @@ impl VirtualDevice {
 }
 
 impl State {
+    /// Changes a handle, and gives its memory back where nothing has it any more.
+    fn change(&mut self, handle: Handle, how: impl FnOnce(&mut Physical)) {
+        let Some(physical) = self.handles.get_mut(&handle) else { return };
+        how(physical);
+        let Physical { bytes, maps, is_held } = *physical;
+        if !is_held && maps == 0 {
+            self.handles.remove(&handle);
+            self.used -= bytes;
+        }
+    }
+
     fn range(&mut self, bytes: u64) -> u64 {
         let end = self.ranges.last_key_value().map_or(FIRST_ADDRESS, |(a, b)| (a + b).next_multiple_of(GAP) + GAP);
         self.ranges.insert(end, bytes);
@@ -151,13 +168,13 @@ impl Mapping for VirtualDevice {
     fn create(&self, bytes: u64) -> Result<Handle> {
         let mut state = lock(&self.state);
         let handle = self.take(&mut state, bytes)?;
-        state.handles.insert(handle, bytes);
+        state.handles.insert(handle, Physical { bytes, maps: 0, is_held: true });
         Ok(handle)
     }
 
     fn map(&self, address: u64, bytes: u64, handle: Handle) -> Result<()> {
         let mut state = lock(&self.state);
-        if state.handles.get(&handle) != Some(&bytes) {
+        if !state.handles.get(&handle).is_some_and(|h| h.is_held && h.bytes == bytes) {
             return Err(refused("a handle is mapped whole"));
         }
         let inside = state.ranges.range(..=address).next_back().is_some_and(|(a, b)| address + bytes <= a + b);
@@ -166,6 +183,7 @@ impl Mapping for VirtualDevice {
             return Err(refused("not reserved, or mapped already"));
         }
         state.mapped.insert(address, (bytes, handle));
+        state.change(handle, |h| h.maps += 1);
         Ok(())
     }
 
@@ -181,13 +199,14 @@ impl Mapping for VirtualDevice {
             return Err(refused("only whole handles are unmapped"));
         }
         for (at, _) in whole {
-            state.mapped.remove(&at);
+            if let Some((_, handle)) = state.mapped.remove(&at) {
+                state.change(handle, |h| h.maps -= 1);
+            }
         }
         Ok(())
     }
 
     fn release(&self, handle: Handle, _: u64) {
-        let mut state = lock(&self.state);
-        state.used -= state.handles.remove(&handle).unwrap_or(0);
+        lock(&self.state).change(handle, |h| h.is_held = false);
     }
 }
