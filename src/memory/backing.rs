@@ -11,14 +11,14 @@ use crate::error::Result;
 
 /// Handles mapped where they are wanted, or slabs.
 pub(super) enum Backing {
-    Mapped(Granules),
+    Mapped(Box<Granules>),
     Slabs(Slabs),
 }
 
 impl Backing {
     pub fn new(device: &Device, options: &Options) -> Self {
         match device.provider.mapping() {
-            Some(mapping) => Backing::Mapped(Granules::new(mapping.granularity_bytes(), options.handle_part)),
+            Some(mapping) => Backing::Mapped(Box::new(Granules::new(mapping.granularity_bytes(), options.handle_part))),
             None => Backing::Slabs(Slabs::new(options.slab_bytes)),
         }
     }
