@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 pub mod base;
+pub mod calibrate;
 pub mod device;
 pub mod error;
 pub mod graph;
