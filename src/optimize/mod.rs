@@ -1,7 +1,9 @@
 //! Making models smaller and faster, and showing what that costs: what runs a model in order to change it.
 
+pub mod blocks;
+pub mod prune;
 mod samples;
 mod taps;
 
 pub use samples::{Sample, Samples};
-pub use taps::Taps;
+pub use taps::{Taps, run};

@@ -131,7 +131,7 @@ mod tests {
             let values: Vec<f32> = (0..shape.iter().product()).map(|i| i as f32).collect();
             graph.add_value("w", Some(Tensor::new(shape, &values).unwrap()))
         };
-        let mut add = |graph: &mut Graph, op: &str, a: ValueId, b: ValueId, attrs: &[(&str, i64)]| {
+        let add = |graph: &mut Graph, op: &str, a: ValueId, b: ValueId, attrs: &[(&str, i64)]| {
             let y = graph.add_value(format!("y{}", graph.nodes.len()), None);
             let mut node = Node::new("", op, 17, vec![Some(a), Some(b)], vec![Some(y)]);
             node.attrs = attrs.iter().map(|(n, v)| (n.to_string(), Attr::Int(*v))).collect();

@@ -5,9 +5,11 @@ mod fold;
 mod fuse;
 mod index;
 mod integer;
+pub mod layer;
 mod pattern;
 pub mod pipeline;
 mod precision;
+pub mod residual;
 mod share;
 mod simplify;
 #[cfg(test)]

@@ -34,6 +34,11 @@ impl Model {
         Self::new(onnx::Loaded { graph, metadata: Vec::new() }, String::new())
     }
 
+    /// The model with another graph: the same name and metadata.
+    pub fn with_graph(&self, graph: Graph) -> Self {
+        Model { graph: Arc::new(graph), ..self.clone() }
+    }
+
     fn new(loaded: onnx::Loaded, name: String) -> Self {
         let name = [&*name, &loaded.graph.name, "model"].into_iter().find(|n| !n.is_empty()).unwrap_or_default().into();
         Model { graph: Arc::new(loaded.graph), metadata: Arc::new(loaded.metadata), name }
