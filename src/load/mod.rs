@@ -1,3 +1,4 @@
 //! Files to graphs.
 
 pub mod onnx;
+pub mod safetensors;

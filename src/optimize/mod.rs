@@ -1,6 +1,7 @@
 //! Making models smaller and faster, and showing what that costs: what runs a model in order to change it.
 
 pub mod blocks;
+pub mod channels;
 pub mod prune;
 mod samples;
 mod taps;

@@ -105,7 +105,7 @@ pub fn prune(model: &Model, samples: &Samples, how: &Pruning, mut progress: impl
 }
 
 /// Leaves out the first and the last layer, and those to be kept.
-fn choose(mut all: Vec<Layer>, how: &Pruning, refused: &mut Vec<Refused>) -> Vec<Layer> {
+pub(super) fn choose(mut all: Vec<Layer>, how: &Pruning, refused: &mut Vec<Refused>) -> Vec<Layer> {
     let mut refuse = |layer: &Layer, why: &str| refused.push(Refused { node: layer.name.clone(), why: why.into() });
     if !how.ends && all.len() > 2 {
         let last = all.pop();
@@ -141,7 +141,7 @@ fn pruned(layer: &Layer, before: &[f32], after: &[f32], grams: &[Gram]) -> Prune
 }
 
 /// What goes into a layer of `graph`, which differs from the model's in constants alone; a Gram matrix for each of its groups.
-fn grams(model: &Model, graph: &Graph, layer: &Layer, samples: &Samples, how: &Pruning) -> Result<Vec<Gram>> {
+pub(super) fn grams(model: &Model, graph: &Graph, layer: &Layer, samples: &Samples, how: &Pruning) -> Result<Vec<Gram>> {
     let mut grams = vec![Gram::new(layer.k); layer.groups];
     let inputs = layer.inputs(graph);
     let taps = taps(model, graph, &inputs, &how.options)?;

@@ -3,7 +3,7 @@
 use super::index::Index;
 use super::pattern::int;
 use crate::base::{DType, Tensor};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, ValueId};
 
 /// The weights of one or more nodes, as `rows` outputs of `k` inputs each.
@@ -94,6 +94,15 @@ impl Layer {
 
     /// Puts other weights, [rows x k], in their place. Errors when there are not as many.
     pub fn set_weights(&self, graph: &mut Graph, weights: &[f32]) -> Result<()> {
+        if weights.len() != self.rows * self.k {
+            return Err(Error::BadInput(format!(
+                "{} weights for {}, which has {} x {}",
+                weights.len(),
+                self.name,
+                self.rows,
+                self.k
+            )));
+        }
         let shape = graph.constant(self.weight).map(|t| t.shape().clone()).unwrap_or_default();
         let tensor = match self.transposed {
             true => Tensor::new(shape, &transposed(weights, self.rows, self.k))?,

@@ -1,11 +1,13 @@
 //! Rewrites of a graph that need no shapes.
 
 mod attention;
+pub mod channels;
 mod fold;
 mod fuse;
 mod index;
 mod integer;
 pub mod layer;
+pub mod lora;
 mod pattern;
 pub mod pipeline;
 mod precision;

@@ -8,6 +8,7 @@ mod reader;
 mod sort;
 mod tensor;
 
+pub(super) use reader::map;
 pub use reader::{Loaded, from_bytes, open};
 
 #[cfg(test)]

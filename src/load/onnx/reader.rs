@@ -20,7 +20,7 @@ pub struct Loaded {
 }
 
 /// Maps a file; weights stay in it.
-pub(super) fn map(path: &Path) -> Result<Bytes> {
+pub(in crate::load) fn map(path: &Path) -> Result<Bytes> {
     let fail = |e: std::io::Error| Error::File { path: path.display().to_string(), why: e.to_string() };
     let file = std::fs::File::open(path).map_err(fail)?;
     if !file.metadata().map_err(fail)?.is_file() {
