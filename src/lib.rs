@@ -4,6 +4,7 @@ pub mod base;
 pub mod calibrate;
 pub mod device;
 pub mod error;
+pub mod export;
 pub mod graph;
 pub mod hardware;
 pub mod kernel;

@@ -42,23 +42,27 @@ impl DType {
     ];
 
     /// The type that a number of onnx.proto's `TensorProto.DataType` stands for; `None` for those that tensors here cannot hold.
-    pub const fn from_onnx(number: i32) -> Option<DType> {
-        Some(match number {
-            1 => DType::F32,
-            2 => DType::U8,
-            3 => DType::I8,
-            4 => DType::U16,
-            5 => DType::I16,
-            6 => DType::I32,
-            7 => DType::I64,
-            9 => DType::Bool,
-            10 => DType::F16,
-            11 => DType::F64,
-            12 => DType::U32,
-            13 => DType::U64,
-            16 => DType::BF16,
-            _ => return None,
-        })
+    pub fn from_onnx(number: i32) -> Option<DType> {
+        DType::ALL.into_iter().find(|d| d.onnx() == number)
+    }
+
+    /// Its number in onnx.proto's `TensorProto.DataType`.
+    pub const fn onnx(self) -> i32 {
+        match self {
+            DType::F32 => 1,
+            DType::U8 => 2,
+            DType::I8 => 3,
+            DType::U16 => 4,
+            DType::I16 => 5,
+            DType::I32 => 6,
+            DType::I64 => 7,
+            DType::Bool => 9,
+            DType::F16 => 10,
+            DType::F64 => 11,
+            DType::U32 => 12,
+            DType::U64 => 13,
+            DType::BF16 => 16,
+        }
     }
 
     /// Bytes of one element.

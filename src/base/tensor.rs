@@ -15,6 +15,15 @@ enum Storage {
     Shared(Bytes),
 }
 
+/// Elements that [`Tensor::to_shared`] gave away.
+struct Kept(Arc<AlignedBytes>);
+
+impl AsRef<[u8]> for Kept {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A contiguous row-major tensor. Clones share the elements.
 #[derive(Clone)]
 pub struct Tensor {
@@ -86,6 +95,14 @@ impl Tensor {
         match &self.storage {
             Storage::Owned(b) => b,
             Storage::Shared(b) => b,
+        }
+    }
+
+    /// The elements' bytes, shared.
+    pub fn to_shared(&self) -> Bytes {
+        match &self.storage {
+            Storage::Owned(b) => Bytes::from_owner(Kept(b.clone())),
+            Storage::Shared(b) => b.clone(),
         }
     }
 

@@ -49,6 +49,16 @@ pub enum Command {
         after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --batch 8 --json > before.json\n  halfbyte bench models/digits-cnn.onnx --batch 8 --compare before.json --trace trace.json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv\n  halfbyte bench memory --policy torch,rmm --only bert-bucket\n  halfbyte bench memory --graphs models --traces my-traces --json"
     )]
     Bench(super::bench::BenchArgs),
+    /// Store a float model's weights as f16 or bf16 in a standard ONNX file of half the size; its arithmetic stays f32.
+    #[command(
+        after_help = "Examples:\n  halfbyte convert models/digits-cnn.onnx -o digits-f16.onnx\n  halfbyte convert models/digits-cnn.onnx --to bf16 -o digits-bf16.onnx --json"
+    )]
+    Convert(super::convert::ConvertArgs),
+    /// Run two models on the same inputs and show how far the second is from the first, their sizes and times.
+    #[command(
+        after_help = "Examples:\n  halfbyte compare models/digits-cnn.onnx models/digits-cnn-qdq.onnx --inputs models/digits-cnn.in.npz --min-sqnr 20\n  halfbyte compare a.onnx b.onnx --data data.npz --array x=test --samples 256 --json"
+    )]
+    Compare(super::compare::CompareArgs),
     /// List kernels, or all candidates for a problem with the pick marked and why the others are not.
     #[command(
         after_help = "Examples:\n  halfbyte kernels\n  halfbyte kernels --gemm 128x768x768 --dtype u8s8\n  halfbyte kernels --device h200 --gemm 128x768x768 --dtype f16\n  halfbyte kernels --conv 1x64x56x56x64x3\n  halfbyte kernels --model models/digits-cnn.onnx --node Conv"

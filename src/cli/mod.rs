@@ -4,6 +4,8 @@ pub mod args;
 pub mod bench;
 pub mod bench_gemm;
 pub mod bench_memory;
+pub mod compare;
+pub mod convert;
 pub mod graph_traces;
 pub mod inputs;
 pub mod inspect;

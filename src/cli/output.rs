@@ -18,6 +18,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Suite(a) => super::suite::suite(&a),
         Command::Inspect(a) => super::inspect::inspect(&a),
         Command::Bench(a) => super::bench::bench(&a),
+        Command::Convert(a) => super::convert::convert(&a),
+        Command::Compare(a) => super::compare::compare(&a),
         Command::Kernels(a) => super::kernels::kernels(&a),
         Command::Tune(a) => super::tune::tune(&a),
         Command::Probe(a) => super::probe::probe(&a),

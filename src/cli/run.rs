@@ -10,6 +10,7 @@ use super::inputs::inputs;
 use super::output::{print, print_json, table};
 use super::{npz, progress, trace};
 use crate::base::{DType, Tensor, size_text};
+use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::session::{Model, Outputs, Precision, Report, Session};
 
@@ -129,11 +130,9 @@ fn line(name: &str, tensor: &Tensor) -> OutputLine {
 
 /// Largest difference relative to the largest magnitude (1e-2 at least), and cosine similarity.
 pub fn compare(got: &[f64], want: &[f64]) -> (f64, f64) {
-    let max = |it: &mut dyn Iterator<Item = f64>| it.fold(0.0, |m: f64, v| if v.is_nan() { f64::INFINITY } else { m.max(v) });
-    let error = max(&mut got.iter().zip(want).map(|(a, b)| (a - b).abs()));
-    let range = max(&mut want.iter().map(|v| v.abs())).max(1e-2);
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(x, y)| x * y).sum::<f64>();
-    (error / range, dot(got, want) / (dot(got, got) * dot(want, want)).sqrt().max(1e-30))
+    let mut difference = Difference::default();
+    difference.add(want, got, 0);
+    (difference.max_abs / difference.largest.max(1e-2), difference.cosine())
 }
 
 fn check(outputs: &Outputs, reference: &[(String, Tensor)], args: &RunArgs) -> Result<Vec<Check>> {

@@ -143,10 +143,27 @@ impl Graph {
         self.values[id.0].constant.as_ref()
     }
 
+    /// Bytes of all constants, those of subgraphs too.
+    pub fn constant_bytes(&self) -> usize {
+        let own: usize = self.values.iter().filter_map(|v| v.constant.as_ref()).map(|t| t.bytes().len()).sum();
+        let inner = |a: &Attr| if let Attr::Graph(inner) = a { inner.constant_bytes() } else { 0 };
+        own + self.nodes.iter().flat_map(|n| n.attrs.values()).map(inner).sum::<usize>()
+    }
+
     /// Which node makes each value.
     pub fn producers(&self) -> HashMap<ValueId, NodeId> {
         let made = |(i, n): (usize, &Node)| n.outputs.iter().flatten().map(move |&v| (v, i)).collect::<Vec<_>>();
         self.nodes.iter().enumerate().flat_map(made).collect()
+    }
+
+    /// A value that is read but that nothing makes: no valid graph has one.
+    pub fn unmade(&self) -> Option<ValueId> {
+        let mut made: Vec<bool> = self.values.iter().map(|v| v.constant.is_some()).collect();
+        self.inputs.iter().for_each(|p| made[p.value.0] = true);
+        self.captures.iter().for_each(|(_, own)| made[own.0] = true);
+        self.nodes.iter().flat_map(|n| n.outputs.iter().flatten()).for_each(|v| made[v.0] = true);
+        let mut read = self.nodes.iter().flat_map(|n| n.uses()).chain(self.outputs.iter().map(|p| p.value));
+        read.find(|v| !made[v.0])
     }
 
     /// How often each value is read, by nodes and as a graph output.

@@ -8,6 +8,7 @@ pub mod op;
 pub mod ops;
 pub mod parts;
 pub mod problem;
+pub mod proto;
 
 pub use attr::{Attr, Attrs};
 pub use ir::{Dim, Epilogue, Graph, Node, NodeId, Port, Value, ValueId};

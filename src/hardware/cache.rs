@@ -3,6 +3,8 @@
 use std::io::{Error, ErrorKind, Result, Write};
 use std::path::{Path, PathBuf};
 
+use crate::base::NewFile;
+
 /// Where a device's file `NAME-HASH.EXTENSION` lies: in the folder given, else in `HALFBYTE_CACHE`, else in the user's cache folder; `None`
 /// when there is no such place, or the variable is empty.
 pub fn path(folder: Option<&Path>, identity: &str, name: &str, extension: &str) -> Option<PathBuf> {
@@ -24,10 +26,9 @@ pub fn path(folder: Option<&Path>, identity: &str, name: &str, extension: &str) 
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().ok_or_else(|| Error::new(ErrorKind::InvalidInput, "a file in no folder"))?;
     std::fs::create_dir_all(folder)?;
-    let aside = path.with_extension(format!("{}.new", std::process::id()));
-    let mut file = std::fs::File::create(&aside)?;
-    file.write_all(bytes).and_then(|()| file.sync_all())?;
-    std::fs::rename(aside, path)
+    let mut file = NewFile::create(path)?;
+    file.write_all(bytes)?;
+    file.put()
 }
 
 /// FNV-1a of 64 bits. Source: Fowler, Noll, Vo; IETF draft-eastlake-fnv.

@@ -4,6 +4,7 @@ mod attention;
 pub mod channels;
 mod fold;
 mod fuse;
+pub mod half;
 mod index;
 mod integer;
 pub mod layer;

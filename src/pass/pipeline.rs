@@ -60,7 +60,7 @@ pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String,
 }
 
 /// Subgraphs first: what they stop capturing may become unused outside.
-fn everywhere(graph: &mut Graph, pass: &mut dyn FnMut(&mut Graph) -> usize) -> usize {
+pub(super) fn everywhere(graph: &mut Graph, pass: &mut dyn FnMut(&mut Graph) -> usize) -> usize {
     let mut count = 0;
     for attr in graph.nodes.iter_mut().flat_map(|n| n.attrs.values_mut()) {
         if let Attr::Graph(inner) = attr {

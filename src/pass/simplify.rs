@@ -1,7 +1,6 @@
 //! Removes nodes that do nothing, and nodes that nobody reads.
 
 use super::index::{Index, substitute};
-use crate::base::DType;
 use crate::graph::{Attr, Graph, Node, Port, ValueId};
 
 /// Removes nodes that only pass their input on. Those that make a graph's output stay: it keeps its name.
@@ -69,21 +68,7 @@ fn dtype_number(graph: &Graph, index: &Index, v: ValueId) -> Option<i64> {
     }
     let declared = |p: &Port| if p.value == v { p.dtype } else { None };
     let dtype = graph.constant(v).map(|t| t.dtype()).or_else(|| graph.inputs.iter().find_map(declared))?;
-    Some(match dtype {
-        DType::F32 => 1,
-        DType::U8 => 2,
-        DType::I8 => 3,
-        DType::U16 => 4,
-        DType::I16 => 5,
-        DType::I32 => 6,
-        DType::I64 => 7,
-        DType::Bool => 9,
-        DType::F16 => 10,
-        DType::F64 => 11,
-        DType::U32 => 12,
-        DType::U64 => 13,
-        DType::BF16 => 16,
-    })
+    Some(dtype.onnx().into())
 }
 
 /// Drops nodes, captures and constants that nobody reads; counts the nodes.

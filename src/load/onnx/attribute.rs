@@ -3,10 +3,10 @@
 use bytes::Bytes;
 
 use super::build::Builder;
-use super::proto::AttributeProto;
 use super::tensor::tensor;
 use crate::error::{Error, Result};
 use crate::graph::Attr;
+use crate::graph::proto::AttributeProto;
 
 /// An attribute's kind: declared, or (in files of IR version 1) the field that is set.
 fn kind(a: &AttributeProto) -> i32 {
@@ -24,23 +24,22 @@ fn kind(a: &AttributeProto) -> i32 {
 }
 
 impl Builder<'_> {
-    /// The attribute; `None` for kinds that no operator in the table reads (sparse tensors, type protos).
-    pub(super) fn attribute(&mut self, a: &AttributeProto) -> Result<Option<Attr>> {
-        let text = |s: &Bytes| String::from_utf8_lossy(s).into_owned();
-        let missing = || Error::BadModel {
-            at: format!("attribute {}", a.name.as_deref().unwrap_or("")),
-            why: "its value is missing".into(),
-        };
-        Ok(Some(match kind(a) {
+    /// The attribute. Kinds that no operator in the table reads (sparse tensors, type protos) and bytes that are no text are unsupported.
+    pub(super) fn attribute(&mut self, a: &AttributeProto) -> Result<Attr> {
+        let at = || format!("attribute {}", a.name.as_deref().unwrap_or(""));
+        let unsupported = |why: String| Error::Unsupported { at: at(), why };
+        let text = |s: &Bytes| String::from_utf8(s.to_vec()).map_err(|_| unsupported("bytes that are no text".into()));
+        let missing = || Error::BadModel { at: at(), why: "its value is missing".into() };
+        Ok(match kind(a) {
             1 => Attr::Float(a.f.unwrap_or(0.0)),
             2 => Attr::Int(a.i.unwrap_or(0)),
-            3 => Attr::Str(a.s.as_ref().map(text).unwrap_or_default()),
+            3 => Attr::Str(a.s.as_ref().map_or(Ok(String::new()), text)?),
             4 => Attr::Tensor(tensor(a.t.as_ref().ok_or_else(missing)?, self.context.folder.as_deref())?),
             5 => Attr::Graph(Box::new(self.subgraph(a.g.as_ref().ok_or_else(missing)?)?)),
             6 => Attr::Floats(a.floats.clone()),
             7 => Attr::Ints(a.ints.clone()),
-            8 => Attr::Strs(a.strings.iter().map(text).collect()),
-            _ => return Ok(None),
-        }))
+            8 => Attr::Strs(a.strings.iter().map(text).collect::<Result<_>>()?),
+            other => return Err(unsupported(format!("kind {other} of onnx.proto"))),
+        })
     }
 }

@@ -3,14 +3,14 @@
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
-use super::proto::{
-    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
-};
 use super::sort::sort;
 use super::tensor::tensor;
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::check::UNSUPPORTED;
+use crate::graph::proto::{
+    AttributeProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TypeProto, ValueInfoProto,
+};
 use crate::graph::{Attr, Attrs, Dim, Graph, Node, Port, ValueId};
 
 /// Functions may call functions to this depth.
@@ -195,11 +195,10 @@ impl<'a> Builder<'a> {
         let opset = opsets.get(domain).copied().unwrap_or(1);
         let mut attrs = Attrs::new();
         for a in &proto.attribute {
-            let read = match self.attribute(a).map_err(|e| place(e, &at())) {
-                Err(Error::Unsupported { why, .. }) => Some((UNSUPPORTED.to_string(), Attr::Str(why))),
-                read => read?.map(|v| (a.name.clone().unwrap_or_default(), v)),
+            match self.attribute(a).map_err(|e| place(e, &at())) {
+                Err(Error::Unsupported { at, why }) => attrs.insert(UNSUPPORTED.to_string(), Attr::Str(format!("{at}: {why}"))),
+                read => attrs.insert(a.name.clone().unwrap_or_default(), read?),
             };
-            attrs.extend(read);
         }
         if let ("Constant", "", Some(t), [Some(out)]) = (op, domain, constant(&attrs), &outputs[..]) {
             self.scope().graph.values[out.0].constant = Some(t);
@@ -306,18 +305,10 @@ fn constant(attrs: &Attrs) -> Option<Tensor> {
 
 /// Checks that something makes every value that is read: a function need not make all that it promises.
 fn all_made(graph: &Graph) -> Result<()> {
-    let mut made: Vec<bool> = graph.values.iter().map(|v| v.constant.is_some()).collect();
-    graph.inputs.iter().for_each(|p| made[p.value.0] = true);
-    graph.captures.iter().for_each(|(_, own)| made[own.0] = true);
-    graph.nodes.iter().flat_map(|n| n.outputs.iter().flatten()).for_each(|v| made[v.0] = true);
-    let read = graph.nodes.iter().flat_map(|n| n.uses()).chain(graph.outputs.iter().map(|p| p.value));
-    match read.into_iter().find(|v| !made[v.0]) {
-        None => Ok(()),
-        Some(v) => {
-            let why = format!("nothing makes the value {:?}", graph.values[v.0].name);
-            Err(Error::BadModel { at: format!("graph {}", graph.name), why })
-        }
-    }
+    graph.unmade().map_or(Ok(()), |v| {
+        let why = format!("nothing makes the value {:?}", graph.values[v.0].name);
+        Err(Error::BadModel { at: format!("graph {}", graph.name), why })
+    })
 }
 
 fn place(error: Error, at: &str) -> Error {
@@ -330,7 +321,7 @@ fn place(error: Error, at: &str) -> Error {
 
 fn port(value: ValueId, info: &ValueInfoProto) -> Result<Port> {
     let ty = info.r#type.as_ref().and_then(|t: &TypeProto| t.tensor_type.as_ref());
-    let dim = |d: &super::proto::DimensionProto| match (d.dim_value, &d.dim_param) {
+    let dim = |d: &crate::graph::proto::DimensionProto| match (d.dim_value, &d.dim_param) {
         // A negative size is how some exporters write "any".
         (Some(n), _) if n > 0 || (n == 0 && d.dim_param.is_none()) => Dim::Known(n as usize),
         (_, Some(name)) if !name.is_empty() && name != "?" => Dim::Named(name.clone()),

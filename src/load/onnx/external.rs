@@ -4,9 +4,9 @@ use std::path::{Component, Path};
 
 use bytes::Bytes;
 
-use super::proto::TensorProto;
 use super::reader::map;
 use crate::error::{Error, Result};
+use crate::graph::proto::TensorProto;
 
 /// The bytes that an external tensor names. The file must lie in the model's folder: absolute paths, `..` and links that
 /// lead outside are refused.

@@ -3,7 +3,6 @@
 mod attribute;
 mod build;
 mod external;
-pub mod proto;
 mod reader;
 mod sort;
 mod tensor;

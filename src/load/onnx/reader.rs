@@ -6,9 +6,9 @@ use bytes::Bytes;
 use prost::Message;
 
 use super::build::{Builder, Context};
-use super::proto::ModelProto;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::graph::proto::ModelProto;
 
 /// A graph with the file's metadata.
 #[derive(Debug)]

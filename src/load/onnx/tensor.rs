@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::external;
-use super::proto::TensorProto;
 use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
+use crate::graph::proto::TensorProto;
 
 /// The tensor, its elements left in the file where the format allows it.
 pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor> {

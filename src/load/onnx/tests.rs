@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use prost::Message;
 
-use super::proto::*;
 use super::{Loaded, from_bytes, open};
 use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
+use crate::graph::proto::*;
 use crate::graph::{Attr, Dim, check};
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {

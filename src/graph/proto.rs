@@ -1,4 +1,4 @@
-//! The messages of onnx.proto (ONNX IR version 13) that the loader reads, as prost's generator would write them.
+//! The messages of onnx.proto (ONNX IR version 13) that files are read and written with, as prost's generator would write them.
 //! Source: onnx/onnx.proto, Apache-2.0. Field numbers are the format; unknown fields are skipped.
 #![allow(missing_docs)]
 
@@ -9,6 +9,10 @@ use prost::Message;
 pub struct ModelProto {
     #[prost(int64, optional, tag = "1")]
     pub ir_version: Option<i64>,
+    #[prost(string, optional, tag = "2")]
+    pub producer_name: Option<String>,
+    #[prost(string, optional, tag = "3")]
+    pub producer_version: Option<String>,
     #[prost(message, optional, tag = "7")]
     pub graph: Option<GraphProto>,
     #[prost(message, repeated, tag = "8")]

@@ -1,0 +1,3 @@
+//! Writes graphs as files.
+
+pub mod onnx;

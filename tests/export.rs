@@ -1,0 +1,141 @@
+//! Models that are written, read again, and compared: here, and in ONNX Runtime where there is one.
+#![cfg(feature = "cli")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use halfbyte::cli::npz;
+use halfbyte::export::onnx;
+use halfbyte::hardware::DeviceKind;
+use halfbyte::{Model, Options, Session, Tensor};
+
+/// A model with inputs.
+struct Case {
+    name: String,
+    model: PathBuf,
+    inputs: PathBuf,
+}
+
+/// Those of models/, and the zoo's where `HALFBYTE_SUITES` says where it is.
+fn cases() -> Vec<Case> {
+    let files = |folder: &Path| {
+        let mut all: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.path()).collect();
+        all.sort();
+        all
+    };
+    let here = files(Path::new("models")).into_iter().filter(|p| p.extension().is_some_and(|e| e == "onnx"));
+    let mut all: Vec<Case> = here.map(|model| case(model.clone(), model.with_extension("in.npz"))).collect();
+    let Ok(suites) = std::env::var("HALFBYTE_SUITES") else {
+        println!("SKIP the zoo: HALFBYTE_SUITES is not set, see scripts/test");
+        return all;
+    };
+    let zoo = files(&Path::new(&suites).join("zoo")).into_iter().filter(|f| f.join("model.onnx").exists());
+    all.extend(zoo.map(|folder| case(folder.join("model.onnx"), folder.join("case0.in.npz"))));
+    all
+}
+
+fn case(model: PathBuf, inputs: PathBuf) -> Case {
+    Case { name: halfbyte::session::model_name(&model), model, inputs }
+}
+
+fn outputs(model: &Path, inputs: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    let model = Model::open(model).unwrap();
+    let session =
+        Session::new(&model, Options { device: Some(DeviceKind::Cpu), threads: Some(1), ..Options::default() }).unwrap();
+    let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    let done = session.run(&named).unwrap();
+    done.iter().map(|(n, t)| (n.to_string(), t.clone())).collect()
+}
+
+/// The largest difference between each pair's outputs in ONNX Runtime; `None` where there is none.
+fn in_onnx_runtime(pairs: &[(PathBuf, PathBuf, PathBuf)]) -> Option<Vec<String>> {
+    let Ok(suites) = std::env::var("HALFBYTE_SUITES") else {
+        println!("SKIP ONNX Runtime: HALFBYTE_SUITES is not set, see scripts/test");
+        return None;
+    };
+    let mut command = Command::new(format!("{suites}/venv/bin/python"));
+    command.args(["-c", include_str!("ort_same.py")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("invariant: the suite's Python runs");
+    let lines: String = pairs.iter().map(|(a, b, i)| format!("{}\t{}\t{}\n", a.display(), b.display(), i.display())).collect();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    let said = child.wait_with_output().unwrap();
+    assert!(said.status.success());
+    let said: Vec<String> = String::from_utf8_lossy(&said.stdout).lines().map(str::to_string).collect();
+    assert_eq!(said.len(), pairs.len());
+    Some(said)
+}
+
+fn same(name: &str, a: &[(String, Tensor)], b: &[(String, Tensor)]) {
+    assert_eq!(a.iter().map(|(n, _)| n).collect::<Vec<_>>(), b.iter().map(|(n, _)| n).collect::<Vec<_>>(), "{name}");
+    a.iter().zip(b).for_each(|((n, a), (_, b))| assert!(a == b, "{name}: {n} differs"));
+}
+
+#[test]
+fn every_model_answers_alike_after_writing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pairs = Vec::new();
+    for Case { name, model, inputs } in cases() {
+        let loaded = Model::open(&model).unwrap();
+        let written = folder.path().join(format!("{name}.onnx"));
+        onnx::write(loaded.graph(), loaded.metadata(), &written).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let again = Model::open(&written).unwrap();
+        assert_eq!(again.metadata(), loaded.metadata());
+        assert_eq!(
+            onnx::to_bytes(again.graph(), again.metadata()).unwrap(),
+            std::fs::read(&written).unwrap(),
+            "{name}: a fixed point"
+        );
+        let given = npz::read(&inputs).unwrap();
+        same(&name, &outputs(&model, &given), &outputs(&written, &given));
+        pairs.push((model, written, inputs));
+    }
+    let Some(differences) = in_onnx_runtime(&pairs) else { return };
+    for ((model, ..), difference) in pairs.iter().zip(differences) {
+        println!("{}: {difference}", model.display());
+        assert!(difference.parse::<f64>().is_ok_and(|d| d <= 1e-6), "{}: {difference}", model.display());
+    }
+}
+
+#[test]
+fn weights_may_lie_beside_the_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut pairs = Vec::new();
+    for name in ["digits-cnn", "digits-cnn-qdq", "ppocr-cls"] {
+        let [model, inputs] = ["onnx", "in.npz"].map(|e| PathBuf::from(format!("models/{name}.{e}")));
+        let written = folder.path().join(format!("{name}.onnx"));
+        let loaded = Model::open(&model).unwrap();
+        onnx::write_external(loaded.graph(), &[], &written).unwrap();
+        let [main, beside] =
+            ["onnx", "onnx.data"].map(|e| std::fs::metadata(folder.path().join(format!("{name}.{e}"))).unwrap().len());
+        assert!(
+            main < std::fs::metadata(&model).unwrap().len() && beside > main && beside.is_multiple_of(4096),
+            "{main}, {beside}"
+        );
+        let given = npz::read(&inputs).unwrap();
+        same(name, &outputs(&model, &given), &outputs(&written, &given));
+        // Over itself, while its weights are mapped.
+        let mapped = Model::open(&written).unwrap();
+        onnx::write_external(mapped.graph(), &[], &written).unwrap();
+        same(name, &outputs(&model, &given), &outputs(&written, &given));
+        pairs.push((model, written, inputs));
+    }
+    for difference in in_onnx_runtime(&pairs).into_iter().flatten() {
+        assert_eq!(difference, "0.0");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 6, "nothing is left aside");
+}
+
+#[test]
+fn a_write_that_fails_leaves_what_was_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("m.onnx");
+    let model = Model::open("models/digits-mlp.onnx").unwrap();
+    onnx::write(model.graph(), &[], &path).unwrap();
+    let before = std::fs::read(&path).unwrap();
+    let mut broken = model.graph().clone();
+    broken.nodes.pop();
+    assert!(onnx::write(&broken, &[], &path).is_err());
+    assert!(onnx::write(model.graph(), &[], folder.path().join("no-such-folder/m.onnx")).is_err());
+    assert_eq!(std::fs::read(&path).unwrap(), before);
+}
