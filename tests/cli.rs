@@ -52,7 +52,7 @@ fn json(call: &str) -> serde_json::Value {
 
 #[test]
 fn every_command_has_examples_and_json() {
-    for command in ["run", "suite", "inspect", "bench", "kernels", "probe", "memory"] {
+    for command in ["run", "suite", "inspect", "bench", "convert", "compare", "kernels", "probe", "memory"] {
         let said = text(&halfbyte(&[command, "--help"]));
         assert!(said.contains("Example") && said.contains("halfbyte ") && said.contains("--json"), "{command}: {said}");
     }
@@ -98,6 +98,43 @@ fn bench_measures_batches_and_compares_with_a_run_before() {
     for word in ["mean us", "std", "p50", "p95", "p99", "runs/s", "peak memory", "GFLOP/s", "of measured roof"] {
         assert!(table.contains(word), "{word} is missing from {table}");
     }
+}
+
+#[test]
+fn convert_halves_the_weights_and_compare_shows_what_that_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let half = folder.path().join("half.onnx");
+    let half = half.to_str().unwrap();
+    let said = json(&format!("convert models/digits-cnn.onnx --to f16 -o {half} --json"));
+    let bytes = |what: &str| said["weights"][what].as_f64().unwrap();
+    assert!(bytes("bytes_before") / bytes("bytes_after") > 1.95 && said["weights"]["kept"] == serde_json::json!([]), "{said}");
+    assert_eq!(said["file_bytes_after"].as_u64(), std::fs::metadata(half).ok().map(|m| m.len()));
+
+    let call = format!("compare models/digits-cnn.onnx {half} --inputs models/digits-cnn.in.npz");
+    let said = json(&format!("{call} --min-sqnr 60 --min-cosine 0.999999 --json"));
+    let output = &said["outputs"][0];
+    assert!(output["sqnr_db"].as_f64() > Some(60.0) && output["sqnr_db"].as_f64() < Some(120.0), "{said}");
+    assert_eq!((&output["top1_agreement"], &said["passed"]), (&1.0.into(), &true.into()));
+    for side in ["original", "changed"] {
+        assert!(["file_bytes", "constant_bytes", "median_us"].iter().all(|f| said[side][f].as_f64() > Some(0.0)), "{said}");
+    }
+    let run = |call: &str| halfbyte(&call.split(' ').collect::<Vec<_>>());
+    let done = run(&format!("{call} --min-sqnr 150"));
+    assert!(done.status.code() == Some(1) && text(&done).contains("TOO FAR"), "{}", text(&done));
+    let same = json("compare models/digits-mlp.onnx models/digits-mlp.onnx --samples 3 --batch 2 --json");
+    assert_eq!((&same["batches"], &same["outputs"][0]["equal_share"]), (&3.into(), &1.0.into()));
+    let table = text(&run(&format!("compare models/digits-cnn.onnx {half} --data models/digits-cnn.in.npz --runs 2")));
+    for word in ["SQNR dB", "same top-1", "constants 1.9", "1 runs compared"] {
+        assert!(table.contains(word), "{word} is missing from {table}");
+    }
+
+    let outside = folder.path().join("no-such-folder/m.onnx");
+    let refused = run(&format!("convert models/digits-cnn.onnx -o {}", outside.display()));
+    assert!(refused.status.code() == Some(1) && text(&refused).contains("no-such-folder"), "{}", text(&refused));
+    assert_eq!(run(&format!("convert {half} -o {half}")).status.code(), Some(1), "nothing is left to be done");
+    assert!(
+        text(&run(&format!("compare {half} {half} --data models/digits-mlp.in.npz --array x=no"))).contains("no array \"no\"")
+    );
 }
 
 #[test]

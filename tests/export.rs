@@ -5,10 +5,12 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use halfbyte::calibrate::compare::Difference;
 use halfbyte::cli::npz;
 use halfbyte::export::onnx;
 use halfbyte::hardware::DeviceKind;
-use halfbyte::{Model, Options, Session, Tensor};
+use halfbyte::pass::half::halve;
+use halfbyte::{DType, Model, Options, Precision, Session, Shape, Tensor};
 
 /// A model with inputs.
 struct Case {
@@ -40,9 +42,12 @@ fn case(model: PathBuf, inputs: PathBuf) -> Case {
 }
 
 fn outputs(model: &Path, inputs: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
-    let model = Model::open(model).unwrap();
-    let session =
-        Session::new(&model, Options { device: Some(DeviceKind::Cpu), threads: Some(1), ..Options::default() }).unwrap();
+    outputs_in(Precision::F32, model, inputs)
+}
+
+fn outputs_in(precision: Precision, model: &Path, inputs: &[(String, Tensor)]) -> Vec<(String, Tensor)> {
+    let options = Options { device: Some(DeviceKind::Cpu), threads: Some(1), precision, strict: true, ..Options::default() };
+    let session = Session::new(&Model::open(model).unwrap(), options).unwrap();
     let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
     let done = session.run(&named).unwrap();
     done.iter().map(|(n, t)| (n.to_string(), t.clone())).collect()
@@ -138,4 +143,74 @@ fn a_write_that_fails_leaves_what_was_there() {
     assert!(onnx::write(&broken, &[], &path).is_err());
     assert!(onnx::write(model.graph(), &[], folder.path().join("no-such-folder/m.onnx")).is_err());
     assert_eq!(std::fs::read(&path).unwrap(), before);
+}
+
+/// Float models: those above, and the trained ones of ../shared/quant on 16 samples of their test data, which go to `folder`.
+fn float_cases(folder: &Path) -> Vec<Case> {
+    let mut all: Vec<Case> =
+        cases().into_iter().filter(|c| !["qdq", "qop", "int8"].iter().any(|word| c.name.contains(word))).collect();
+    for name in ["digits_cnn", "digits_mlp", "mnist_resnet", "mnist_mbv2", "mnist_vit"] {
+        let trained = Path::new("../shared/quant").join(name);
+        let Ok(arrays) = npz::read(&trained.join("data.npz")) else {
+            println!("SKIP {}: not there", trained.display());
+            continue;
+        };
+        let test = &arrays.iter().find(|(n, _)| n == "test").unwrap().1;
+        let mut shape = test.shape().to_vec();
+        let each = test.bytes().len() / shape[0];
+        shape[0] = 16;
+        let samples = Tensor::from_raw(test.dtype(), Shape::from(&shape[..]), &test.bytes()[..16 * each]).unwrap();
+        let (model, inputs) = (trained.join("model.onnx"), folder.join(format!("{name}.npz")));
+        let input = Model::open(&model).unwrap().inputs().next().unwrap().0.to_string();
+        npz::write(&inputs, [(input.as_str(), &samples)].into_iter()).unwrap();
+        all.push(case(model, inputs));
+    }
+    all
+}
+
+/// The worst output's largest difference over its range, and signal to noise.
+fn difference(a: &[(String, Tensor)], b: &[(String, Tensor)]) -> (f64, f64) {
+    let each = a.iter().zip(b).map(|((_, a), (_, b))| {
+        let mut d = Difference::default();
+        d.add(&a.to_f64(), &b.to_f64(), 0);
+        (d.max_relative(), d.sqnr_db())
+    });
+    each.fold((0.0, f64::INFINITY), |(e, s), (error, sqnr)| (f64::max(e, error), f64::min(s, sqnr)))
+}
+
+#[test]
+fn weights_of_half_the_size_give_the_same_answers_everywhere() {
+    let folder = tempfile::tempdir().unwrap();
+    for (stored, most) in [(DType::F16, 1e-3), (DType::BF16, 2e-2)] {
+        let mut pairs = Vec::new();
+        for Case { name, model, inputs } in float_cases(folder.path()) {
+            let loaded = Model::open(&model).unwrap();
+            let mut graph = loaded.graph().clone();
+            let done = halve(&mut graph, stored);
+            let written = folder.path().join(format!("{name}-{stored}.onnx"));
+            // bf16 casts are of operator set 13: files of older ones whose operators changed are refused.
+            if let Err(why) = onnx::write(&graph, loaded.metadata(), &written) {
+                assert!(stored == DType::BF16 && why.to_string().contains("one version"), "{name}: {why}");
+                println!("{name}: {why}");
+                continue;
+            }
+            let ratio = done.bytes_before as f64 / done.bytes_after as f64;
+            let given = npz::read(&inputs).unwrap();
+            let before = outputs(&model, &given);
+            let (error, sqnr) = difference(&before, &outputs(&written, &given));
+            println!("{name} {stored}: {ratio:.3} x smaller, {error:.1e} of the range, {sqnr:.1} dB; {done:?}");
+            assert!(error <= most, "{name}: {error}");
+            assert!(ratio >= 1.9 || done.kept.len() > 1, "{name}: {done:?}");
+            if stored == DType::F16 {
+                let reduced = outputs_in(Precision::F16, &written, &given);
+                let (error, _) = difference(&outputs_in(Precision::F16, &model, &given), &reduced);
+                assert!(error <= most, "{name}: the same f16 weights, {error}");
+            }
+            pairs.push((model, written, inputs));
+        }
+        for ((_, written, _), difference) in pairs.iter().zip(in_onnx_runtime(&pairs).into_iter().flatten()) {
+            println!("ONNX Runtime, {}: {difference}", written.display());
+            assert!(difference.parse::<f64>().is_ok_and(|d| d <= most), "{}: {difference}", written.display());
+        }
+    }
 }

@@ -142,11 +142,16 @@ mod tests {
 
     #[test]
     fn sums_do_not_depend_on_how_tensors_are_cut() {
-        let (a, b): (Vec<f32>, Vec<f32>) = (0..64).map(|i| ((i as f32).sin(), (i as f32).sin() + 1e-3 * (i as f32).cos())).unzip();
+        let (a, b): (Vec<f32>, Vec<f32>) =
+            (0..64).map(|i| ((i as f32).sin(), (i as f32).sin() + 1e-3 * (i as f32).cos())).unzip();
         let whole = difference(&a, &b, 4);
         let mut parts = Difference::default();
         a.chunks(8).zip(b.chunks(8)).for_each(|(a, b)| parts.add(a, b, 4));
-        assert!((whole.sqnr_db() - parts.sqnr_db()).abs() < 1e-9 && (59.0..64.0).contains(&whole.sqnr_db()), "{}", whole.sqnr_db());
+        assert!(
+            (whole.sqnr_db() - parts.sqnr_db()).abs() < 1e-9 && (59.0..64.0).contains(&whole.sqnr_db()),
+            "{}",
+            whole.sqnr_db()
+        );
         assert_eq!((whole.rows, whole.max_abs), (parts.rows, parts.max_abs));
     }
 

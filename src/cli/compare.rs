@@ -155,7 +155,8 @@ fn run(session: &Session, sample: &Sample) -> Result<Outputs> {
 
 /// What is different in each output of the original, over all runs.
 fn differences(original: &Session, changed: &Session, batches: &[Sample]) -> Result<Vec<(String, Difference)>> {
-    let mut all: Vec<(String, Difference)> = original.model().outputs().map(|(n, _)| (n.to_string(), Difference::default())).collect();
+    let mut all: Vec<(String, Difference)> =
+        original.model().outputs().map(|(n, _)| (n.to_string(), Difference::default())).collect();
     let bar = progress::bar(batches.len() as u64, "comparing");
     for sample in batches {
         let (a, b) = (run(original, sample)?, run(changed, sample)?);

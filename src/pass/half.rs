@@ -59,7 +59,9 @@ fn one(graph: &mut Graph, dtype: DType, done: &mut Halved) -> usize {
     let mut widened = Vec::new();
     for at in 0..readers.len() {
         let v = ValueId(at);
-        let Some(constant) = index.constant(graph, v).filter(|t| t.dtype() == DType::F32 && t.numel() >= MIN_ELEMENTS) else { continue };
+        let Some(constant) = index.constant(graph, v).filter(|t| t.dtype() == DType::F32 && t.numel() >= MIN_ELEMENTS) else {
+            continue;
+        };
         let name = graph.values[at].name.clone();
         let half = match lowered(graph, &readers[at], v, constant, dtype) {
             Ok(half) => half,
@@ -73,7 +75,9 @@ fn one(graph: &mut Graph, dtype: DType, done: &mut Halved) -> usize {
         done.zeroed += half.zeroed;
         let stored = graph.add_value(name.clone(), Some(half.tensor));
         graph.values[at].constant = None;
-        let gathers = |&n: &NodeId| graph.nodes[n].op == "Gather" && graph.nodes[n].domain.is_empty() && graph.nodes[n].inputs[1] != Some(v);
+        let gathers = |&n: &NodeId| {
+            graph.nodes[n].op == "Gather" && graph.nodes[n].domain.is_empty() && graph.nodes[n].inputs[1] != Some(v)
+        };
         if !readers[at].is_empty() && readers[at].iter().all(gathers) {
             widened.extend(readers[at].iter().map(|&n| (n + 1, gather_stored(graph, n, stored, opset))));
         } else {
@@ -125,7 +129,8 @@ fn lowered(graph: &Graph, readers: &[NodeId], v: ValueId, constant: &Tensor, dty
         return Err("too much of it is below the 16-bit type's range");
     }
     let least = if dtype == DType::F16 { f16::MIN_POSITIVE.to_f32() } else { bf16::MIN_POSITIVE.to_f32() };
-    let tensor = Tensor::from_raw(dtype, constant.shape().clone(), bytemuck::cast_slice(&bits)).map_err(|_| "its size overflows")?;
+    let tensor =
+        Tensor::from_raw(dtype, constant.shape().clone(), bytemuck::cast_slice(&bits)).map_err(|_| "its size overflows")?;
     let subnormal = rounded.iter().filter(|h| **h != 0.0 && h.abs() < least).count();
     let zeroed = values.iter().zip(&rounded).filter(|(w, h)| **w != 0.0 && **h == 0.0).count();
     Ok(Half { tensor, subnormal, zeroed })
@@ -174,4 +179,68 @@ fn insert(graph: &mut Graph, mut new: Vec<(NodeId, Node)>) {
     }
     nodes.extend(new.map(|(_, n)| n));
     graph.nodes = nodes;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::graph::Port;
+
+    /// x times a matrix, rows of a table, and a sum with a small and a far too large vector.
+    fn model(first: f32) -> Graph {
+        let mut g = Graph::default();
+        let mut value = |name: &str, constant: Option<Tensor>| g.add_value(name, constant);
+        let values: Vec<f32> = (0..256).map(|i| if i == 0 { first } else { 0.1 * i as f32 }).collect();
+        let (x, ids) = (value("x", None), value("ids", None));
+        let matrix = value("matrix", Tensor::new([16, 16], &values).ok());
+        let table = value("table", Tensor::new([16, 16], &values[..]).ok());
+        let small = value("small", Some(Tensor::vector(&values[..16])));
+        let large = value("large", Some(Tensor::vector(&vec![1e5f32; 256])));
+        let [a, rows, b, y] = ["a", "rows", "b", "y"].map(|n| value(n, None));
+        for (op, inputs, output) in
+            [("MatMul", [x, matrix], a), ("Gather", [table, ids], rows), ("Add", [a, small], b), ("Mul", [b, large], y)]
+        {
+            let mut node = Node::new("", op, 13, inputs.map(Some).to_vec(), vec![Some(output)]);
+            node.name = op.into();
+            g.nodes.push(node);
+        }
+        for v in [rows, y] {
+            g.outputs.push(Port { value: v, dtype: Some(DType::F32), dims: None });
+        }
+        g
+    }
+
+    #[test]
+    fn what_16_bits_hold_is_stored_so_and_widened_where_it_is_read() {
+        let mut g = model(1e-7);
+        let done = halve(&mut g, DType::F16);
+        assert_eq!((done.converted, done.subnormal, done.zeroed), (2, 2, 0), "{done:?}");
+        assert_eq!(done.kept, [Kept { name: "large".into(), why: "beyond the range of f16" }]);
+        assert_eq!((done.bytes_before, done.bytes_after), (256 * 12 + 64, 256 * 8 + 64));
+        let ops: Vec<&str> = g.nodes.iter().map(|n| n.op.as_str()).collect();
+        assert_eq!(ops, ["Cast", "MatMul", "Gather", "Cast", "Add", "Mul"]);
+        let name = |v: Option<ValueId>| g.values[v.unwrap().0].name.as_str();
+        assert_eq!((name(g.nodes[0].inputs[0]), name(g.nodes[1].inputs[1])), ("matrix", "matrix/f32"));
+        assert_eq!((name(g.nodes[2].inputs[0]), name(g.nodes[3].outputs[0])), ("table", "rows"), "the output keeps its name");
+        assert!(g.unmade().is_none());
+        assert_eq!(halve(&mut g, DType::F16).converted, 0, "once is all");
+        assert_eq!(halve(&mut model(1e-7), DType::BF16).converted, 3, "bf16 has f32's range");
+    }
+
+    #[test]
+    fn values_that_vanish_are_counted_and_constants_that_would_change_stay() {
+        let done = halve(&mut model(1e-9), DType::F16);
+        assert_eq!((done.subnormal, done.zeroed), (0, 2));
+        for (all, why) in [(1e-6, "too much"), (f32::INFINITY, "not finite"), (f32::NAN, "not finite")] {
+            let mut g = model(0.0);
+            g.values[2].constant = Some(Tensor::new([16, 16], &[all; 256]).unwrap());
+            let done = halve(&mut g, DType::F16);
+            assert!(done.kept.len() == 2 && done.kept[0].why.starts_with(why), "{done:?}");
+        }
+        let mut g = model(0.0);
+        g.nodes[0].op = "DequantizeLinear".into();
+        g.outputs.push(Port { value: ValueId(3), dtype: None, dims: None });
+        g.optional_inputs.push(Port { value: ValueId(5), dtype: None, dims: None });
+        assert_eq!(halve(&mut g, DType::F16).converted, 0, "scales, outputs, and what the caller may override");
+    }
 }
