@@ -124,7 +124,7 @@ fn convert_halves_the_weights_and_compare_shows_what_that_costs() {
     let same = json("compare models/digits-mlp.onnx models/digits-mlp.onnx --samples 3 --batch 2 --json");
     assert_eq!((&same["batches"], &same["outputs"][0]["equal_share"]), (&3.into(), &1.0.into()));
     let table = text(&run(&format!("compare models/digits-cnn.onnx {half} --data models/digits-cnn.in.npz --runs 2")));
-    for word in ["SQNR dB", "same top-1", "constants 1.9", "1 runs compared"] {
+    for word in ["SQNR dB", "same top-1", "constants 2.00 x smaller", "1 runs compared"] {
         assert!(table.contains(word), "{word} is missing from {table}");
     }
 

@@ -146,7 +146,7 @@ fn round(w: f32, dtype: DType) -> (u16, f32) {
 
 /// Whether the operator takes scales: they are chosen as they are.
 fn is_quantised(node: &Node) -> bool {
-    ["Quantize", "QLinear", "QGemm", "QAttention", "Integer"].iter().any(|word| node.op.contains(word))
+    ["uantize", "QLinear", "QGemm", "QAttention", "Integer"].iter().any(|word| node.op.contains(word))
 }
 
 /// Widens `from` to f32 as `to`.
@@ -197,6 +197,7 @@ mod tests {
         let small = value("small", Some(Tensor::vector(&values[..16])));
         let large = value("large", Some(Tensor::vector(&vec![1e5f32; 256])));
         let [a, rows, b, y] = ["a", "rows", "b", "y"].map(|n| value(n, None));
+        g.inputs = [x, ids].map(|value| Port { value, dtype: Some(DType::F32), dims: None }).to_vec();
         for (op, inputs, output) in
             [("MatMul", [x, matrix], a), ("Gather", [table, ids], rows), ("Add", [a, small], b), ("Mul", [b, large], y)]
         {
