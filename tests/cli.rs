@@ -105,7 +105,7 @@ fn convert_halves_the_weights_and_compare_shows_what_that_costs() {
     let folder = tempfile::tempdir().unwrap();
     let half = folder.path().join("half.onnx");
     let half = half.to_str().unwrap();
-    let said = json(&format!("convert models/digits-cnn.onnx --to f16 -o {half} --json"));
+    let said = json(&format!("convert models/digits-cnn.onnx --to f16 -o {half} --inputs models/digits-cnn.in.npz --json"));
     let bytes = |what: &str| said["weights"][what].as_f64().unwrap();
     assert!(bytes("bytes_before") / bytes("bytes_after") > 1.95 && said["weights"]["kept"] == serde_json::json!([]), "{said}");
     assert_eq!(said["file_bytes_after"].as_u64(), std::fs::metadata(half).ok().map(|m| m.len()));

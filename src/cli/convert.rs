@@ -5,13 +5,17 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::args::Inputs;
+use super::inputs::inputs;
 use super::output::{print, print_json, table};
 use super::progress;
 use crate::base::{DType, size_text};
 use crate::error::{Error, Result};
 use crate::export::onnx;
+use crate::hardware::DeviceKind;
+use crate::optimize::{Within, halve_within};
 use crate::pass::half::{Halved, halve};
-use crate::session::Model;
+use crate::session::{Model, Options};
 
 /// Arguments of `convert`.
 #[derive(Args)]
@@ -24,6 +28,14 @@ pub struct ConvertArgs {
     /// The file to write.
     #[arg(long, short)]
     output: PathBuf,
+    /// The largest difference of an output over its largest magnitude: weights that move the answers further stay f32.
+    #[arg(long, default_value_t = 1e-3)]
+    tolerance: f64,
+    /// Store all weights that fit, whatever the answers become; runs nothing.
+    #[arg(long)]
+    no_check: bool,
+    #[command(flatten)]
+    inputs: Inputs,
     /// Write the weights in a file of their own, OUTPUT.data.
     #[arg(long)]
     external: bool,
@@ -48,6 +60,8 @@ struct Conversion {
     file_bytes_before: u64,
     file_bytes_after: u64,
     weights: Halved,
+    /// The largest difference of an output over its largest magnitude, on the inputs given or made; `None` when nothing was run.
+    max_relative_error: Option<f64>,
 }
 
 /// Runs the subcommand.
@@ -57,23 +71,46 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitCode> {
         Stored::F16 => DType::F16,
         Stored::Bf16 => DType::BF16,
     };
-    let mut graph = model.graph().clone();
-    let weights = halve(&mut graph, stored);
-    if weights.converted == 0 {
-        let why = "it holds no f32 constant that could be stored with 16 bits";
-        return Err(Error::BadInput(format!("{}: {why}", args.model.display())));
+    let (graph, weights, error) = if args.no_check {
+        let mut graph = model.graph().clone();
+        let weights = halve(&mut graph, stored, &|_| true);
+        (graph, weights, None)
+    } else {
+        let within = checked(&model, stored, args)?;
+        (within.graph, within.weights, Some(within.error))
+    };
+    if weights.converted.is_empty() {
+        let kept = weights.kept.first().map_or("there is none".into(), |k| format!("{}: {}", k.name, k.why));
+        return Err(Error::BadInput(format!("{}: no f32 constant can be stored with 16 bits ({kept})", args.model.display())));
     }
     let write = if args.external { onnx::write_external } else { onnx::write };
     progress::loading(&args.model, || write(&graph, model.metadata(), &args.output))?;
     let [model, output] = [&args.model, &args.output].map(|p| p.display().to_string());
     let (file_bytes_before, file_bytes_after) = (file_bytes(&args.model), file_bytes(&args.output));
-    let done = Conversion { model, output, stored, file_bytes_before, file_bytes_after, weights };
+    let done = Conversion { model, output, stored, file_bytes_before, file_bytes_after, weights, max_relative_error: error };
     if args.json {
         print_json(&done)?
     } else {
         show(&done)
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// As many weights as the tolerance allows, on the inputs given or made.
+fn checked(model: &Model, stored: DType, args: &ConvertArgs) -> Result<Within> {
+    let options = Options { device: Some(DeviceKind::Cpu), ..Options::default() };
+    let bar = progress::bar(1, "trying");
+    let mut step = |done: usize, total: usize| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    };
+    let found = inputs(model, &args.inputs)
+        .and_then(|sample| halve_within(model, stored, &[sample], args.tolerance, &options, &mut step));
+    bar.finish_and_clear();
+    found.map_err(|e| match e {
+        Error::BadInput(why) => Error::BadInput(format!("{why} (answers are checked: give --inputs, or --no-check)")),
+        other => other,
+    })
 }
 
 /// Bytes of a model's file, with those of the weights' file that this program writes beside it.
@@ -93,8 +130,11 @@ fn show(c: &Conversion) {
         sizes.add_row([what.to_string(), size_text(before), size_text(after), ratio]);
     }
     print(&sizes.to_string());
-    print(&format!("{} constants are stored as {} and widened to f32 where they are used", w.converted, c.stored));
+    print(&format!("{} constants are stored as {} and widened to f32 where they are used", w.converted.len(), c.stored));
     print(&format!("{} values are below the normal range now, {} became 0", w.subnormal, w.zeroed));
+    if let Some(error) = c.max_relative_error {
+        print(&format!("outputs differ by at most {error:.1e} of their range"));
+    }
     for kept in &w.kept {
         print(&format!("stays f32: {} ({})", kept.name, kept.why));
     }

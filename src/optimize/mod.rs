@@ -2,9 +2,11 @@
 
 pub mod blocks;
 pub mod channels;
+mod halve;
 pub mod prune;
 mod samples;
 mod taps;
 
+pub use halve::{Within, halve_within};
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};

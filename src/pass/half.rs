@@ -18,8 +18,8 @@ const MIN_OPSET: i64 = 13;
 #[derive(Debug, Clone, Default, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Halved {
-    /// Constants that are stored with 16 bits now.
-    pub converted: usize,
+    /// Names of the constants that are stored with 16 bits now.
+    pub converted: Vec<String>,
     /// Those that stay as they are, of [`MIN_ELEMENTS`] elements or more.
     pub kept: Vec<Kept>,
     /// Values other than 0 that are below the 16-bit type's normal range now: they have fewer digits than the others.
@@ -42,35 +42,36 @@ pub struct Kept {
     pub why: &'static str,
 }
 
-/// Stores the f32 constants of `graph` as `dtype` (f16 or bf16) and widens them where they are used: all arithmetic stays f32, so that any
-/// runtime gives the same answers for the file. Rows of a table that are gathered are widened after that.
-pub fn halve(graph: &mut Graph, dtype: DType) -> Halved {
+/// Stores the f32 constants of `graph` whose names are allowed as `dtype` (f16 or bf16) and widens them where they are used: all arithmetic
+/// stays f32, so that any runtime gives the same answers for the file. Rows of a table that are gathered are widened after that.
+pub fn halve(graph: &mut Graph, dtype: DType, allowed: &dyn Fn(&str) -> bool) -> Halved {
     let mut done = Halved { bytes_before: graph.constant_bytes(), ..Halved::default() };
-    everywhere(graph, &mut |g| one(g, dtype, &mut done));
+    everywhere(graph, &mut |g| one(g, dtype, allowed, &mut done));
     done.bytes_after = graph.constant_bytes();
     done
 }
 
-fn one(graph: &mut Graph, dtype: DType, done: &mut Halved) -> usize {
+fn one(graph: &mut Graph, dtype: DType, allowed: &dyn Fn(&str) -> bool, done: &mut Halved) -> usize {
     let index = Index::new(graph);
     let opset = graph.nodes.iter().filter(|n| n.domain.is_empty()).map(|n| n.opset).max().unwrap_or(MIN_OPSET);
     let opset = if dtype == DType::BF16 { opset.max(MIN_OPSET) } else { opset };
     let readers = readers(graph);
     let mut widened = Vec::new();
-    for at in 0..readers.len() {
+    for (at, readers) in readers.iter().enumerate() {
         let v = ValueId(at);
         let Some(constant) = index.constant(graph, v).filter(|t| t.dtype() == DType::F32 && t.numel() >= MIN_ELEMENTS) else {
             continue;
         };
         let name = graph.values[at].name.clone();
-        let half = match lowered(graph, &readers[at], v, constant, dtype) {
+        let lowered = lowered(graph, readers, v, constant, dtype);
+        let half = match lowered.and_then(|half| if allowed(&name) { Ok(half) } else { Err("answers would move too far") }) {
             Ok(half) => half,
             Err(why) => {
                 done.kept.push(Kept { name, why });
                 continue;
             }
         };
-        done.converted += 1;
+        done.converted.push(name.clone());
         done.subnormal += half.subnormal;
         done.zeroed += half.zeroed;
         let stored = graph.add_value(name.clone(), Some(half.tensor));
@@ -78,15 +79,16 @@ fn one(graph: &mut Graph, dtype: DType, done: &mut Halved) -> usize {
         let gathers = |&n: &NodeId| {
             graph.nodes[n].op == "Gather" && graph.nodes[n].domain.is_empty() && graph.nodes[n].inputs[1] != Some(v)
         };
-        if !readers[at].is_empty() && readers[at].iter().all(gathers) {
-            widened.extend(readers[at].iter().map(|&n| (n + 1, gather_stored(graph, n, stored, opset))));
+        if !readers.is_empty() && readers.iter().all(gathers) {
+            widened.extend(readers.iter().map(|&n| (n + 1, gather_stored(graph, n, stored, opset))));
         } else {
             graph.values[at].name = format!("{name}/f32");
             widened.push((0, cast(format!("{name}/widen"), opset, stored, v)));
         }
     }
+    let count = widened.len();
     insert(graph, widened);
-    done.converted
+    count
 }
 
 /// The nodes that read each value; those of subgraphs through what these capture.
@@ -214,8 +216,12 @@ mod tests {
     #[test]
     fn what_16_bits_hold_is_stored_so_and_widened_where_it_is_read() {
         let mut g = model(1e-7);
-        let done = halve(&mut g, DType::F16);
-        assert_eq!((done.converted, done.subnormal, done.zeroed), (2, 2, 0), "{done:?}");
+        let done = halve(&mut g, DType::F16, &|_| true);
+        assert_eq!(
+            (&done.converted[..], done.subnormal, done.zeroed),
+            (&["matrix".to_string(), "table".into()][..], 2, 0),
+            "{done:?}"
+        );
         assert_eq!(done.kept, [Kept { name: "large".into(), why: "beyond the range of f16" }]);
         assert_eq!((done.bytes_before, done.bytes_after), (256 * 12 + 64, 256 * 8 + 64));
         let ops: Vec<&str> = g.nodes.iter().map(|n| n.op.as_str()).collect();
@@ -224,24 +230,24 @@ mod tests {
         assert_eq!((name(g.nodes[0].inputs[0]), name(g.nodes[1].inputs[1])), ("matrix", "matrix/f32"));
         assert_eq!((name(g.nodes[2].inputs[0]), name(g.nodes[3].outputs[0])), ("table", "rows"), "the output keeps its name");
         assert!(g.unmade().is_none());
-        assert_eq!(halve(&mut g, DType::F16).converted, 0, "once is all");
-        assert_eq!(halve(&mut model(1e-7), DType::BF16).converted, 3, "bf16 has f32's range");
+        assert_eq!(halve(&mut g, DType::F16, &|_| true).converted.len(), 0, "once is all");
+        assert_eq!(halve(&mut model(1e-7), DType::BF16, &|_| true).converted.len(), 3, "bf16 has f32's range");
     }
 
     #[test]
     fn values_that_vanish_are_counted_and_constants_that_would_change_stay() {
-        let done = halve(&mut model(1e-9), DType::F16);
+        let done = halve(&mut model(1e-9), DType::F16, &|_| true);
         assert_eq!((done.subnormal, done.zeroed), (0, 2));
         for (all, why) in [(1e-6, "too much"), (f32::INFINITY, "not finite"), (f32::NAN, "not finite")] {
             let mut g = model(0.0);
             g.values[2].constant = Some(Tensor::new([16, 16], &[all; 256]).unwrap());
-            let done = halve(&mut g, DType::F16);
+            let done = halve(&mut g, DType::F16, &|_| true);
             assert!(done.kept.len() == 2 && done.kept[0].why.starts_with(why), "{done:?}");
         }
         let mut g = model(0.0);
         g.nodes[0].op = "DequantizeLinear".into();
         g.outputs.push(Port { value: ValueId(3), dtype: None, dims: None });
         g.optional_inputs.push(Port { value: ValueId(5), dtype: None, dims: None });
-        assert_eq!(halve(&mut g, DType::F16).converted, 0, "scales, outputs, and what the caller may override");
+        assert_eq!(halve(&mut g, DType::F16, &|_| true).converted.len(), 0, "scales, outputs, and what the caller may override");
     }
 }
