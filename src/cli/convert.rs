@@ -62,6 +62,8 @@ struct Conversion {
     weights: Halved,
     /// The largest difference of an output over its largest magnitude, on the inputs given or made; `None` when nothing was run.
     max_relative_error: Option<f64>,
+    /// The same if all weights that fit were stored so.
+    max_relative_error_of_all: Option<f64>,
 }
 
 /// Runs the subcommand.
@@ -77,7 +79,7 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitCode> {
         (graph, weights, None)
     } else {
         let within = checked(&model, stored, args)?;
-        (within.graph, within.weights, Some(within.error))
+        (within.graph, within.weights, Some((within.error, within.error_of_all)))
     };
     if weights.converted.is_empty() {
         let kept = weights.kept.first().map_or("there is none".into(), |k| format!("{}: {}", k.name, k.why));
@@ -87,7 +89,16 @@ pub fn convert(args: &ConvertArgs) -> Result<ExitCode> {
     progress::loading(&args.model, || write(&graph, model.metadata(), &args.output))?;
     let [model, output] = [&args.model, &args.output].map(|p| p.display().to_string());
     let (file_bytes_before, file_bytes_after) = (file_bytes(&args.model), file_bytes(&args.output));
-    let done = Conversion { model, output, stored, file_bytes_before, file_bytes_after, weights, max_relative_error: error };
+    let done = Conversion {
+        model,
+        output,
+        stored,
+        file_bytes_before,
+        file_bytes_after,
+        weights,
+        max_relative_error: error.map(|e| e.0),
+        max_relative_error_of_all: error.map(|e| e.1),
+    };
     if args.json {
         print_json(&done)?
     } else {
@@ -132,8 +143,10 @@ fn show(c: &Conversion) {
     print(&sizes.to_string());
     print(&format!("{} constants are stored as {} and widened to f32 where they are used", w.converted.len(), c.stored));
     print(&format!("{} values are below the normal range now, {} became 0", w.subnormal, w.zeroed));
-    if let Some(error) = c.max_relative_error {
-        print(&format!("outputs differ by at most {error:.1e} of their range"));
+    if let (Some(error), Some(all)) = (c.max_relative_error, c.max_relative_error_of_all) {
+        print(&format!(
+            "outputs differ by at most {error:.1e} of their range; {all:.1e} with all weights (--tolerance says how much may be)"
+        ));
     }
     for kept in &w.kept {
         print(&format!("stays f32: {} ({})", kept.name, kept.why));

@@ -18,6 +18,8 @@ pub struct Within {
     pub weights: Halved,
     /// The largest difference of an output over its largest magnitude.
     pub error: f64,
+    /// The same with every weight that fits stored with 16 bits.
+    pub error_of_all: f64,
 }
 
 /// Stores as many bytes of constants as `dtype` (f16 or bf16) as keep every output of every sample within `tolerance` of its largest magnitude.
@@ -41,10 +43,11 @@ pub fn halve_within(
         let weights = halve(&mut graph, dtype, allowed);
         let changed = Model::from_graph(graph);
         let error = largest(&reference, &answers(&changed, samples, options)?);
-        Ok(Within { graph: changed.graph().clone(), weights, error })
+        Ok(Within { graph: changed.graph().clone(), weights, error, error_of_all: error })
     };
     let mut best = attempt(1, &|_| true)?;
-    if best.error <= tolerance {
+    let error_of_all = best.error;
+    if error_of_all <= tolerance {
         return Ok(best);
     }
     let names = best.weights.converted;
@@ -67,7 +70,7 @@ pub fn halve_within(
             fails = middle;
         }
     }
-    Ok(best)
+    Ok(Within { error_of_all, ..best })
 }
 
 /// The outputs of each sample, one after the other.
