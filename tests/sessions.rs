@@ -279,16 +279,19 @@ fn a_batch_that_has_no_room_is_split_where_that_is_allowed() {
         let options = Options { split_batch, memory_limit_bytes: Some(memory_limit_bytes), ..Options::default() };
         session(cpu(), options)
     };
-    let whole = bytes_of(1001);
-    assert!(matches!(tight(false, whole / 3).run(&x), Err(Error::OverBudget { .. })));
-    let parts = tight(true, whole / 3);
+    let of_cpu = session(cpu(), Options::default());
+    run(&of_cpu, 1).unwrap();
+    let [weights, runs] = [0, 1].map(|i| of_cpu.report().accounts[i].peak_bytes);
+    let third = weights - runs + bytes_of(1001) / 3;
+    assert!(matches!(tight(false, third).run(&x), Err(Error::OverBudget { .. })));
+    let parts = tight(true, third);
     let got = parts.run(&x).unwrap();
     for ((name, want), (_, got)) in want.iter().zip(got.iter()) {
         assert_eq!((want.shape(), want.bytes()), (got.shape(), got.bytes()), "{name}");
     }
     let report = parts.report();
     assert!(report.steps.iter().any(|s| s.rung == Rung::SplitBatch && s.tried == 3 && s.helped == 3), "{:?}", report.steps);
-    assert!(report.accounts[0].peak_bytes <= whole / 3);
+    assert!(report.accounts[0].peak_bytes <= third);
     assert!(matches!(tight(true, 256).run(&x), Err(Error::OverBudget { .. })), "one item has no room");
 }
 
@@ -301,4 +304,19 @@ fn what_has_no_room_on_a_device_runs_on_the_next_and_is_counted() {
     let report = session.report();
     assert_eq!(report.steps.iter().map(|s| (s.rung, s.tried, s.helped)).collect::<Vec<_>>(), [(Rung::Cpu, 1, 1)]);
     assert_eq!(report.notes.iter().filter(|n| n.starts_with("stepped down")).count(), 1, "not to f32 there: {:?}", report.notes);
+}
+
+#[test]
+fn packed_weights_of_the_cpu_are_paid_for() {
+    let device: Arc<dyn Device> = Arc::new(CpuDevice::new(Some(1)).unwrap());
+    let first = session(device.clone(), Options::default());
+    run(&first, 400).unwrap();
+    let report = first.report();
+    let packed = own(&report).1;
+    assert!(packed > 0 && packed <= report.weight_bytes as u64, "{packed} of {}", report.weight_bytes);
+    assert_eq!(report.accounts[1].used_bytes, 0, "arenas are free between runs");
+    drop(first);
+    assert_eq!(device.account().used_bytes(), 0);
+    let tight = session(device, Options { memory_limit_bytes: Some(packed - 1), ..Options::default() });
+    assert!(matches!(run(&tight, 400), Err(Error::OverBudget { .. })));
 }

@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::graph::{Problem, Type};
 use crate::hardware::DeviceInfo;
 use crate::kernel::{KernelDef, scalar::in_place};
-use crate::memory::{Account, HostBytes, Pool};
+use crate::memory::{Account, Charge, HostBytes, Pool};
 
 /// Memory reserved on a device.
 pub enum Region {
@@ -41,6 +41,8 @@ pub struct Prepared {
     pub packed: Option<Packed>,
     /// Inputs that launches no longer need.
     pub dropped: Vec<usize>,
+    /// Who pays for the packed form, where launches read it as it lies here.
+    pub paid: Option<Arc<Charge>>,
 }
 
 /// Where an operand lies during a run.

@@ -28,6 +28,19 @@ pub struct AccountStats {
     pub limit_bytes: Option<u64>,
 }
 
+/// Memory besides a pool's blocks that an account pays for until this is dropped: see [`super::Pool::pay`].
+#[derive(Debug)]
+pub struct Charge {
+    pub(super) account: Arc<Account>,
+    pub(super) bytes: u64,
+}
+
+impl Drop for Charge {
+    fn drop(&mut self) {
+        self.account.refund(self.bytes);
+    }
+}
+
 impl Account {
     /// The root: a process.
     pub fn root(name: &str, limit_bytes: u64) -> Arc<Self> {
@@ -61,7 +74,7 @@ impl Account {
         &self.name
     }
 
-    /// Bytes in blocks that this account and those below it hold, free ones in caches among them.
+    /// Bytes in blocks that this account and those below it hold, free ones in caches among them, and what they pay for otherwise.
     pub fn used_bytes(&self) -> u64 {
         self.used_bytes.load(Relaxed)
     }

@@ -9,6 +9,7 @@ use super::bins::UNIT;
 use super::budget::Account;
 use super::core::{Core, Inner};
 use super::device::Device;
+use super::error::OutOfMemory;
 use super::heap::{BlockId, Domain, Zone};
 use super::options::Options;
 use super::provider::StreamId;
@@ -204,6 +205,18 @@ impl Core {
             let shortage = Shortage { rung, needed_bytes: request.bytes, account: account.into() };
             self.ladder.ask(&shortage, &self.root).then(|| self.own_rungs(request, hold)).flatten()
         })
+    }
+
+    /// Charges `bytes` to an account, for which caches are emptied and the owners are asked. Errors when that does not suffice.
+    pub fn charge(&self, account: &Account, bytes: u64) -> Result<(), Box<OutOfMemory>> {
+        if account.charge(bytes).is_ok() {
+            return Ok(());
+        }
+        self.flush();
+        let Err(full) = account.charge(bytes) else { return Ok(()) };
+        let mut enough = || account.charge(bytes).is_ok();
+        let helped = self.relieve(Rung::ASKED, bytes, account.name(), full, &mut enough);
+        if helped { Ok(()) } else { Err(OutOfMemory::new(self, bytes, account.name(), Some(full))) }
     }
 
     /// Asks the owners alone, on these rungs, for what counts as `exhausted`'s. Whether `enough` holds after some rung.

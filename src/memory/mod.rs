@@ -43,7 +43,7 @@ mod window;
 
 pub use arena::{Arena, Page, Pages, Part, Weights};
 pub use block::{Block, Buffer};
-pub use budget::{Account, AccountStats};
+pub use budget::{Account, AccountStats, Charge};
 pub use device::DriverCalls;
 pub use error::{Cause, OutOfMemory};
 pub use history::{Column, History};

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::arena::Arena;
-use super::budget::Account;
+use super::budget::{Account, Charge};
 use super::cache::Cache;
 use super::core::Core;
 use super::device::Device;
+use super::error::OutOfMemory;
 use super::ladder::{Relief, Rung};
 use super::launch::Launch;
 use super::options::Options;
@@ -55,6 +56,13 @@ impl Pool {
     /// Work about to be submitted to `stream`.
     pub fn launch(&self, stream: StreamId) -> Launch<'_> {
         Launch::new(&self.core, stream)
+    }
+
+    /// Lets `account` pay for memory of the device that is no block of this pool, as if it were. Errors when all of the ladder on which
+    /// owners are asked does not make room in the account.
+    pub fn pay(&self, account: &Arc<Account>, bytes: u64) -> std::result::Result<Charge, Box<OutOfMemory>> {
+        self.core.charge(account, bytes)?;
+        Ok(Charge { account: account.clone(), bytes })
     }
 
     /// Asks `relief` on that rung of the ladder, from [`Rung::EvictCaches`] on. It may free and allocate.

@@ -279,3 +279,25 @@ fn threads_share_an_arena() {
     drop((arena, pool));
     assert_eq!(device.used_bytes().0, 0);
 }
+
+#[test]
+fn what_is_paid_for_besides_blocks_climbs_the_same_ladder() {
+    let pool = pool(device(1 << 30, Some(UNIT)));
+    let model = pool.account().child("bert", 10 * MIB);
+    let cache = Arc::new(Mutex::new(Some(pool.arena(&model, StreamId(0)).block(4 * MIB).unwrap())));
+    let idle = cache.clone();
+    let relief = move |s: &halfbyte::memory::Shortage| {
+        assert!(s.needed_bytes == 8 * MIB && s.account == "virtual/bert");
+        idle.lock().unwrap().take().is_some()
+    };
+    pool.on_shortage_of(&model, Rung::UnloadIdle, Box::new(relief));
+    let paid = pool.pay(&model, 8 * MIB).unwrap();
+    assert!(cache.lock().unwrap().is_none());
+    assert_eq!((model.used_bytes(), pool.account().used_bytes()), (8 * MIB, 8 * MIB));
+    pool.record(8);
+    let error = pool.pay(&model, 3 * MIB).unwrap_err();
+    assert_eq!(error.cause, Cause::Account { name: "virtual/bert".into(), limit_bytes: 10 * MIB });
+    assert!(error.snapshot.timeline.iter().any(|e| e.kind == halfbyte::memory::EventKind::OutOfMemory));
+    drop(paid);
+    assert_eq!((model.used_bytes(), pool.account().used_bytes()), (0, 0));
+}

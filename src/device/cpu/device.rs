@@ -168,10 +168,10 @@ impl Device for CpuDevice {
     fn prepare(&self, kernel: &'static KernelDef, problem: &Problem, constants: &[Option<Tensor>]) -> Result<Prepared> {
         let code = find(kernel.name)?.code;
         let packed = self.pool.install(|| code.pack(problem, constants))?;
-        Ok(match packed {
-            Some((packed, dropped)) => Prepared { packed: Some(packed), dropped },
-            None => Prepared::default(),
-        })
+        let Some((packed, dropped)) = packed else { return Ok(Prepared::default()) };
+        let bytes = packed.parts.iter().map(|part| part.bytes().len() as u64).sum();
+        let paid = self.memory.pool().pay(&self.account, bytes)?;
+        Ok(Prepared { packed: Some(packed), dropped, paid: Some(Arc::new(paid)) })
     }
 
     fn scratch_bytes(&self, kernel: &'static KernelDef, problem: &Problem) -> Result<usize> {

@@ -151,7 +151,7 @@ mod tests {
         Command {
             kernel: crate::kernel::all().find(|k| k.name == "cuda-any-scalar").unwrap(),
             problem: Arc::new(crate::graph::Problem::Scalar(problem)),
-            prepared: Some(Arc::new(Prepared { packed: Some(packed), dropped: vec![] })),
+            prepared: Some(Arc::new(Prepared { packed: Some(packed), ..Prepared::default() })),
             inputs: vec![slot(Place::Input(0))],
             outputs: vec![slot(Place::Output(0))],
             scratch: (0, 64),

@@ -213,7 +213,7 @@ impl<D: Driver> Device for GpuDevice<D> {
             return self.shared.host.prepare(kernel, problem, constants);
         }
         Ok(match (find(kernel.name)?.pack)(problem, constants)? {
-            Some((packed, dropped)) => Prepared { packed: Some(packed), dropped },
+            Some((packed, dropped)) => Prepared { packed: Some(packed), dropped, paid: None },
             None => Prepared::default(),
         })
     }

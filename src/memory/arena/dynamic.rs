@@ -6,7 +6,7 @@ use crate::memory::bins::UNIT;
 use crate::memory::block::{Block, Buffer};
 use crate::memory::core::{Holder, Inner};
 use crate::memory::error::OutOfMemory;
-use crate::memory::ladder::{Request, Rung};
+use crate::memory::ladder::Request;
 use crate::memory::provider::StreamId;
 use crate::memory::span::{Lane, Span};
 
@@ -52,7 +52,7 @@ impl Arena {
         if room > LARGEST_BYTES {
             return Err(OutOfMemory::new(core, bytes, lane.account.name(), None));
         }
-        self.charge(size)?;
+        core.charge(&lane.account, size)?;
         let zone = core.zone(room);
         let request = Request { stream: lane.stream, zone, bytes: size, align };
         let mut holder = Some(Holder { account: lane.account.clone(), stream: lane.stream, zone, requested_bytes: bytes });
@@ -76,20 +76,6 @@ impl Arena {
             return Err(OutOfMemory::new(core, bytes, lane.account.name(), None));
         };
         Ok(Block::new(Span::new(address, size, id, lane.clone(), last), bytes))
-    }
-
-    fn charge(&self, bytes: u64) -> Result<(), Box<OutOfMemory>> {
-        let (core, account) = (&self.lane.core, &self.lane.account);
-        if account.charge(bytes).is_ok() {
-            return Ok(());
-        }
-        core.flush();
-        let Err(full) = account.charge(bytes) else { return Ok(()) };
-        let mut enough = || account.charge(bytes).is_ok();
-        if core.relieve(Rung::ASKED, bytes, account.name(), full, &mut enough) {
-            return Ok(());
-        }
-        Err(OutOfMemory::new(core, bytes, account.name(), Some(full)))
     }
 }
 
