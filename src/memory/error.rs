@@ -2,7 +2,7 @@
 
 use super::budget::Account;
 use super::core::Core;
-use super::dump::dump;
+use super::dump;
 use super::ladder::RungCount;
 use super::provider::StreamId;
 use super::snapshot::Snapshot;
@@ -75,7 +75,7 @@ impl OutOfMemory {
             refusal: core.device.refusal(),
             snapshot,
         });
-        dump(&full);
+        dump::fail(&full);
         full
     }
 }

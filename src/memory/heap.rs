@@ -14,7 +14,8 @@ pub use super::table::{Block, BlockId, Domain, NONE, State, Zone};
 #[derive(Default)]
 pub struct Heap {
     table: Table,
-    domains: Vec<Bins>,
+    /// Of domains that ever had a free range.
+    domains: Vec<Option<Box<Bins>>>,
     holes: BTreeMap<u64, BlockId>,
     live_bytes: u64,
 }
@@ -37,20 +38,26 @@ impl Heap {
         self.live_bytes
     }
 
+    #[inline]
+    fn bins(&self, domain: Domain) -> Option<&Bins> {
+        self.domains.get(domain.number())?.as_deref()
+    }
+
     /// Domains that have free ranges.
     pub fn domains(&self) -> impl Iterator<Item = Domain> + use<> {
-        let used: Vec<_> = (0..self.domains.len()).filter(|&d| self.domains[d].count() > 0).map(Domain::numbered).collect();
+        let used: Vec<_> =
+            (0..self.domains.len()).map(Domain::numbered).filter(|&d| self.bins(d).is_some_and(|b| b.count() > 0)).collect();
         used.into_iter()
     }
 
     /// Sum of free ranges.
     pub fn free_bytes(&self) -> u64 {
-        self.domains.iter().map(Bins::bytes).sum()
+        self.domains.iter().flatten().map(|b| b.bytes()).sum()
     }
 
     /// The largest free range.
     pub fn largest_free_bytes(&self) -> u64 {
-        self.domains.iter().filter_map(|b| b.largest(&self.table)).map(|e| e.0).max().unwrap_or(0)
+        self.domains.iter().flatten().filter_map(|b| b.largest(&self.table)).map(|e| e.0).max().unwrap_or(0)
     }
 
     /// Ranges without memory, by address.
@@ -91,7 +98,7 @@ impl Heap {
 
     /// Free blocks of `domain` that have `bytes`, the smallest first.
     pub fn fitting(&self, domain: Domain, bytes: u64) -> impl DoubleEndedIterator<Item = BlockId> + use<> {
-        let bins = self.domains.get(domain.number());
+        let bins = self.bins(domain);
         bins.map(|bins| bins.fitting(&self.table, bytes)).unwrap_or_default().into_iter().map(|e| e.1)
     }
 
@@ -103,7 +110,7 @@ impl Heap {
     /// The smallest free block of `domain` that has `bytes`.
     #[inline]
     pub fn best_fit(&self, domain: Domain, bytes: u64) -> Option<Entry> {
-        self.domains.get(domain.number())?.best_fit(&self.table, bytes)
+        self.bins(domain)?.best_fit(&self.table, bytes)
     }
 
     /// Makes `bytes` at `offset` of a free block or a hole a block of its own, in no list yet: live. What is left keeps its state.
@@ -174,9 +181,9 @@ impl Heap {
         match state {
             State::Free(domain) => {
                 if self.domains.len() <= domain.number() {
-                    self.domains.resize_with(domain.number() + 1, Bins::default);
+                    self.domains.resize_with(domain.number() + 1, || None);
                 }
-                self.domains[domain.number()].insert(&mut self.table, id);
+                self.domains[domain.number()].get_or_insert_default().insert(&mut self.table, id);
             }
             State::Hole => drop(self.holes.insert(self.block(id).address, id)),
             State::Live | State::Vacant => {}
@@ -186,7 +193,11 @@ impl Heap {
     #[inline(always)]
     fn unindex(&mut self, id: BlockId, state: State) {
         match state {
-            State::Free(domain) => self.domains[domain.number()].remove(&mut self.table, id),
+            State::Free(domain) => {
+                if let Some(bins) = &mut self.domains[domain.number()] {
+                    bins.remove(&mut self.table, id);
+                }
+            }
             State::Hole => drop(self.holes.remove(&self.block(id).address)),
             State::Live | State::Vacant => {}
         }
@@ -211,11 +222,12 @@ impl Heap {
                 }
             }
         }
-        let counted = self.domains.iter().map(Bins::count).sum::<usize>();
+        let counted = self.domains.iter().flatten().map(|b| b.count()).sum::<usize>();
         if live != self.live_bytes || free != counted || holes != self.holes.len() {
             return Err("counts differ from a recount".into());
         }
-        let listed = self.domains.iter().enumerate().all(|(d, bins)| {
+        let mut used = self.domains.iter().enumerate().filter_map(|(d, bins)| Some((d, bins.as_ref()?)));
+        let listed = used.all(|(d, bins)| {
             let free = State::Free(Domain::numbered(d));
             bins.consistent(&self.table) && self.free(Domain::numbered(d)).all(|id| self.block(id).state == free)
         });

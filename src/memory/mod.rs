@@ -45,6 +45,7 @@ pub use arena::{Arena, Page, Pages, Part, Weights};
 pub use block::{Block, Buffer};
 pub use budget::{Account, AccountStats, Charge};
 pub use device::DriverCalls;
+pub use dump::with_other_ways;
 pub use error::{Cause, OutOfMemory};
 pub use history::{Column, History};
 pub use host::{HostBytes, HostPool};

@@ -14,7 +14,7 @@ pub enum Zone {
 
 /// Who may use a free block, and for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Domain(u16);
+pub struct Domain(u32);
 
 impl Domain {
     /// Large blocks of everyone: no work uses it any more.
@@ -22,27 +22,27 @@ impl Domain {
 
     /// Blocks of everyone.
     pub const fn ready(zone: Zone) -> Self {
-        Domain(zone as u16)
+        Domain(zone as u32)
     }
 
     /// Blocks for later work of one stream.
     pub fn of(stream: StreamId, zone: Zone) -> Self {
-        Domain((stream.0 + 1) * 2 + zone as u16)
+        Domain((u32::from(stream.0) + 1) * 2 + zone as u32)
     }
 
     /// The domain of a number, from 0 on.
     pub(super) fn numbered(number: usize) -> Self {
-        Domain(number as u16)
+        Domain(number as u32)
     }
 
     /// Its number.
     pub(super) fn number(self) -> usize {
-        self.0.into()
+        self.0 as usize
     }
 
     /// Its stream.
     pub fn stream(self) -> Option<StreamId> {
-        (self.0 / 2).checked_sub(1).map(StreamId)
+        (self.0 / 2).checked_sub(1).map(|stream| StreamId(stream as u16))
     }
 
     /// Its zone.
@@ -72,22 +72,22 @@ impl State {
     }
 
     #[inline]
-    fn code(self) -> u16 {
+    fn code(self) -> u64 {
         match self {
             State::Vacant => 0,
             State::Live => 1,
             State::Hole => 2,
-            State::Free(Domain(d)) => d + 3,
+            State::Free(Domain(d)) => u64::from(d) + 3,
         }
     }
 
     #[inline]
-    fn of(code: u16) -> Self {
+    fn of(code: u64) -> Self {
         match code {
             0 => State::Vacant,
             1 => State::Live,
             2 => State::Hole,
-            d => State::Free(Domain(d - 3)),
+            d => State::Free(Domain((d - 3) as u32)),
         }
     }
 }
@@ -115,14 +115,15 @@ impl Block {
     }
 }
 
-/// Bits of a size that hold the state.
-const STATE_BITS: u32 = u16::BITS;
+/// Bits of a size that hold the state: enough for the domains of all streams.
+const STATE_BITS: u32 = 18;
+const STATE: u64 = (1 << STATE_BITS) - 1;
 
 #[derive(Clone, Copy, Default)]
 #[repr(align(32))]
 struct Row {
     address: u64,
-    /// Units above, the state below: ranges of up to 64 PiB.
+    /// Units above, the state below: ranges of up to 16 PiB.
     size: u64,
     prev: BlockId,
     next: BlockId,
@@ -160,13 +161,13 @@ impl Table {
     #[inline]
     pub fn block(&self, id: BlockId) -> Block {
         let Row { address, size, prev, next, .. } = *self.row(id);
-        Block { address, bytes: (size >> STATE_BITS) * UNIT, prev, next, state: State::of(size as u16) }
+        Block { address, bytes: (size >> STATE_BITS) * UNIT, prev, next, state: State::of(size & STATE) }
     }
 
     /// Whether a block is of a state; no block is of none.
     #[inline]
     pub fn is(&self, id: BlockId, state: State) -> bool {
-        self.row(id).size as u16 == state.code()
+        self.row(id).size & STATE == state.code()
     }
 
     #[inline]
@@ -213,7 +214,7 @@ impl Table {
 
     #[inline]
     pub fn resize(&mut self, id: BlockId, bytes: u64, state: State) {
-        self.row_mut(id).size = (bytes / UNIT) << STATE_BITS | u64::from(state.code());
+        self.row_mut(id).size = (bytes / UNIT) << STATE_BITS | state.code();
     }
 
     /// Makes two blocks neighbours.

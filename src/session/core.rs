@@ -89,11 +89,15 @@ impl Session {
     pub fn run(&self, inputs: &[(&str, TensorView)]) -> Result<Outputs> {
         let mut copies = Vec::new();
         let arranged = arrange(self.model.graph(), inputs, &mut copies)?;
+        memory::with_other_ways(|| self.run_arranged(&arranged))
+    }
+
+    fn run_arranged(&self, arranged: &[Option<TensorView>]) -> Result<Outputs> {
         let mut left = self.ladder.order(self.rungs.len());
         let mut stepped = None;
         while !left.is_empty() {
             let (at, began) = (left.remove(0), Instant::now());
-            let done = self.attempt_in_parts(at, &arranged);
+            let done = self.attempt_in_parts(at, arranged);
             if let Some(rung) = stepped {
                 self.ladder.count(rung, done.is_ok(), began.elapsed());
             }
