@@ -113,11 +113,13 @@ fn show(rows: &[Row]) {
         "smallest/live",
         "calls/1000",
         "2nd half",
+        "repeated",
         "smallest",
         "fragmented",
         "ns",
     ];
     let mut t = table(&header);
+    let calls = |c: Option<f64>| c.map_or("".into(), |c| format!("{c:.2}"));
     let ratio = |r: Option<f64>| r.map_or("never".into(), |r| format!("{r:.3}"));
     for Row { figures: f, reserved_ratio, smallest_ratio } in rows {
         t.add_row([
@@ -128,7 +130,8 @@ fn show(rows: &[Row]) {
             ratio(*smallest_ratio),
             format!("{:.2}", f.calls_per_1000),
             format!("{:.2}", f.steady_calls_per_1000),
-            f.tight_calls_per_1000.map_or("".into(), |c| format!("{c:.2}")),
+            calls(f.repeated_calls_per_1000),
+            calls(f.tight_calls_per_1000),
             format!("{:.0} %", f.fragmentation * 100.0),
             format!("{:.0}", f.ns_per_operation),
         ]);

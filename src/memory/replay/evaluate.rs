@@ -14,6 +14,8 @@ const HOPELESS: u64 = 16;
 const PRECISION: u64 = 4096;
 /// Replays of which the fastest gives the time.
 const ROUNDS: usize = 3;
+/// How often a trace is replayed in one pool; calls of the second half count.
+const PLAYS: usize = 6;
 
 /// One allocator on one trace.
 #[derive(Debug, Clone)]
@@ -35,6 +37,8 @@ pub struct Figures {
     pub calls_per_1000: f64,
     /// The same in the second half of the trace.
     pub steady_calls_per_1000: f64,
+    /// The same when the trace is replayed again and again in one pool: of the last 3 of 6 times.
+    pub repeated_calls_per_1000: Option<f64>,
     /// Driver calls per 1000 allocations on the smallest device.
     pub tight_calls_per_1000: Option<f64>,
     /// External fragmentation when the most bytes live, with ample memory.
@@ -55,20 +59,17 @@ impl Figures {
     }
 }
 
-/// Replays `trace`, with `look` after each request. Whether it completed.
-fn replay(policy: &mut dyn Policy, trace: &Trace, mut look: impl FnMut(usize, &dyn Policy)) -> bool {
+/// Replays `trace`, with `look` after each request: the blocks by buffer, if it completed.
+fn replay(policy: &mut dyn Policy, trace: &Trace, mut look: impl FnMut(usize, &dyn Policy)) -> Option<Vec<Block>> {
     let mut blocks: Vec<Block> = vec![0; trace.buffers()];
     for (at, event) in trace.events().iter().enumerate() {
         match *event {
-            Event::Alloc { buffer, bytes } => match policy.alloc(bytes) {
-                Some(block) => blocks[buffer as usize] = block,
-                None => return false,
-            },
+            Event::Alloc { buffer, bytes } => blocks[buffer as usize] = policy.alloc(bytes)?,
             Event::Free { buffer } => policy.free(blocks[buffer as usize]),
         }
         look(at, policy);
     }
-    true
+    Some(blocks)
 }
 
 fn allocations(events: &[Event]) -> usize {
@@ -78,7 +79,7 @@ fn allocations(events: &[Event]) -> usize {
 /// Driver calls when a trace completes on a device of `capacity`.
 fn calls_within(def: &PolicyDef, trace: &Trace, capacity: u64) -> Option<u64> {
     let mut policy = (def.make)(capacity);
-    replay(&mut *policy, trace, |_, _| {}).then(|| policy.usage().driver_calls)
+    replay(&mut *policy, trace, |_, _| {}).map(|_| policy.usage().driver_calls)
 }
 
 /// The smallest device that completes the trace, and the driver calls on it. Bisection: a policy that fails on a device and completes
@@ -126,7 +127,26 @@ fn ample(def: &PolicyDef, trace: &Trace, capacity: u64, peak_at: usize) -> Optio
     });
     let Usage { peak_reserved_bytes, driver_calls, .. } = policy.usage();
     (seen.reserved_bytes, seen.calls) = (peak_reserved_bytes, driver_calls);
-    done.then_some(seen)
+    done.map(|_| seen)
+}
+
+/// Driver calls of the last plays in one pool, all that a play leaves being freed after it.
+fn repeated_calls(def: &PolicyDef, trace: &Trace, capacity: u64) -> Option<u64> {
+    let mut left = vec![true; trace.buffers()];
+    for event in trace.events() {
+        if let Event::Free { buffer } = *event {
+            left[buffer as usize] = false;
+        }
+    }
+    let (mut policy, mut before) = ((def.make)(capacity), 0);
+    for play in 0..PLAYS {
+        if play == PLAYS / 2 {
+            before = policy.usage().driver_calls;
+        }
+        let blocks = replay(&mut *policy, trace, |_, _| {})?;
+        blocks.into_iter().zip(&left).filter(|(_, left)| **left).for_each(|(block, _)| policy.free(block));
+    }
+    Some(policy.usage().driver_calls - before)
 }
 
 fn fastest_ns(def: &PolicyDef, trace: &Trace, capacity: u64) -> f64 {
@@ -157,6 +177,7 @@ pub fn evaluate(def: &PolicyDef, trace: &Trace) -> Figures {
         smallest_bytes: smallest.map(|s| s.0),
         calls_per_1000: per_1000(seen.calls, all),
         steady_calls_per_1000: per_1000(seen.calls - seen.calls_at_half, late),
+        repeated_calls_per_1000: repeated_calls(def, trace, capacity).map(|calls| per_1000(calls, all * (PLAYS - PLAYS / 2))),
         tight_calls_per_1000: smallest.map(|s| per_1000(s.1, all)),
         fragmentation: seen.at_peak.fragmentation(),
         ns_per_operation: fastest_ns(def, trace, capacity),
@@ -166,7 +187,7 @@ pub fn evaluate(def: &PolicyDef, trace: &Trace) -> Figures {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::memory::replay::{Recorder, peers};
+    use crate::memory::replay::{Recorder, all};
 
     const MIB: u64 = 1 << 20;
 
@@ -182,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_smallest_device_is_that_of_the_ladder() {
-        let of = |name: &str| evaluate(peers().iter().find(|p| p.name == name).unwrap(), &grows());
+        let of = |name: &str| evaluate(all().find(|p| p.name == name).unwrap(), &grows());
         let torch = of("torch");
         assert_eq!((torch.live_bytes, torch.reserved_bytes, torch.allocations), (60 * MIB, Some(120 * MIB), 3));
         assert!((1.0..1.001).contains(&torch.smallest_ratio().unwrap()), "{torch:?}");
@@ -191,6 +212,7 @@ mod tests {
         assert!((2.0..2.001).contains(&same.smallest_ratio().unwrap()), "nothing is given back: {same:?}");
         let cubecl = of("cubecl");
         assert!((4.0..4.01).contains(&cubecl.smallest_ratio().unwrap()), "60 MiB are at most a quarter: {cubecl:?}");
+        assert_eq!((of("halfbyte").repeated_calls_per_1000, same.repeated_calls_per_1000), (Some(0.0), Some(0.0)));
         assert!(cubecl.reserved_ratio().unwrap() > 1.0 && cubecl.ns_per_operation > 0.0);
     }
 }
