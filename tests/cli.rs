@@ -52,7 +52,7 @@ fn json(call: &str) -> serde_json::Value {
 
 #[test]
 fn every_command_has_examples_and_json() {
-    for command in ["run", "suite", "inspect", "bench", "convert", "compare", "kernels", "probe", "memory"] {
+    for command in ["run", "suite", "inspect", "bench", "convert", "compare", "prune", "lora", "kernels", "probe", "memory"] {
         let said = text(&halfbyte(&[command, "--help"]));
         assert!(said.contains("Example") && said.contains("halfbyte ") && said.contains("--json"), "{command}: {said}");
     }
@@ -135,6 +135,54 @@ fn convert_halves_the_weights_and_compare_shows_what_that_costs() {
     assert!(
         text(&run(&format!("compare {half} {half} --data models/digits-mlp.in.npz --array x=no"))).contains("no array \"no\"")
     );
+}
+
+#[test]
+fn prune_writes_models_with_zeros_or_smaller_shapes() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("pruned.onnx").display().to_string();
+    let prune = |what: &str| format!("prune models/digits-mlp.onnx --calibrate models/digits-mlp.in.npz {what} -o {out}");
+    let said = json(&(prune("--share 0.5 --json") + " --ends"));
+    let layers = said["layers"].as_array().unwrap();
+    assert!(layers.len() == 3 && layers.iter().all(|l| l["zeros"] == 0.5 && l["relative_error"].as_f64() < Some(0.5)), "{said}");
+    assert_eq!(json(&format!("inspect {out} --json"))["parameters"], said["parameters_before"]);
+    let said = json(&prune("--channels 0.25 --json"));
+    assert_eq!((&said["channels"][0]["before"], &said["channels"][0]["after"]), (&64.into(), &48.into()));
+    assert_eq!(json(&format!("inspect {out} --json"))["parameters"], said["parameters_after"]);
+    let run = |what: &str| halfbyte(&prune(what).split(' ').collect::<Vec<_>>());
+    for word in ["50.0 %", "left alone", "the first or the last layer", "of which"] {
+        let table = text(&run("--pattern 2:4"));
+        assert!(table.contains(word), "{word} is missing from {table}");
+    }
+    assert!(text(&run("--blocks 1")).contains("1 residual blocks asked for, 0 could"));
+    for bad in ["--share 1.5", "--pattern 3:4", "--share 0.5 --blocks 1"] {
+        assert_eq!(run(bad).status.code(), Some(2), "{bad}");
+    }
+    assert!(text(&halfbyte(&["prune", "models/digits-mlp.onnx", "--share", "0.5", "-o", &out])).contains("--calibrate"));
+}
+
+#[test]
+fn lora_merges_adapters_and_shows_what_rounding_costs() {
+    let folder = tempfile::tempdir().unwrap();
+    let [adapter, out] = ["a.safetensors", "adapted.onnx"].map(|f| folder.path().join(f).display().to_string());
+    // For W1, [128 x 64] inputs by outputs: A is 2 x 128, B is 64 x 2.
+    let header = r#"{"base.W1.lora_A.weight":{"dtype":"F32","shape":[2,128],"data_offsets":[0,1024]},
+        "base.W1.lora_B.weight":{"dtype":"F32","shape":[64,2],"data_offsets":[1024,1536]}}"#;
+    let values = (0..384).flat_map(|i| ((i * 37 % 101) as f32 / 101.0 - 0.5).to_le_bytes());
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(&adapter, length.into_iter().chain(header.bytes()).chain(values).collect::<Vec<u8>>()).unwrap();
+    let call = format!("lora models/digits-mlp.onnx --adapter {adapter} -o {out} --json");
+    let said = json(&call);
+    assert_eq!((&said[0]["rank"], &said[0]["scale"], &said[0]["sqnr_db"]), (&2.into(), &1.0.into(), &serde_json::Value::Null));
+    let compare = |other: &str| json(&format!("compare {other} {out} --data models/digits-mlp.in.npz --json"));
+    assert!(compare("models/digits-mlp.onnx")["outputs"][0]["equal_share"].as_f64() < Some(0.5), "the answers are other ones");
+    let said = json(&format!("{call} --alpha 4 --quantize int8 --asymmetric"));
+    assert_eq!((&said[0]["scale"], &said[0]["bytes_f32"]), (&2.0.into(), &1536.into()));
+    assert!(said[0]["sqnr_db"].as_f64() > Some(35.0) && said[0]["bytes"].as_u64() < Some(400), "{said}");
+    let refused = halfbyte(&["lora", "models/digits-cnn.onnx", "--adapter", &adapter, "-o", &out]);
+    assert!(refused.status.code() == Some(1) && text(&refused).contains("base.W1"), "{}", text(&refused));
+    let damaged = halfbyte(&["lora", "models/digits-cnn.onnx", "--adapter", "Cargo.toml", "-o", &out]);
+    assert!(damaged.status.code() == Some(1) && text(&damaged).contains("safetensors"), "{}", text(&damaged));
 }
 
 #[test]

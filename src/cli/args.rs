@@ -70,6 +70,16 @@ pub enum Command {
     /// Probe the hardware: what it has, what it reaches, and which kernels it would run.
     #[command(after_help = "Examples:\n  halfbyte probe\n  halfbyte probe --json")]
     Probe(super::probe::ProbeArgs),
+    /// Make weights zero, or remove channels or blocks, the rest making up for it by what the samples show; writes an ONNX file.
+    #[command(
+        after_help = "Examples:\n  halfbyte prune model.onnx --calibrate data.npz --pattern 2:4 -o sparse.onnx\n  halfbyte prune model.onnx --calibrate data.npz --array input=calib --channels 0.25 -o narrow.onnx\n  halfbyte prune model.onnx --calibrate data.npz --blocks 1 -o short.onnx --json"
+    )]
+    Prune(super::prune::PruneArgs),
+    /// Merge an adapter of low rank (LoRA) into a model's weights; writes an ONNX file.
+    #[command(
+        after_help = "Example:\n  halfbyte lora model.onnx --adapter adapter_model.safetensors --alpha 16 --quantize int8 -o adapted.onnx"
+    )]
+    Lora(super::lora::LoraArgs),
     /// Show the memory of this machine's devices; or run models and show theirs: pools, accounts, leaks, whether it is steady.
     #[command(
         after_help = "Examples:\n  halfbyte memory --watch 2\n  halfbyte memory --prometheus\n  halfbyte memory models/digits-cnn.onnx models/ppocr-cls.onnx --vary --for 10m --svg memory.svg\n  halfbyte memory models/digits-cnn.onnx --limit 64MiB --snapshot s.json --torch s.pickle\n  halfbyte memory --open s.json --svg s.svg"

@@ -13,6 +13,7 @@ pub mod interrupt;
 pub mod kernels;
 #[cfg(feature = "cuda")]
 pub mod load;
+pub mod lora;
 pub mod measurement;
 pub mod memory;
 pub mod npz;
@@ -20,7 +21,9 @@ pub mod output;
 pub mod probe;
 pub mod problems;
 pub mod progress;
+pub mod prune;
 pub mod run;
+pub mod samples;
 pub mod suite;
 pub mod trace;
 pub mod tune;

@@ -23,6 +23,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Kernels(a) => super::kernels::kernels(&a),
         Command::Tune(a) => super::tune::tune(&a),
         Command::Probe(a) => super::probe::probe(&a),
+        Command::Prune(a) => super::prune::run(&a),
+        Command::Lora(a) => super::lora::run(&a),
         Command::Memory(a) => super::memory::command::memory(&a),
     };
     match done {
