@@ -104,7 +104,7 @@ pub fn prune(model: &Model, samples: &Samples, how: &Pruning, mut progress: impl
     Ok(PrunedModel { model: model.with_graph(graph), layers: done, refused })
 }
 
-/// Leaves out the first and the last layer, and those to be kept.
+/// Leaves out the first and the last layer, depthwise convolutions, and those to be kept.
 pub(super) fn choose(mut all: Vec<Layer>, how: &Pruning, refused: &mut Vec<Refused>) -> Vec<Layer> {
     let mut refuse = |layer: &Layer, why: &str| refused.push(Refused { node: layer.name.clone(), why: why.into() });
     if !how.ends && all.len() > 2 {
@@ -114,11 +114,13 @@ pub(super) fn choose(mut all: Vec<Layer>, how: &Pruning, refused: &mut Vec<Refus
         }
     }
     all.retain(|layer| {
-        let kept = how.keep.iter().any(|text| layer.name.contains(text));
-        if kept {
-            refuse(layer, "kept as asked for");
-        }
-        !kept
+        let why = match layer {
+            l if how.keep.iter().any(|text| l.name.contains(text)) => "kept as asked for",
+            l if l.groups > 1 && l.groups == l.rows => "a depthwise convolution, of few weights that all matter",
+            _ => return true,
+        };
+        refuse(layer, why);
+        false
     });
     all
 }
