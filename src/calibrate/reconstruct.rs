@@ -299,7 +299,7 @@ mod tests {
         let kept = [1, 2, 4, 7];
         let restricted = restrict(&weights, &gram, &kept).unwrap();
         let error = |changed: usize, by: f32| {
-            let mut all = vec![0f32; 8];
+            let mut all = [0f32; 8];
             kept.iter().zip(&restricted).for_each(|(&j, w)| all[j] = *w);
             all[kept[changed % 4]] += by;
             let damped = DAMPING * (0..8).map(|i| gram.product(i, i)).sum::<f64>() / 8.0;
