@@ -52,7 +52,9 @@ fn json(call: &str) -> serde_json::Value {
 
 #[test]
 fn every_command_has_examples_and_json() {
-    for command in ["run", "suite", "inspect", "bench", "convert", "compare", "prune", "lora", "kernels", "probe", "memory"] {
+    for command in
+        ["run", "suite", "inspect", "bench", "convert", "compare", "prune", "quantize", "lora", "kernels", "probe", "memory"]
+    {
         let said = text(&halfbyte(&[command, "--help"]));
         assert!(said.contains("Example") && said.contains("halfbyte ") && said.contains("--json"), "{command}: {said}");
     }
@@ -401,6 +403,32 @@ fn memory_shows_the_machine() {
     for wrong in ["memory --svg x.svg", "memory --watch x", "memory --json --prometheus", "memory --open no-such.json"] {
         assert!(!halfbyte(&wrong.split(' ').collect::<Vec<_>>()).status.success(), "{wrong}");
     }
+}
+
+#[test]
+fn quantize_writes_a_smaller_model_that_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("small.onnx").display().to_string();
+    let said = json(&format!("quantize models/digits-mlp.onnx -o {out} --json"));
+    let layers = said["layers"].as_array().unwrap();
+    assert!(layers.len() == 3 && layers.iter().all(|l| l["scheme"] == "rows_asymmetric"), "{said}");
+    assert!(
+        said["weight_bytes"]["ratio"].as_f64().unwrap() > 3.0 && said["file_bytes"]["ratio"].as_f64().unwrap() > 1.5,
+        "{said}"
+    );
+    let ran = json(&format!("run {out} --inputs models/digits-mlp.in.npz --device cpu --json"));
+    assert!(ran.to_string().contains("halfbyte:LinearInt8"), "{ran}");
+    let table = text(&halfbyte(&["quantize", "models/digits-cnn.onnx", "-o", &out]));
+    assert!(table.contains("ranges need samples") && table.contains("times smaller"), "{table}");
+    let refused = program(env!("CARGO_BIN_EXE_halfbyte"))
+        .args(["quantize", "models/digits-cnn.onnx", "-o", &out, "--calibrate", "models/digits-mlp.in.npz"])
+        .output()
+        .unwrap();
+    let why = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && why.contains("say which it is") || why.contains("does not hold samples"),
+        "{why}"
+    );
 }
 
 #[test]

@@ -1,8 +1,14 @@
-//! Arithmetic of calibration on plain arrays: Gram matrices, weights reconstructed by them, and how far answers moved.
+//! Arithmetic of calibration on plain arrays: ranges, Gram matrices, weights reconstructed by them, and how far answers of a changed model are
+//! from the original's.
 
 pub mod channels;
 pub mod cholesky;
+mod clip;
 pub mod compare;
 pub mod gram;
 pub mod low_rank;
+mod observe;
 pub mod reconstruct;
+
+pub use clip::{Calibrator, range};
+pub use observe::Observed;

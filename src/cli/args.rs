@@ -80,6 +80,11 @@ pub enum Command {
         after_help = "Example:\n  halfbyte lora model.onnx --adapter adapter_model.safetensors --alpha 16 --quantize int8 -o adapted.onnx"
     )]
     Lora(super::lora::LoraArgs),
+    /// Make the products and convolutions of a model work on 8-bit integers, and write it in standard operators.
+    #[command(
+        after_help = "Examples:\n  halfbyte quantize models/digits-mlp.onnx -o small.onnx\n  halfbyte quantize models/digits-cnn.onnx --calibrate data.npz --array x=images -o small.onnx --json"
+    )]
+    Quantize(super::quantize::QuantizeArgs),
     /// Show the memory of this machine's devices; or run models and show theirs: pools, accounts, leaks, whether it is steady.
     #[command(
         after_help = "Examples:\n  halfbyte memory --watch 2\n  halfbyte memory --prometheus\n  halfbyte memory models/digits-cnn.onnx models/ppocr-cls.onnx --vary --for 10m --svg memory.svg\n  halfbyte memory models/digits-cnn.onnx --limit 64MiB --snapshot s.json --torch s.pickle\n  halfbyte memory --open s.json --svg s.svg"

@@ -22,6 +22,7 @@ pub mod probe;
 pub mod problems;
 pub mod progress;
 pub mod prune;
+pub mod quantize;
 pub mod run;
 pub mod samples;
 pub mod suite;

@@ -20,6 +20,11 @@ fn fail(path: &Path, why: impl std::fmt::Display) -> Error {
 
 /// All arrays of a file.
 pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
+    read_if(path, |_| true)
+}
+
+/// The arrays with names that are wanted; the others may be of any type.
+pub fn read_if(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Tensor)>> {
     let file = File::open(path).map_err(|e| fail(path, e))?;
     let mut archive = ZipArchive::new(file).map_err(|e| fail(path, format!("not an npz file: {e}")))?;
     let mut arrays = Vec::with_capacity(archive.len());
@@ -27,6 +32,9 @@ pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
         let mut member = archive.by_index(i).map_err(|e| fail(path, e))?;
         let name = member.name().map_err(|e| fail(path, e))?.into_owned();
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_string();
+        if !wanted(name.strip_suffix(BF16).unwrap_or(&name)) {
+            continue;
+        }
         let mut bytes = Vec::new();
         member.read_to_end(&mut bytes).map_err(|e| fail(path, format!("{name}: {e}")))?;
         let tensor = parse(&bytes).map_err(|why| fail(path, format!("{name}: {why}")))?;

@@ -1,6 +1,6 @@
 //! Samples from files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
@@ -33,7 +33,18 @@ impl SampleArgs {
     /// The samples of a model, if a file is named.
     pub fn read(&self, model: &Model) -> Result<Option<Samples>> {
         let Some(path) = &self.calibrate else { return Ok(None) };
-        let samples = Samples::new(model, &npz::read(path)?, &self.arrays)?;
-        Ok(Some(samples.first(self.samples)))
+        Ok(Some(read(model, path, &self.arrays)?.first(self.samples)))
     }
+}
+
+/// The samples of a model in a file; `renamed` as in [`Samples::new`]. Arrays of no input may be of any type.
+pub fn read(model: &Model, path: &Path, renamed: &[(String, String)]) -> Result<Samples> {
+    let array = |input: &'_ str| renamed.iter().find(|(i, _)| i == input).map_or(input.to_string(), |(_, a)| a.clone());
+    let arrays: Vec<String> = model.inputs().map(|(name, _)| array(name)).collect();
+    let digits = |rest: &str| rest.trim_start_matches(['.', '/']).bytes().all(|b| b.is_ascii_digit());
+    let wanted = |name: &str| arrays.iter().any(|a| name.strip_prefix(a.as_str()).is_some_and(digits));
+    let found = npz::read_if(path, wanted)?;
+    // An error shows what the file holds, as far as it can be read.
+    let shown = if found.is_empty() { npz::read(path)? } else { found };
+    Samples::new(model, &shown, renamed)
 }

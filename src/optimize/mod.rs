@@ -4,9 +4,11 @@ pub mod blocks;
 pub mod channels;
 mod halve;
 pub mod prune;
+pub mod quantize;
 mod samples;
 mod taps;
 
 pub use halve::{Within, halve_within};
+pub use quantize::{QuantizeOptions, quantize};
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};

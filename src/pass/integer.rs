@@ -1,9 +1,14 @@
 //! Convolutions and matrix products between dequantised operands and a quantised result become the integer operators, whose sums
 //! are exact: in floats, a sum's rounding decides now and then to which integer the result goes.
 
+use std::collections::HashMap;
+
+use super::emit::{Emit, splice};
 use super::index::Index;
-use crate::base::DType;
-use crate::graph::{Graph, Node, NodeId, ValueId};
+use super::pattern::{float, int};
+use super::simplify::drop_unused;
+use crate::base::{DType, Shape, Tensor};
+use crate::graph::{Attr, Graph, Node, NodeId, ValueId};
 
 /// Rewrites `QuantizeLinear(Conv(DequantizeLinear, DequantizeLinear, [bias]))` to QLinearConv, and the like of MatMul to
 /// QLinearMatMul.
@@ -17,7 +22,15 @@ pub(super) fn rewrite(graph: &mut Graph) -> usize {
         }
     }
     index.sweep(graph);
-    count
+    let index = Index::new(graph);
+    let places = 0..graph.nodes.len();
+    let made: HashMap<NodeId, Vec<Node>> = places.filter_map(|at| Some((at, with_float_result(graph, &index, at)?))).collect();
+    let floats = made.len();
+    splice(graph, made);
+    if floats > 0 {
+        drop_unused(graph);
+    }
+    count + floats
 }
 
 /// What a DequantizeLinear or QuantizeLinear node is given: value, scale and zero point.
@@ -74,6 +87,106 @@ fn integer(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node
     let attrs = node.attrs.clone();
     let outputs = graph.nodes[at].outputs.clone();
     Some((inner, Node { name, attrs, ..Node::new("", op, 10, inputs, outputs) }))
+}
+
+/// A convolution or product of dequantised operands whose result stays a float: exact sums, then one multiplication by the product of
+/// the scales, then the bias.
+fn with_float_result(graph: &mut Graph, index: &Index, at: NodeId) -> Option<Vec<Node>> {
+    let node = graph.nodes[at].clone();
+    let plain = float(&node, "alpha", 1.0) == 1.0 && float(&node, "beta", 1.0) == 1.0;
+    let untransposed = int(&node, "transA", 0) == 0 && int(&node, "transB", 0) == 0;
+    let known = matches!(node.op.as_str(), "Conv" | "MatMul" | "Gemm");
+    if !known || !node.domain.is_empty() || node.epilogue.is_some() || !plain || !untransposed {
+        return None;
+    }
+    let operand = |i: usize| {
+        let producer = index.producer(node.inputs.get(i).copied().flatten()?)?;
+        Some((scaled(graph, index, producer, "DequantizeLinear")?, int(&graph.nodes[producer], "axis", 1)))
+    };
+    let ((a, _), (b, axis)) = (operand(0)?, operand(1)?);
+    let one = |v: ValueId| index.scalar(graph, v).is_some();
+    if !one(a.scale) || !one(a.zero) {
+        return None;
+    }
+    let by_channel = if node.op == "Conv" { axis == 0 } else { axis == 1 || axis == -1 };
+    if !(by_channel || (one(b.scale) && one(b.zero))) {
+        return None;
+    }
+    let bias = match node.inputs.get(2).copied().flatten() {
+        Some(v) => Some(float_bias(graph, index, v)?),
+        None => None,
+    };
+    if node.op == "Conv" {
+        conv_to_float(graph, index, &node, a, b, bias)
+    } else {
+        product_to_float(graph, index, &node, a, b, bias)
+    }
+}
+
+fn conv_to_float(graph: &mut Graph, index: &Index, node: &Node, a: Scaled, b: Scaled, bias: Option<Tensor>) -> Option<Vec<Node>> {
+    let rank = index.constant(graph, b.value)?.shape().rank();
+    let by_channel = |t: Tensor| {
+        let ones = Shape::from(&vec![1; rank - 2][..]);
+        let shape: Shape = [t.numel()].into_iter().chain(ones.iter().copied()).collect();
+        t.reshaped(shape).ok()
+    };
+    let x_scale = index.scalar(graph, a.scale)? as f32;
+    let factors: Vec<f32> = index.constant(graph, b.scale)?.values::<f32>().ok()?.iter().map(|w| x_scale * w).collect();
+    let (factors, bias) = (by_channel(Tensor::vector(&factors))?, bias.map(by_channel));
+    let inputs = [a.value, b.value, a.zero, b.zero].map(Some).to_vec();
+    let mut emit = Emit::new(graph, node);
+    let sums = emit.node(Node { attrs: node.attrs.clone(), ..Node::new("", "ConvInteger", 10, inputs, Vec::new()) });
+    let sums = emit.with("Cast", &[sums], [("to", Attr::Int(1))]);
+    let factors = emit.constant("factors", factors);
+    let y = emit.op("Mul", &[sums, factors]);
+    if let Some(bias) = bias {
+        let bias = emit.constant("bias", bias?);
+        emit.op("Add", &[y, bias]);
+    }
+    Some(emit.done())
+}
+
+fn product_to_float(
+    graph: &mut Graph,
+    index: &Index,
+    node: &Node,
+    a: Scaled,
+    b: Scaled,
+    bias: Option<Tensor>,
+) -> Option<Vec<Node>> {
+    // Scales by column of a B with batch axes have another meaning.
+    let matrix = index.constant(graph, b.value).is_some_and(|t| t.shape().rank() == 2);
+    if !matrix && index.scalar(graph, b.scale).is_none() {
+        return None;
+    }
+    let inputs = [a.value, b.value, a.scale, b.scale, a.zero, b.zero].map(Some).to_vec();
+    let mut emit = Emit::new(graph, node);
+    let y = emit.node(Node::new("com.microsoft", "MatMulIntegerToFloat", 1, inputs, Vec::new()));
+    if let Some(bias) = bias {
+        let bias = emit.constant("bias", bias);
+        emit.op("Add", &[y, bias]);
+    }
+    Some(emit.done())
+}
+
+/// A bias as f32: a constant, or what a dequantised constant stands for.
+fn float_bias(graph: &Graph, index: &Index, bias: ValueId) -> Option<Tensor> {
+    if let Some(t) = index.constant(graph, bias) {
+        return (t.dtype() == DType::F32).then(|| t.clone());
+    }
+    let node = &graph.nodes[index.producer(bias)?];
+    if node.op != "DequantizeLinear" || !node.domain.is_empty() {
+        return None;
+    }
+    let values = |i: usize| Some(index.constant(graph, node.inputs.get(i).copied().flatten()?)?.to_f64());
+    let (q, scale) = (values(0)?, values(1)?);
+    let zero = if node.inputs.len() > 2 { values(2)? } else { vec![0.0] };
+    let at = |v: &[f64], i: usize| v[if v.len() == 1 { 0 } else { i }] as f32;
+    let fits = |v: &[f64]| v.len() == 1 || v.len() == q.len();
+    if !fits(&scale) || !fits(&zero) {
+        return None;
+    }
+    Some(Tensor::vector(&(0..q.len()).map(|i| (q[i] as f32 - at(&zero, i)) * at(&scale, i)).collect::<Vec<_>>()))
 }
 
 /// The i32 bias behind a dequantised one, whose scale must be the product of the operands' scales.
@@ -133,7 +246,12 @@ mod tests {
     }
 
     #[test]
-    fn a_bias_of_another_scale_keeps_it_in_floats() {
-        assert_eq!(rewrite(&mut graph(0.3)), 0);
+    fn a_bias_of_another_scale_is_added_in_floats() {
+        let mut g = graph(0.3);
+        assert_eq!(rewrite(&mut g), 1);
+        let ops: Vec<&str> = g.nodes.iter().map(|n| n.op.as_str()).collect();
+        assert_eq!(ops, ["ConvInteger", "Cast", "Mul", "Add", "QuantizeLinear"]);
+        let constants = |at: usize| g.constant(g.nodes[at].inputs[1].unwrap()).unwrap().to_f64();
+        assert_eq!((constants(2), constants(3)), (vec![0.125], vec![f64::from(5.0 * 0.3f32), f64::from(9.0 * 0.3f32)]));
     }
 }

@@ -2,6 +2,7 @@
 
 mod attention;
 pub mod channels;
+mod emit;
 mod fold;
 mod fuse;
 pub mod half;
@@ -12,10 +13,14 @@ pub mod lora;
 mod pattern;
 pub mod pipeline;
 mod precision;
+pub mod quantize;
 pub mod residual;
+mod rows;
 mod share;
 mod simplify;
 #[cfg(test)]
 mod tests;
+mod upgrade;
 
-pub use pipeline::{PassOptions, WeightPrecision, integers, optimize};
+pub use pipeline::{PassOptions, WeightPrecision, integers, optimize, standard};
+pub use upgrade::upgrade;

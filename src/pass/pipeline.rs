@@ -1,6 +1,6 @@
 //! The order of the passes.
 
-use super::{attention, fold, fuse, integer, precision, share, simplify};
+use super::{attention, fold, fuse, integer, precision, rows, share, simplify};
 use crate::graph::{Attr, Graph};
 
 /// How weights of matrix products are stored, when not as the model says.
@@ -36,7 +36,15 @@ const PASSES: [(&str, Pass); 7] = [
 /// Gives products between quantised tensors to the integer operators, on subgraphs too; gives how many. To be run before constants
 /// are folded, which would turn quantised weights into floats.
 pub fn integers(graph: &mut Graph) -> usize {
-    everywhere(graph, &mut integer::rewrite)
+    everywhere(graph, &mut |g| rows::fuse(g) + integer::rewrite(g))
+}
+
+/// The passes whose results are standard operators.
+pub fn standard(mut graph: Graph) -> Graph {
+    for (_, pass) in PASSES.iter().filter(|(name, _)| !name.starts_with("fuse")) {
+        everywhere(&mut graph, &mut |g| pass(g));
+    }
+    graph
 }
 
 /// Runs all passes, on subgraphs too; gives how often each changed the graph.

@@ -108,6 +108,22 @@ fn dynamically_quantised_products_have_the_same_bits_everywhere() {
 }
 
 #[test]
+fn products_of_rows_quantised_one_by_one_have_the_same_bits_everywhere() {
+    let mut r = Xorshift::new(35);
+    for i in 0..12 {
+        let [m, n, k] = shape(&mut r);
+        let a = random(&mut r, DType::F32, &[m, k]);
+        // Ranges on one side of zero, and far from symmetric.
+        let moved: Vec<f32> = a.values::<f32>().unwrap().iter().map(|v| v + [0.0, 3.0, -0.7][i % 3]).collect();
+        let a = Some(Tensor::new([m, k], &moved).unwrap());
+        let c = Some(random(&mut r, DType::F32, &[n])).filter(|_| i % 4 == 0);
+        let inputs = [a, Some(random(&mut r, DType::I8, &[k, n])), scales(&mut r, (i % 5 > 0).then_some(n)), c];
+        let attrs = [("rows", Attr::Str(["symmetric", "asymmetric"][i % 2].into()))];
+        exactly(&lower_in("halfbyte", "LinearInt8", &attrs, &inputs), &inputs, &[1, 2]);
+    }
+}
+
+#[test]
 fn weights_of_16_bits() {
     let mut r = Xorshift::new(34);
     for _ in 0..8 {

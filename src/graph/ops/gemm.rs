@@ -14,7 +14,7 @@ const MS: &str = "com.microsoft";
 type Build = fn(&Site) -> Result<GemmProblem>;
 
 /// Each operator's problem, from which its output type comes too.
-const BUILDS: [(&str, &str, Build); 10] = [
+const BUILDS: [(&str, &str, Build); 11] = [
     ("", "MatMul", matmul),
     ("", "Gemm", gemm),
     ("", "MatMulInteger", matmul_integer),
@@ -25,9 +25,10 @@ const BUILDS: [(&str, &str, Build); 10] = [
     (MS, "FusedMatMul", fused_matmul),
     ("halfbyte", "Linear", linear),
     ("", "Einsum", einsum::problem),
+    ("halfbyte", "LinearInt8", linear_int8),
 ];
 
-pub(super) static OPS: &[OpDef] = &[row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9)];
+pub(super) static OPS: &[OpDef] = &[row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10)];
 
 const fn row(i: usize) -> OpDef {
     let (domain, name, _) = BUILDS[i];
@@ -297,6 +298,22 @@ fn matmul_integer_to_float(site: &Site) -> Result<GemmProblem> {
         ..Quant::default()
     });
     p.c = addend(site, 6, &p)?;
+    p.out = DType::F32;
+    bytes_only(site, &p)?;
+    Ok(p)
+}
+
+/// A product of f32 rows, quantised one by one, with 8-bit weights: A, B, B's scales, C. `rows` says "symmetric" or "asymmetric".
+fn linear_int8(site: &Site) -> Result<GemmProblem> {
+    let mut p = product(site, 0, 1, (false, false))?;
+    float_a(site, &p)?;
+    let dynamic = match site.str("rows", "symmetric") {
+        "symmetric" => Dynamic::RowI8,
+        "asymmetric" => Dynamic::RowU8,
+        other => return Err(site.error(format!("rows {other:?} is unknown"))),
+    };
+    p.quant = Some(Quant { dynamic: Some(dynamic), b_scale: param(site, 2, &p, p.n, true)?, ..Quant::default() });
+    p.c = addend(site, 3, &p)?;
     p.out = DType::F32;
     bytes_only(site, &p)?;
     Ok(p)

@@ -47,6 +47,8 @@ pub enum Dynamic {
     TensorU8,
     /// s8 in [-127, 127] with a scale for each row, so that a row's answer does not depend on the others.
     RowI8,
+    /// u8 with a scale and a zero point for each row, as `DynamicQuantizeLinear` has them for a tensor.
+    RowU8,
 }
 
 /// Integer arithmetic: `sum (a - a_zero) * (b - b_zero)` in i32, exactly; then, when scales are given, one multiplication by

@@ -71,7 +71,7 @@ pub fn boxes(p: &GemmProblem) -> bool {
 /// Whether A's bytes are multiplied unsigned.
 pub fn unsigned(p: &GemmProblem) -> bool {
     let dynamic = p.quant.as_ref().and_then(|q| q.dynamic);
-    dynamic.map_or(p.a.dtype == DType::U8, |d| d == Dynamic::TensorU8)
+    dynamic.map_or(p.a.dtype == DType::U8, |d| d != Dynamic::RowI8)
 }
 
 /// Whether integer sums need nothing but a scale.

@@ -108,25 +108,31 @@ fn product(
     finish: &Finish,
 ) {
     let at = p.offset(&p.a.batch, batch);
-    let dynamic_rows = if q.dynamic == Some(Dynamic::RowI8) { p.m } else { 0 };
-    let scale_of = |row: usize| symmetric_scale(largest(p, a.slice::<f32>(), at + row * p.a.row));
-    let scales: Vec<f32> = wide(|| (0..dynamic_rows).map(scale_of).collect());
+    // Scale and zero point of each row, or of all of them.
+    let scale_of = |row: usize| match q.dynamic {
+        Some(Dynamic::RowI8) => (symmetric_scale(largest(p, a.slice::<f32>(), at + row * p.a.row)), 0),
+        _ => range(p, a.slice::<f32>(), at + row * p.a.row),
+    };
+    let dynamic_rows = if matches!(q.dynamic, Some(Dynamic::RowI8 | Dynamic::RowU8)) { p.m } else { 0 };
+    let found: Vec<(f32, u8)> = wide(|| (0..dynamic_rows).map(scale_of).collect());
+    let of_row = |row: usize| found.get(row).copied().or(tensor).unwrap_or((1.0, 0));
     let fill = |row: usize, out: &mut [u8]| {
         let place = at + row * p.a.row;
-        match (q.dynamic, tensor) {
-            (Some(Dynamic::RowI8), _) => round_row(p, a, place, scales[row], (0, -127, 127), 0x80, out),
-            (Some(_), Some((scale, zero))) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
-            _ => stored_row(p, a, place, out),
+        let (scale, zero) = of_row(row);
+        match q.dynamic {
+            Some(Dynamic::RowI8) => round_row(p, a, place, scale, (0, -127, 127), 0x80, out),
+            Some(Dynamic::RowU8 | Dynamic::TensorU8) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
+            None => stored_row(p, a, place, out),
         }
     };
     let stored = q.dynamic.is_none() && a.dtype != DType::I8 && p.a.col == 1;
     let rows = if stored { Rows::Strided { a: &a.bytes[at..], row: p.a.row } } else { Rows::Each(&fill) };
     let signed_a = a.dtype == DType::I8 || q.dynamic == Some(Dynamic::RowI8);
     let (a_shift, b_shift) = (if signed_a { 128 } else { 0 }, if p.b.dtype == DType::U8 { -128 } else { 0 });
-    let a_zero = |row: usize| a_shift + tensor.map_or(0, |(_, z)| i32::from(z)) + finish.zero(&q.a_zero, batch, row);
+    let a_zero = |row: usize| a_shift + i32::from(of_row(row).1) + finish.zero(&q.a_zero, batch, row);
     let b_zero = |column: usize| b_shift + finish.zero(&q.b_zero, batch, column);
     let one_for_all = |zero: &Option<Param>| zero.as_ref().is_none_or(|z| z.step == 0);
-    let uniform = (one_for_all(&q.a_zero), one_for_all(&q.b_zero));
+    let uniform = (one_for_all(&q.a_zero) && q.dynamic != Some(Dynamic::RowU8), one_for_all(&q.b_zero));
     let settled = uniform == (true, true) && b_zero(0) == 0;
     let zeros = Zeros { a: a_zero(0), row_sums: !settled };
     let columns = finish.column_scales(batch, b_scales);
@@ -140,12 +146,7 @@ fn product(
             }
             _ => segment.correct(weights, zeros, a_zero(row), b_zero),
         }
-        let a_scale = match (q.dynamic, tensor) {
-            (Some(Dynamic::RowI8), _) => scales[row],
-            (_, Some((scale, _))) => scale,
-            _ => 1.0,
-        };
-        finish.int_row(batch, row, column, segment.sums, a_scale, &columns);
+        finish.int_row(batch, row, column, segment.sums, of_row(row).0, &columns);
     };
     bytes::product(isa, p.m, rows, weights, zeros, &done);
 }
@@ -158,6 +159,22 @@ fn stored_row(p: &GemmProblem, a: &TensorView, at: usize, out: &mut [u8]) {
         1 => wide(|| out.iter_mut().zip(&a.bytes[at..]).for_each(|(to, &x)| *to = x ^ flip)),
         step => out.iter_mut().zip(a.bytes[at..].iter().step_by(step)).for_each(|(to, &x)| *to = x ^ flip),
     }
+}
+
+/// Scale and zero point of a row of A by its range.
+fn range(p: &GemmProblem, a: &[f32], at: usize) -> (f32, u8) {
+    let mut lanes = [(0f32, 0f32); 16];
+    let wider = |(lo, hi): (f32, f32), x: f32| (lo.min(x), hi.max(x));
+    if p.a.col == 1 {
+        let chunks = a[at..at + p.k].chunks_exact(16);
+        let rest = chunks.remainder();
+        chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(m, &x)| *m = wider(*m, x)));
+        lanes.iter_mut().zip(rest).for_each(|(m, &x)| *m = wider(*m, x));
+    } else {
+        (0..p.k).for_each(|k| lanes[0] = wider(lanes[0], a[at + k * p.a.col]));
+    }
+    let (lo, hi) = lanes.into_iter().fold((0.0, 0.0), |m, (lo, hi)| wider(wider(m, lo), hi));
+    dynamic_u8(lo, hi)
 }
 
 /// Largest magnitude of a row of A.

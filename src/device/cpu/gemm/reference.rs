@@ -117,35 +117,42 @@ fn contract(p: &GemmProblem, c: &Contraction, inputs: &[Option<TensorView>], fin
     Ok(())
 }
 
-/// A as integers with the scale and zero point found while running.
-fn dynamic_a(p: &GemmProblem, q: &Quant, a: &TensorView, batch: usize) -> (Vec<i64>, Vec<f32>, i64) {
+/// A as integers, and for each row the scale and zero point found while running.
+fn dynamic_a(p: &GemmProblem, q: &Quant, a: &TensorView, batch: usize) -> (Vec<i64>, Vec<(f32, u8)>) {
     let at = |row: usize, k: usize| p.offset(&p.a.batch, batch) + row * p.a.row + k * p.a.col;
     let places = (0..p.m).flat_map(|r| (0..p.k).map(move |k| (r, k)));
     match q.dynamic {
-        None => (places.map(|(r, k)| int_at(a, at(r, k))).collect(), vec![1.0; p.m], 0),
+        None => (places.map(|(r, k)| int_at(a, at(r, k))).collect(), vec![(1.0, 0); p.m]),
         Some(Dynamic::TensorU8) => {
             let all = a.slice::<f32>();
             let (lo, hi) = all.iter().fold((0f32, 0f32), |(lo, hi), &x| (lo.min(x), hi.max(x)));
             let (scale, zero) = dynamic_u8(lo, hi);
             let values = places.map(|(r, k)| quantize(all[at(r, k)], scale, zero.into(), 0, 255).into());
-            (values.collect(), vec![scale; p.m], zero.into())
+            (values.collect(), vec![(scale, zero); p.m])
         }
         Some(Dynamic::RowI8) => {
             let all = a.slice::<f32>();
             let largest = |r: usize| (0..p.k).fold(0f32, |m, k| m.max(all[at(r, k)].abs()));
-            let scales: Vec<f32> = (0..p.m).map(|r| symmetric_scale(largest(r))).collect();
-            (places.map(|(r, k)| quantize(all[at(r, k)], scales[r], 0, -127, 127).into()).collect(), scales, 0)
+            let rows: Vec<(f32, u8)> = (0..p.m).map(|r| (symmetric_scale(largest(r)), 0)).collect();
+            (places.map(|(r, k)| quantize(all[at(r, k)], rows[r].0, 0, -127, 127).into()).collect(), rows)
+        }
+        Some(Dynamic::RowU8) => {
+            let all = a.slice::<f32>();
+            let range = |r: usize| (0..p.k).map(|k| all[at(r, k)]).fold((0f32, 0f32), |(lo, hi), x| (lo.min(x), hi.max(x)));
+            let rows: Vec<(f32, u8)> = (0..p.m).map(range).map(|(lo, hi)| dynamic_u8(lo, hi)).collect();
+            (places.map(|(r, k)| quantize(all[at(r, k)], rows[r].0, rows[r].1.into(), 0, 255).into()).collect(), rows)
         }
     }
 }
 
 fn quantised(p: &GemmProblem, q: &Quant, (a, b): (&TensorView, &TensorView), batch: usize, finish: &Finish) {
-    let (values, a_scales, a_zero) = dynamic_a(p, q, a, batch);
+    let (values, rows) = dynamic_a(p, q, a, batch);
     let at_b = p.offset(&p.b.batch, batch);
     let b_scales = (p.b.dtype == DType::F32).then(|| column_scales(p, b.slice::<f32>(), at_b));
     let columns = finish.column_scales(batch, b_scales.as_deref());
     for row in 0..p.m {
-        let a_zero = a_zero + i64::from(finish.zero(&q.a_zero, batch, row));
+        let (a_scale, a_zero) = rows[row];
+        let a_zero = i64::from(a_zero) + i64::from(finish.zero(&q.a_zero, batch, row));
         for start in (0..p.n).step_by(SEGMENT) {
             let sum = |col: usize| -> i32 {
                 let b_zero = i64::from(finish.zero(&q.b_zero, batch, col));
@@ -156,7 +163,7 @@ fn quantised(p: &GemmProblem, q: &Quant, (a, b): (&TensorView, &TensorView), bat
                 (0..p.k).map(|k| (values[row * p.k + k] - a_zero) * (b_at(k) - b_zero)).sum::<i64>() as i32
             };
             let mut sums: Vec<i32> = (start..(start + SEGMENT).min(p.n)).map(sum).collect();
-            finish.int_row(batch, row, start, &mut sums, a_scales[row], &columns);
+            finish.int_row(batch, row, start, &mut sums, a_scale, &columns);
         }
     }
 }

@@ -86,7 +86,8 @@ pub fn prepare(to: &mut Preparation, packed: bool) -> Result<(Operand, Operand, 
     let p = to.p;
     let q = p.quant.as_ref().ok_or_else(|| failed("a product that is not quantised"))?;
     let shift = shift(p);
-    let (row_sums, column_sums) = (q.b_zero.is_some() || shift != 0, q.a_zero.is_some() || q.dynamic == Some(Dynamic::TensorU8));
+    let (row_sums, column_sums) =
+        (q.b_zero.is_some() || shift != 0, q.a_zero.is_some() || matches!(q.dynamic, Some(Dynamic::TensorU8 | Dynamic::RowU8)));
     let add = p.c.as_ref().filter(|c| c.dtype == DType::I32).map(|c| (c.input, c.col));
     let (a, dynamic) = match q.dynamic {
         Some(how) => quantize(to, Side::A, how).map(|(a, terms)| (a, Some(terms)))?,
@@ -108,7 +109,7 @@ pub fn prepare(to: &mut Preparation, packed: bool) -> Result<(Operand, Operand, 
 
 /// Rows of a float A, each as u8 by its own range, and their records.
 pub fn rows(to: &mut Preparation) -> Result<(Operand, Terms)> {
-    round(to, Side::A, DType::U8, "gemm_quantize_rows_u8", (Pointer::Null, 0))
+    quantize(to, Side::A, Dynamic::RowU8)
 }
 
 /// An 8-bit B and records of its columns, with their sums: for rows of zero points of their own. `packed`: where B was packed, the
@@ -211,6 +212,7 @@ fn quantize(to: &mut Preparation, side: Side, how: Dynamic) -> Result<(Operand, 
     let source = source(to.p, side);
     match how {
         Dynamic::RowI8 => round(to, side, DType::I8, "gemm_quantize_s8", (Pointer::Null, 0)),
+        Dynamic::RowU8 => round(to, side, DType::U8, "gemm_quantize_rows_u8", (Pointer::Null, 0)),
         Dynamic::TensorU8 => {
             let rows = to.dense(&source, DType::U8).0.numel() * source.rows;
             let ranges = range(to, &Arg::Pointer(Pointer::Input(source.matrix.input, 0)), rows * to.p.k);

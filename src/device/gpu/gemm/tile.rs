@@ -49,7 +49,7 @@ pub fn element_a(p: &GemmProblem) -> DType {
         None => p.b_as,
         Some(None) => p.a.dtype,
         Some(Some(Dynamic::RowI8)) => DType::I8,
-        Some(Some(Dynamic::TensorU8)) => DType::U8,
+        Some(Some(Dynamic::TensorU8 | Dynamic::RowU8)) => DType::U8,
     }
 }
 

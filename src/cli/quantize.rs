@@ -1,0 +1,195 @@
+//! `halfbyte quantize`: a model with 8-bit layers, as a file.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+
+use super::output::{print, print_json, table};
+use super::progress;
+use super::samples::SampleArgs;
+use crate::base::size_text;
+use crate::calibrate::Calibrator;
+use crate::error::{Error, Result};
+use crate::export::onnx;
+use crate::graph::Graph;
+use crate::optimize::quantize::{Convolutions, LayerReport, Products, prepared};
+use crate::optimize::{QuantizeOptions, quantize};
+use crate::session::Model;
+
+/// Arguments of `quantize`.
+#[derive(Args)]
+pub struct QuantizeArgs {
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// Where to write the quantised model.
+    #[arg(long, short, value_name = "FILE")]
+    pub output: PathBuf,
+    /// Where samples are.
+    #[command(flatten)]
+    pub samples: SampleArgs,
+    /// What matrix products with constant weights become.
+    #[arg(long, value_enum, default_value = "rows-asymmetric")]
+    pub products: ProductsName,
+    /// What convolutions become; ranges need --calibrate.
+    #[arg(long, value_enum, default_value = "static")]
+    pub convolutions: ConvolutionsName,
+    /// Leave embedding tables as they are.
+    #[arg(long)]
+    pub no_tables: bool,
+    /// How ranges are chosen: min-max, percentile:99.99, mse or entropy.
+    #[arg(long, default_value = "mse", value_parser = calibrator)]
+    pub calibrator: Calibrator,
+    /// Leave biases as they are.
+    #[arg(long)]
+    pub no_bias_correction: bool,
+    /// Move large channels of inputs into weights by this strength, e.g. 0.5; needs --calibrate.
+    #[arg(long, value_name = "STRENGTH")]
+    pub smooth: Option<f32>,
+    /// A node that stays as it is; may be given often.
+    #[arg(long, value_name = "NODE")]
+    pub keep: Vec<String>,
+    /// Print JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ProductsName {
+    Rows,
+    RowsAsymmetric,
+    Static,
+    Weights,
+    Keep,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum ConvolutionsName {
+    Static,
+    Weights,
+    Keep,
+}
+
+fn calibrator(text: &str) -> std::result::Result<Calibrator, String> {
+    match text.split_once(':') {
+        None if text == "min-max" => Ok(Calibrator::MinMax),
+        None if text == "mse" => Ok(Calibrator::Mse),
+        None if text == "entropy" => Ok(Calibrator::Entropy),
+        Some(("percentile", p)) => match p.parse() {
+            Ok(p) if (50.0..=100.0).contains(&p) => Ok(Calibrator::Percentile(p)),
+            _ => Err(format!("{p:?} is no percentage from 50 to 100")),
+        },
+        _ => Err("expected min-max, percentile:P, mse or entropy".into()),
+    }
+}
+
+/// What was done, as JSON.
+#[derive(serde::Serialize)]
+struct Done<'a> {
+    model: String,
+    output: String,
+    options: &'a QuantizeOptions,
+    samples: usize,
+    layers: &'a [LayerReport],
+    weight_bytes: Sizes,
+    file_bytes: Sizes,
+}
+
+#[derive(serde::Serialize)]
+struct Sizes {
+    before: u64,
+    after: u64,
+    ratio: f64,
+}
+
+impl Sizes {
+    fn new(before: u64, after: u64) -> Self {
+        Sizes { before, after, ratio: before as f64 / (after as f64).max(1.0) }
+    }
+}
+
+/// Bytes of all constants.
+fn weight_bytes(graph: &Graph) -> u64 {
+    graph.values.iter().flat_map(|v| &v.constant).map(|t| t.bytes().len() as u64).sum()
+}
+
+/// Quantises, writes the file, says what was done.
+pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
+    let model = progress::loading(&args.model, || Model::open(&args.model))?;
+    let metadata = model.metadata.clone();
+    let prepared = prepared(&model)?;
+    let samples = args.samples.read(&prepared)?;
+    let options = args.options();
+    let bar = progress::bar(0, "calibrating");
+    let quantized = quantize(&prepared, &options, samples.as_ref(), &mut |done, all| {
+        bar.set_length(all as u64);
+        bar.set_position(done as u64);
+    })?;
+    bar.finish_and_clear();
+    onnx::write(&quantized.graph, &metadata, &args.output)?;
+    let file = |path: &PathBuf| {
+        let error = |e: std::io::Error| Error::File { path: path.display().to_string(), why: e.to_string() };
+        Ok::<u64, Error>(std::fs::metadata(path).map_err(error)?.len())
+    };
+    let done = Done {
+        model: args.model.display().to_string(),
+        output: args.output.display().to_string(),
+        options: &options,
+        samples: samples.map_or(0, |s| s.len()),
+        layers: &quantized.layers,
+        weight_bytes: Sizes::new(weight_bytes(model.graph()), weight_bytes(&quantized.graph)),
+        file_bytes: Sizes::new(file(&args.model)?, file(&args.output)?),
+    };
+    if args.json {
+        print_json(&done)?
+    } else {
+        show(&done)
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+impl QuantizeArgs {
+    fn options(&self) -> QuantizeOptions {
+        QuantizeOptions {
+            products: match self.products {
+                ProductsName::Rows => Products::Rows,
+                ProductsName::RowsAsymmetric => Products::RowsAsymmetric,
+                ProductsName::Static => Products::Static,
+                ProductsName::Weights => Products::Weights,
+                ProductsName::Keep => Products::Keep,
+            },
+            convolutions: match self.convolutions {
+                ConvolutionsName::Static => Convolutions::Static,
+                ConvolutionsName::Weights => Convolutions::Weights,
+                ConvolutionsName::Keep => Convolutions::Keep,
+            },
+            tables: !self.no_tables,
+            calibrator: self.calibrator,
+            correct_biases: !self.no_bias_correction,
+            smooth: self.smooth,
+            keep: self.keep.clone(),
+        }
+    }
+}
+
+fn show(done: &Done) {
+    let mut layers = table(&["layer", "kind", "weights", "became", "weights' SQNR dB"]);
+    for l in done.layers {
+        let became = match (&l.scheme, &l.reason) {
+            (Some(scheme), _) => format!("{scheme:?}"),
+            (None, why) => format!("f32: {}", why.as_deref().unwrap_or("")),
+        };
+        let sqnr = l.weight_sqnr_db.map_or(String::new(), |db| format!("{db:.1}"));
+        layers.add_row([l.name.clone(), format!("{:?}", l.kind), l.weights.to_string(), became, sqnr]);
+    }
+    print(&layers.to_string());
+    for (what, s) in [("weights", &done.weight_bytes), ("file", &done.file_bytes)] {
+        print(&format!("{what}: {} to {}, {:.2} times smaller", size_text(s.before), size_text(s.after), s.ratio));
+    }
+    let stayed = done.layers.iter().filter(|l| l.scheme.is_none()).count();
+    if stayed > 0 && done.samples == 0 {
+        print(&format!("{stayed} layers stayed: ranges need samples (--calibrate FILE.npz)"));
+    }
+}

@@ -1,0 +1,229 @@
+//! Quantised models: how close they are, that answers do not depend on the batch, and that ONNX Runtime gives the same ones.
+#![cfg(feature = "cli")]
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use halfbyte::base::xorshift::Xorshift;
+use halfbyte::cli::npz;
+use halfbyte::export::onnx;
+use halfbyte::graph::{Dim, Graph, Port};
+use halfbyte::hardware::DeviceKind;
+use halfbyte::optimize::quantize::{Products, Quantized, prepared};
+use halfbyte::optimize::{QuantizeOptions, Sample, Samples, quantize};
+use halfbyte::pass::quantize::Scheme;
+use halfbyte::{DType, Model, Options, Session, Tensor};
+
+fn session(graph: &Graph) -> Session {
+    let options = Options { device: Some(DeviceKind::Cpu), ..Options::default() };
+    Session::new(&Model::from_graph(graph.clone()), options).unwrap()
+}
+
+fn run(session: &Session, sample: &Sample) -> Vec<f32> {
+    let named: Vec<_> = sample.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    session.run(&named).unwrap().iter().next().unwrap().1.values::<f32>().unwrap().into_owned()
+}
+
+/// Answers to all samples, in batches.
+fn answers(session: &Session, samples: &Samples, batch: usize) -> Vec<f32> {
+    samples.batches(batch).flat_map(|s| run(session, &s.unwrap())).collect()
+}
+
+fn sqnr_db(exact: &[f32], rounded: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v).powi(2);
+    let noise: f64 = exact.iter().zip(rounded).map(|(a, b)| square(a - b)).sum();
+    10.0 * (exact.iter().map(|&a| square(a)).sum::<f64>() / noise.max(1e-30)).log10()
+}
+
+fn made(model: &Path, options: &QuantizeOptions, samples: Option<&Samples>) -> (Model, Quantized) {
+    let model = prepared(&Model::open(model).unwrap()).unwrap();
+    let quantized = quantize(&model, options, samples, &mut |_, _| ()).unwrap();
+    (model, quantized)
+}
+
+/// Smooth random images or rows for a model of models/.
+fn random(model: &Path, count: usize) -> Samples {
+    let model = Model::open(model).unwrap();
+    let (name, port) = model.inputs().next().unwrap();
+    let rest = port.dims.as_ref().unwrap()[1..].iter().map(|d| if let Dim::Known(n) = d { *n } else { 1 });
+    let shape: Vec<usize> = std::iter::once(count).chain(rest).collect();
+    let mut r = Xorshift::new(3);
+    let values: Vec<f32> = (0..shape.iter().product::<usize>()).map(|_| r.real().abs() * 16.0).collect();
+    let all = Tensor::new(&shape[..], &values).unwrap();
+    Samples::new(&model, &[(name.to_string(), all)], &[]).unwrap()
+}
+
+#[test]
+fn small_models_stay_close_and_run_on_integers() {
+    for (file, nodes, least_db) in
+        [("digits-mlp", &["LinearInt8"][..], 24.0), ("digits-cnn", &["ConvInteger", "LinearInt8"], 24.0)]
+    {
+        let path = PathBuf::from(format!("models/{file}.onnx"));
+        let samples = random(&path, 64);
+        for products in [Products::Rows, Products::RowsAsymmetric, Products::Static, Products::Weights] {
+            let (model, done) = made(&path, &QuantizeOptions { products, ..QuantizeOptions::default() }, Some(&samples));
+            assert!(done.layers.len() >= 3 && done.layers.iter().all(|l| l.scheme.is_some()), "{:?}", done.layers);
+            let (exact, rounded) = (session(model.graph()), session(&done.graph));
+            let db = sqnr_db(&answers(&exact, &samples, 64), &answers(&rounded, &samples, 64));
+            println!("{file}, {products:?}: {db:.1} dB");
+            assert!(db > least_db, "{file}, {products:?}: {db} dB");
+            let ops: String = rounded.report().nodes.iter().map(|n| n.op.clone() + " ").collect();
+            if matches!(products, Products::Rows | Products::RowsAsymmetric) {
+                assert!(nodes.iter().all(|n| ops.contains(n)) && !ops.contains("ReduceMax"), "{ops}");
+            }
+            assert!(products != Products::Static || ops.contains("MatMulIntegerToFloat"), "{ops}");
+        }
+    }
+}
+
+#[test]
+fn answers_do_not_depend_on_the_batch() {
+    for file in ["digits-mlp", "digits-cnn"] {
+        let path = PathBuf::from(format!("models/{file}.onnx"));
+        let samples = random(&path, 23);
+        for products in [Products::Rows, Products::RowsAsymmetric, Products::Static] {
+            let (_, done) = made(&path, &QuantizeOptions { products, ..QuantizeOptions::default() }, Some(&samples));
+            let session = session(&done.graph);
+            let alone = answers(&session, &samples, 1);
+            for batch in [2, 7, 23] {
+                assert_eq!(answers(&session, &samples, batch), alone, "{file}, {products:?}, batches of {batch}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_samples_convolutions_stay_and_say_why() {
+    let (_, done) = made(Path::new("models/digits-cnn.onnx"), &QuantizeOptions::default(), None);
+    let stayed: Vec<_> = done.layers.iter().filter(|l| l.scheme.is_none()).collect();
+    assert!(stayed.len() == 2 && stayed.iter().all(|l| l.reason.as_deref() == Some("ranges need samples")), "{stayed:?}");
+    let model = prepared(&Model::open("models/digits-cnn.onnx").unwrap()).unwrap();
+    let keep = vec!["nothing".to_string()];
+    let error = quantize(&model, &QuantizeOptions { keep, ..QuantizeOptions::default() }, None, &mut |_, _| ()).unwrap_err();
+    assert!(error.to_string().contains("no layer \"nothing\"") && error.to_string().contains(&done.layers[0].name), "{error}");
+}
+
+#[test]
+fn models_of_older_operator_sets_are_taken_to_newer_ones() {
+    let old = Model::open("models/ppocr-cls.onnx").unwrap();
+    assert!(old.graph().nodes.iter().any(|n| n.opset < 13));
+    let new = prepared(&old).unwrap();
+    assert!(new.graph().nodes.iter().all(|n| !n.domain.is_empty() || n.opset >= 13));
+    let inputs = npz::read(Path::new("models/ppocr-cls.in.npz")).unwrap();
+    let (a, b) = (run(&session(old.graph()), &inputs), run(&session(new.graph()), &inputs));
+    assert!(sqnr_db(&a, &b) > 100.0, "{}", sqnr_db(&a, &b));
+}
+
+#[test]
+fn smoothing_changes_no_answer_but_by_rounding() {
+    let path = Path::new("models/digits-mlp.onnx");
+    let samples = random(path, 32);
+    let keep = |smooth| QuantizeOptions { products: Products::Keep, smooth, ..QuantizeOptions::default() };
+    let (plain, done) = made(path, &keep(Some(0.5)), Some(&samples));
+    let multiplied = done.graph.nodes.iter().filter(|n| n.name.ends_with("/Smooth")).count();
+    assert_eq!(multiplied, 3, "one for each product's input");
+    let (a, b) = (answers(&session(plain.graph()), &samples, 32), answers(&session(&done.graph), &samples, 32));
+    assert!(sqnr_db(&a, &b) > 100.0, "{}", sqnr_db(&a, &b));
+    let error = quantize(&plain, &keep(Some(0.5)), None, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(error.contains("needs samples"), "{error}");
+}
+
+/// Answers of ONNX Runtime, its products exact; `None` where there is none.
+fn in_onnx_runtime(model: &Path, input: &str, x: &Tensor) -> Option<Vec<f32>> {
+    let Ok(suites) = std::env::var("HALFBYTE_SUITES") else {
+        println!("SKIP ONNX Runtime: HALFBYTE_SUITES is not set, see scripts/test");
+        return None;
+    };
+    let code = "import sys, numpy as np, onnxruntime as ort; o = ort.SessionOptions(); \
+                o.add_session_config_entry('session.x64quantprecision', '1'); \
+                x = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape([int(n) for n in sys.argv[3].split(',')]); \
+                s = ort.InferenceSession(sys.argv[1], o, providers=['CPUExecutionProvider']); \
+                sys.stdout.buffer.write(s.run(None, {sys.argv[2]: x})[0].tobytes())";
+    let shape: Vec<String> = x.shape().iter().map(ToString::to_string).collect();
+    let mut command = Command::new(format!("{suites}/venv/bin/python"));
+    command.args(["-c", code]).arg(model).args([input, &shape.join(",")]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("invariant: the suite's Python runs");
+    child.stdin.take().unwrap().write_all(x.bytes()).unwrap();
+    let done = child.wait_with_output().unwrap();
+    assert!(done.status.success(), "ONNX Runtime refuses {}", model.display());
+    Some(bytemuck::pod_collect_to_vec(&done.stdout))
+}
+
+#[test]
+fn products_of_quantised_rows_have_the_same_bits_in_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = Path::new("models/digits-mlp.onnx");
+    let samples = random(path, 40);
+    for products in [Products::Rows, Products::RowsAsymmetric] {
+        let (_, mut done) = made(path, &QuantizeOptions { products, ..QuantizeOptions::default() }, None);
+        // What goes into the softmax, whose own rounding is each engine's.
+        let softmax = done.graph.nodes.iter().find(|n| n.op == "Softmax").unwrap().inputs[0].unwrap();
+        done.graph.outputs[0] = Port { value: softmax, dtype: Some(DType::F32), dims: None };
+        let file = folder.path().join("q.onnx");
+        onnx::write(&done.graph, &[], &file).unwrap();
+        let read = Model::open(&file).unwrap();
+        let ours = answers(&session(read.graph()), &samples, 40);
+        let sample = samples.batches(40).next().unwrap().unwrap();
+        let Some(theirs) = in_onnx_runtime(&file, &sample[0].0, &sample[0].1) else { return };
+        let differ: Vec<_> = ours.iter().zip(&theirs).enumerate().filter(|(_, (a, b))| a.to_bits() != b.to_bits()).collect();
+        assert!(
+            differ.is_empty(),
+            "{products:?}: {} of {} differ, e.g. {:?}",
+            differ.len(),
+            ours.len(),
+            &differ[..5.min(differ.len())]
+        );
+    }
+}
+
+/// Name, the best exact 8-bit figure of ONNX Runtime (peers_ort.json), the least agreement.
+const TRAINED: [(&str, f64, f64); 5] = [
+    ("digits_mlp", 40.9, 0.998),
+    ("digits_cnn", 40.8, 0.998),
+    ("mnist_resnet", 36.9, 0.998),
+    ("mnist_mbv2", 36.6, 0.998),
+    ("mnist_vit", 39.2, 0.998),
+];
+
+/// Samples of a draw, of 256.
+const DRAWN: usize = 224;
+
+#[test]
+fn trained_models_are_closer_than_onnx_runtimes() {
+    let folder = Path::new("../shared/quant");
+    if !folder.exists() {
+        println!("SKIP trained models: ../shared/quant is absent");
+        return;
+    }
+    for (name, peer_db, least_agreement) in TRAINED {
+        let data = npz::read(&folder.join(name).join("data.npz")).unwrap();
+        let path = folder.join(name).join("model.onnx");
+        let model = Model::open(&path).unwrap();
+        let input = model.inputs().next().unwrap().0.to_string();
+        let of = |array: &str| Samples::new(&model, &data, &[(input.clone(), array.into())]).unwrap();
+        let (calibration, test) = (of("calib"), of("test").first(600));
+        // Three draws of the calibration.
+        for draw in 0..3 {
+            let drawn: Vec<Tensor> = calibration.batches(1).map(|s| s.unwrap().remove(0).1).collect();
+            let mut r = Xorshift::new(draw + 1);
+            let mut left: Vec<usize> = (0..drawn.len()).collect();
+            let picked: Vec<usize> = (0..DRAWN).map(|_| left.swap_remove(r.below(left.len()))).collect();
+            let picked: Vec<u8> = picked.into_iter().flat_map(|i| drawn[i].bytes().to_vec()).collect();
+            let mut shape = drawn[0].shape().clone();
+            shape[0] = DRAWN;
+            let picked = Tensor::from_raw(DType::F32, shape, &picked).unwrap();
+            let picked = Samples::new(&model, &[(input.clone(), picked)], &[]).unwrap();
+            let (plain, done) = made(&path, &QuantizeOptions::default(), Some(&picked));
+            let (a, b) = (answers(&session(plain.graph()), &test, 100), answers(&session(&done.graph), &test, 100));
+            let top = |v: &[f32]| -> Vec<usize> {
+                v.chunks(10).map(|row| (0..10).max_by(|&i, &j| row[i].total_cmp(&row[j])).unwrap()).collect()
+            };
+            let agreement = top(&a).iter().zip(top(&b)).filter(|(a, b)| **a == *b).count() as f64 / test.len() as f64;
+            let db = sqnr_db(&a, &b);
+            println!("{name}, draw {draw}: {db:.1} dB (ONNX Runtime {peer_db}), agreement {agreement:.4}");
+            assert!(db >= peer_db && agreement >= least_agreement, "{name}: {db} dB, agreement {agreement}");
+            assert!(done.layers.iter().all(|l| l.scheme.is_some_and(|s| s != Scheme::Weights)), "{:?}", done.layers);
+        }
+    }
+}
