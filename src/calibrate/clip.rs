@@ -147,7 +147,7 @@ mod tests {
         let seen = seen(&values);
         for how in [Calibrator::MinMax, Calibrator::Percentile(99.9), Calibrator::Mse, Calibrator::Entropy] {
             let (low, high) = range(&seen, how);
-            assert!(low < -0.95 && low >= -1.0 && high > 0.95 && high <= 1.0, "{how:?}: {low} {high}");
+            assert!((-1.0..-0.95).contains(&low) && (0.95..=1.0).contains(&high), "{how:?}: {low} {high}");
         }
     }
 

@@ -9,11 +9,11 @@ use clap::Args;
 use super::args::{Inputs, Running};
 use super::convert::file_bytes;
 use super::output::{print, print_json, table};
-use super::{inputs, npz, progress};
+use super::{inputs, progress, samples};
 use crate::base::{Tensor, size_text};
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
-use crate::optimize::{Sample, Samples};
+use crate::optimize::Sample;
 use crate::session::{Model, Outputs, Session};
 
 /// Samples of `--data` that are run together.
@@ -30,7 +30,7 @@ pub struct CompareArgs {
     #[arg(long, conflicts_with = "inputs")]
     data: Option<PathBuf>,
     /// Which array of --data an input is in, e.g. `--array x=test`.
-    #[arg(long = "array", value_name = "INPUT=ARRAY", value_parser = renamed, requires = "data")]
+    #[arg(long = "array", value_name = "INPUT=ARRAY", value_parser = samples::pair, requires = "data")]
     arrays: Vec<(String, String)>,
     /// Samples at most; without --data, runs with made inputs.
     #[arg(long)]
@@ -94,11 +94,6 @@ struct OutputLine {
     passed: bool,
 }
 
-fn renamed(text: &str) -> std::result::Result<(String, String), String> {
-    let (input, array) = text.split_once('=').ok_or("expected INPUT=ARRAY")?;
-    Ok((input.into(), array.into()))
-}
-
 /// Runs the subcommand.
 pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
     args.running.runs()?;
@@ -141,8 +136,7 @@ pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
 /// The inputs of each run: from a file, or made, each with another seed.
 fn batches(model: &Model, args: &CompareArgs) -> Result<Vec<Sample>> {
     if let Some(path) = &args.data {
-        let samples = Samples::new(model, &npz::read(path)?, &args.arrays)?;
-        return samples.first(args.samples.unwrap_or(usize::MAX)).batches(BATCH).collect();
+        return samples::read(model, path, &args.arrays)?.first(args.samples.unwrap_or(usize::MAX)).batches(BATCH).collect();
     }
     let runs = if args.inputs.inputs.is_some() { 1 } else { args.samples.unwrap_or(8).max(1) as u64 };
     (0..runs).map(|i| inputs::inputs(model, &Inputs { seed: args.inputs.seed + i, ..args.inputs.clone() })).collect()

@@ -5,14 +5,14 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueEnum};
 
+use super::convert::file_bytes;
 use super::output::{print, print_json, table};
 use super::progress;
 use super::samples::SampleArgs;
 use crate::base::size_text;
 use crate::calibrate::Calibrator;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::export::onnx;
-use crate::graph::Graph;
 use crate::optimize::quantize::{Convolutions, LayerReport, Products, prepared};
 use crate::optimize::{QuantizeOptions, quantize};
 use crate::session::Model;
@@ -110,11 +110,6 @@ impl Sizes {
     }
 }
 
-/// Bytes of all constants.
-fn weight_bytes(graph: &Graph) -> u64 {
-    graph.values.iter().flat_map(|v| &v.constant).map(|t| t.bytes().len() as u64).sum()
-}
-
 /// Quantises, writes the file, says what was done.
 pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
@@ -129,18 +124,14 @@ pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
     })?;
     bar.finish_and_clear();
     onnx::write(&quantized.graph, &metadata, &args.output)?;
-    let file = |path: &PathBuf| {
-        let error = |e: std::io::Error| Error::File { path: path.display().to_string(), why: e.to_string() };
-        Ok::<u64, Error>(std::fs::metadata(path).map_err(error)?.len())
-    };
     let done = Done {
         model: args.model.display().to_string(),
         output: args.output.display().to_string(),
         options: &options,
         samples: samples.map_or(0, |s| s.len()),
         layers: &quantized.layers,
-        weight_bytes: Sizes::new(weight_bytes(model.graph()), weight_bytes(&quantized.graph)),
-        file_bytes: Sizes::new(file(&args.model)?, file(&args.output)?),
+        weight_bytes: Sizes::new(model.graph().constant_bytes() as u64, quantized.graph.constant_bytes() as u64),
+        file_bytes: Sizes::new(file_bytes(&args.model), file_bytes(&args.output)),
     };
     if args.json {
         print_json(&done)?

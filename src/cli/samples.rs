@@ -24,7 +24,8 @@ pub struct SampleArgs {
     pub samples: usize,
 }
 
-fn pair(text: &str) -> std::result::Result<(String, String), String> {
+/// The two sides of INPUT=ARRAY.
+pub fn pair(text: &str) -> std::result::Result<(String, String), String> {
     let (input, array) = text.split_once('=').ok_or("expected INPUT=ARRAY")?;
     Ok((input.to_string(), array.to_string()))
 }
