@@ -238,7 +238,7 @@ pub fn energy(weights: &[f64], gram: &Gram) -> f64 {
 }
 
 /// What has to be added to the bias so that the mean output stays: the old weights' mean output on their inputs less the new weights' on
-/// theirs. Weights [rows x k], mean inputs [k].
+/// theirs. Weights [rows x k], mean inputs `[k]`.
 pub fn bias_correction(before: &[f32], mean_before: &[f64], after: &[f32], mean_after: &[f64]) -> Vec<f64> {
     let k = mean_before.len().max(1);
     let mean = |w: &[f32], x: &[f64]| w.iter().zip(x).map(|(w, x)| f64::from(*w) * x).sum::<f64>();

@@ -20,7 +20,7 @@ const MIN_OPSET: i64 = 13;
 pub struct Halved {
     /// Names of the constants that are stored with 16 bits now.
     pub converted: Vec<String>,
-    /// Those that stay as they are, of [`MIN_ELEMENTS`] elements or more.
+    /// Those that stay as they are, of 128 elements or more.
     pub kept: Vec<Kept>,
     /// Values other than 0 that are below the 16-bit type's normal range now: they have fewer digits than the others.
     pub subnormal: usize,

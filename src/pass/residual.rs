@@ -94,7 +94,7 @@ fn between(graph: &Graph, end: NodeId, from: ValueId, to: ValueId) -> Option<Vec
     branch.iter().any(layer).then_some(branch)
 }
 
-/// Puts `y = M x + offset` in the place of a block, for each position by itself: weights [inputs x outputs] and offset [outputs]; removes what
+/// Puts `y = M x + offset` in the place of a block, for each position by itself: weights [inputs x outputs] and offset `[outputs]`; removes what
 /// nobody reads any more.
 pub fn replace(graph: &mut Graph, block: &Block, weights: &[f32], offset: &[f32]) -> Result<()> {
     let c = offset.len();

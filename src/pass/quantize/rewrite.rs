@@ -43,7 +43,7 @@ pub enum Scheme {
     Weights,
 }
 
-/// Rewrites the layers in standard operators. Errors where a scheme does not fit a layer, or the operator set is below [`OPSET`].
+/// Rewrites the layers in standard operators. Errors where a scheme does not fit a layer, or the operator set is below 13.
 pub fn quantize(graph: &Graph, chosen: &[(Layer, Scheme, Stored)]) -> Result<Graph> {
     let mut graph = graph.clone();
     let mut made = HashMap::new();
