@@ -1,7 +1,7 @@
 //! Removal of residual blocks that change little, an affine map in the place of each.
 
-use super::prune::taps;
 use super::samples::Samples;
+use super::taps::Taps;
 use crate::base::Tensor;
 use crate::calibrate::cholesky::{DAMPING, damp, solve_rows};
 use crate::calibrate::gram::Gram;
@@ -69,7 +69,7 @@ fn rows(tensor: &Tensor, convolutional: bool) -> Result<(Vec<f32>, usize)> {
 /// The influence of each block; infinite where input and output differ in shape or type.
 fn influences(model: &Model, all: &[Block], samples: &Samples, batch: usize, options: &Options) -> Result<Vec<f64>> {
     let values: Vec<ValueId> = all.iter().flat_map(|b| [b.input, b.output]).collect();
-    let taps = taps(model, model.graph(), &values, options)?;
+    let taps = Taps::new(model, &values, options.clone())?;
     let (mut sums, mut counts) = (vec![0.0; all.len()], vec![0; all.len()]);
     for sample in samples.batches(batch) {
         for (i, ends) in taps.run(&sample?)?.chunks_exact(2).enumerate() {
@@ -93,7 +93,7 @@ fn cosine(x: &[f32], y: &[f32]) -> f64 {
 /// The affine map that is nearest to a block: weights [inputs x outputs] and offset. Ridge regression of what the block adds, so that
 /// what the samples do not tell stays as it is.
 fn affine(model: &Model, block: &Block, samples: &Samples, batch: usize, options: &Options) -> Result<(Vec<f32>, Vec<f32>)> {
-    let taps = taps(model, model.graph(), &[block.input, block.output], options)?;
+    let taps = Taps::new(model, &[block.input, block.output], options.clone())?;
     let mut both: Option<Gram> = None;
     for sample in samples.batches(batch) {
         let ends = taps.run(&sample?)?;

@@ -146,19 +146,13 @@ fn pruned(layer: &Layer, before: &[f32], after: &[f32], grams: &[Gram]) -> Prune
 pub(super) fn grams(model: &Model, graph: &Graph, layer: &Layer, samples: &Samples, how: &Pruning) -> Result<Vec<Gram>> {
     let mut grams = vec![Gram::new(layer.k); layer.groups];
     let inputs = layer.inputs(graph);
-    let taps = taps(model, graph, &inputs, &how.options)?;
+    let taps = Taps::new(&model.with_graph(graph.clone()), &inputs, how.options.clone())?;
     for sample in samples.batches(how.batch) {
         for (tensor, &node) in taps.run(&sample?)?.iter().zip(&layer.nodes) {
             add(&mut grams, graph, node, tensor)?;
         }
     }
     Ok(grams)
-}
-
-/// Shows values of `graph` and runs no more of it than they need.
-pub(super) fn taps(model: &Model, graph: &Graph, values: &[ValueId], options: &Options) -> Result<Taps> {
-    let graph = Graph { outputs: Vec::new(), ..graph.clone() };
-    Taps::new(&model.with_graph(graph), values, options.clone())
 }
 
 /// Adds what one run gives to a layer's node.

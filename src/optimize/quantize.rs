@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Sample, Samples, Taps};
 use crate::base::{Shape, Tensor};
+use crate::calibrate::compare::Difference;
 use crate::calibrate::{Calibrator, Observed, range};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
@@ -378,10 +379,7 @@ fn weight_sqnr_db(kind: Kind, weights: &Tensor, stored: &Stored) -> Result<f64> 
     let channels = stored.scales.numel();
     let exact = by_channel(kind == Kind::Product, weights, channels)?;
     let rounded = by_channel(kind.is_product(), &stored.dequantised(kind)?, channels)?;
-    let (mut signal, mut noise) = (0.0, 0.0);
-    for (w, q) in exact.iter().flatten().zip(rounded.iter().flatten()) {
-        signal += f64::from(*w).powi(2);
-        noise += f64::from(w - q).powi(2);
-    }
-    Ok(10.0 * (signal / noise.max(f64::MIN_POSITIVE)).log10())
+    let mut difference = Difference::default();
+    exact.iter().zip(&rounded).for_each(|(w, q)| difference.add(w, q, 0));
+    Ok(difference.sqnr_db())
 }

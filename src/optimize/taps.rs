@@ -3,10 +3,10 @@
 use super::Sample;
 use crate::base::{Tensor, TensorView};
 use crate::error::Result;
-use crate::graph::{Port, ValueId};
+use crate::graph::{Graph, Port, ValueId};
 use crate::session::{Model, Options, Session};
 
-/// Runs a model and shows some of its values.
+/// Runs as much of a model as some of its values need, and shows them.
 pub struct Taps {
     session: Session,
     /// For each value asked for, which output of the session it is.
@@ -16,7 +16,7 @@ pub struct Taps {
 impl Taps {
     /// `values` of the model's graph, on the device that `options` ask for. Errors as [`Session::new`].
     pub fn new(model: &Model, values: &[ValueId], options: Options) -> Result<Self> {
-        let mut graph = model.graph().clone();
+        let mut graph = Graph { outputs: Vec::new(), ..model.graph().clone() };
         let mut places = Vec::with_capacity(values.len());
         for &value in values {
             let at = graph.outputs.iter().position(|p| p.value == value).unwrap_or_else(|| {
@@ -25,7 +25,7 @@ impl Taps {
             });
             places.push(at);
         }
-        Ok(Taps { session: Session::new(&Model::from_graph(graph), options)?, places })
+        Ok(Taps { session: Session::new(&model.with_graph(graph), options)?, places })
     }
 
     /// The values in the order they were asked for, of one run.

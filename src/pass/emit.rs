@@ -5,6 +5,11 @@ use std::collections::HashMap;
 use crate::base::Tensor;
 use crate::graph::{Attr, Graph, Node, NodeId, ValueId};
 
+/// ONNX's numbers of element types, as Cast has them.
+pub(super) const TO_F32: i64 = 1;
+pub(super) const TO_I8: i64 = 3;
+pub(super) const TO_I32: i64 = 6;
+
 /// Makes the nodes that take the place of a node: of its operator set, under its name.
 pub(super) struct Emit<'g> {
     graph: &'g mut Graph,
@@ -37,6 +42,11 @@ impl<'g> Emit<'g> {
         let attrs = attrs.map(|(name, attr)| (name.to_string(), attr));
         let node = Node::new("", op, self.opset, inputs.iter().copied().map(Some).collect(), Vec::new());
         self.node(Node { attrs: attrs.into(), ..node })
+    }
+
+    /// Elements of another type, by its number.
+    pub fn cast(&mut self, v: ValueId, to: i64) -> ValueId {
+        self.with("Cast", &[v], [("to", Attr::Int(to))])
     }
 
     /// The first result of a node whose name and outputs are given here.

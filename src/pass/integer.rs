@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use super::emit::{Emit, splice};
+use super::emit::{Emit, TO_F32, splice};
 use super::index::Index;
 use super::pattern::{float, int};
 use super::simplify::drop_unused;
 use crate::base::{DType, Shape, Tensor};
-use crate::graph::{Attr, Graph, Node, NodeId, ValueId};
+use crate::graph::{Graph, Node, NodeId, ValueId};
 
 /// Rewrites `QuantizeLinear(Conv(DequantizeLinear, DequantizeLinear, [bias]))` to QLinearConv, and the like of MatMul to
 /// QLinearMatMul.
@@ -136,7 +136,7 @@ fn conv_to_float(graph: &mut Graph, index: &Index, node: &Node, a: Scaled, b: Sc
     let inputs = [a.value, b.value, a.zero, b.zero].map(Some).to_vec();
     let mut emit = Emit::new(graph, node);
     let sums = emit.node(Node { attrs: node.attrs.clone(), ..Node::new("", "ConvInteger", 10, inputs, Vec::new()) });
-    let sums = emit.with("Cast", &[sums], [("to", Attr::Int(1))]);
+    let sums = emit.cast(sums, TO_F32);
     let factors = emit.constant("factors", factors);
     let y = emit.op("Mul", &[sums, factors]);
     if let Some(bias) = bias {

@@ -22,15 +22,15 @@ pub struct PassOptions {
 /// A rewrite of one graph; gives how often it changed something.
 type Pass = fn(&mut Graph) -> usize;
 
-/// In order: each may count on what those before it left.
-const PASSES: [(&str, Pass); 7] = [
-    ("remove no-ops", simplify::remove),
-    ("share constants", share::constants),
-    ("share nodes", share::nodes),
-    ("fold into convolutions", fold::fold),
-    ("fuse activations and normalisations", fuse::fuse),
-    ("fuse attention", attention::fuse),
-    ("drop unused nodes", simplify::drop_unused),
+/// In order: each may count on what those before it left. With whether its results are standard operators.
+const PASSES: [(&str, Pass, bool); 7] = [
+    ("remove no-ops", simplify::remove, true),
+    ("share constants", share::constants, true),
+    ("share nodes", share::nodes, true),
+    ("fold into convolutions", fold::fold, true),
+    ("fuse activations and normalisations", fuse::fuse, false),
+    ("fuse attention", attention::fuse, false),
+    ("drop unused nodes", simplify::drop_unused, true),
 ];
 
 /// Gives products between quantised tensors to the integer operators, on subgraphs too; gives how many. To be run before constants
@@ -41,7 +41,7 @@ pub fn integers(graph: &mut Graph) -> usize {
 
 /// The passes whose results are standard operators.
 pub fn standard(mut graph: Graph) -> Graph {
-    for (_, pass) in PASSES.iter().filter(|(name, _)| !name.starts_with("fuse")) {
+    for (_, pass, _) in PASSES.iter().filter(|(.., standard)| *standard) {
         everywhere(&mut graph, &mut |g| pass(g));
     }
     graph
@@ -50,7 +50,7 @@ pub fn standard(mut graph: Graph) -> Graph {
 /// Runs all passes, on subgraphs too; gives how often each changed the graph.
 pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String, usize)>) {
     let mut counts = Vec::new();
-    for (name, pass) in PASSES {
+    for (name, pass, _) in PASSES {
         counts.push((name.to_string(), everywhere(&mut graph, &mut |g| pass(g))));
     }
     if let Some(weights) = options.weights {

@@ -1,5 +1,6 @@
 //! Products whose rows are quantised while running, written in standard operators (`pass/quantize/rewrite.rs` writes them), become one node.
 
+use super::emit::{TO_F32, TO_I8, TO_I32};
 use super::index::Index;
 use super::pattern::{Match, Pattern, either, int, number, op, op_if, var};
 use crate::base::DType;
@@ -34,15 +35,16 @@ pub(super) fn fuse(graph: &mut Graph) -> usize {
     count
 }
 
-fn cast(to: i64, x: Pattern) -> Pattern {
-    let is = |to: i64| -> fn(&Node) -> bool {
-        match to {
-            1 => |n| int(n, "to", 0) == 1,
-            3 => |n| int(n, "to", 0) == 3,
-            _ => |n| int(n, "to", 0) == 6,
-        }
-    };
-    op_if("Cast", [x], is(to))
+fn to_f32(x: Pattern) -> Pattern {
+    op_if("Cast", [x], |n| int(n, "to", 0) == TO_F32)
+}
+
+fn to_i8(x: Pattern) -> Pattern {
+    op_if("Cast", [x], |n| int(n, "to", 0) == TO_I8)
+}
+
+fn to_i32(x: Pattern) -> Pattern {
+    op_if("Cast", [x], |n| int(n, "to", 0) == TO_I32)
 }
 
 fn along_rows(name: &'static str, x: Pattern) -> Pattern {
@@ -57,12 +59,12 @@ fn guarded(scale: Pattern) -> Pattern {
 }
 
 fn scaled(sum: Pattern, scale: Pattern) -> Pattern {
-    cast(1, sum) * op("MatMul", [scale, Pattern::Weight(SCALES)])
+    to_f32(sum) * op("MatMul", [scale, Pattern::Weight(SCALES)])
 }
 
 fn symmetric() -> Pattern {
     let scale = guarded(along_rows("ReduceMax", op("Abs", [var(X)])) / number(127.0));
-    let bytes = cast(3, op("Round", [var(X) / scale.clone()]));
+    let bytes = to_i8(op("Round", [var(X) / scale.clone()]));
     scaled(op("MatMulInteger", [bytes, Pattern::Weight(WEIGHTS)]), scale)
 }
 
@@ -73,8 +75,8 @@ fn asymmetric() -> Pattern {
     let offset = op("Round", [op("Neg", [least]) / scale.clone()]);
     let moved = op("Round", [var(X) / scale.clone()]) + offset.clone();
     let clipped = op("Clip", [moved, number(0.0), number(255.0)]);
-    let product = op("MatMulInteger", [cast(3, clipped - number(128.0)), Pattern::Weight(WEIGHTS)]);
-    let excess = cast(6, offset - number(128.0)) * op("MatMulInteger", [Pattern::Weight(ONES), Pattern::Weight(WEIGHTS)]);
+    let product = op("MatMulInteger", [to_i8(clipped - number(128.0)), Pattern::Weight(WEIGHTS)]);
+    let excess = to_i32(offset - number(128.0)) * op("MatMulInteger", [Pattern::Weight(ONES), Pattern::Weight(WEIGHTS)]);
     scaled(product - excess, scale)
 }
 

@@ -1,22 +1,19 @@
 //! Layers on integers in the place of those on floats.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::layers::{Kind, Layer};
 use super::weights::Stored;
 use crate::base::{Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Graph, Node, ValueId};
-use crate::pass::emit::{Emit, splice};
+use crate::pass::emit::{Emit, TO_F32, TO_I8, TO_I32, splice};
 use crate::pass::share;
 use crate::pass::simplify::drop_unused;
 
 /// The least operator set whose (De)QuantizeLinear takes scales by channel.
 pub const OPSET: i64 = 13;
-/// ONNX's numbers of element types.
-const TO_F32: i64 = 1;
-const TO_I8: i64 = 3;
-const TO_I32: i64 = 6;
 
 /// `x = scale * (q - zero)` for q in [-128, 127].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -55,7 +52,10 @@ pub fn quantize(graph: &Graph, chosen: &[(Layer, Scheme, Stored)]) -> Result<Gra
             let why = format!("operator set {} is below {OPSET}, which quantised layers need", node.opset);
             return Err(Error::Node { node: node.name.clone(), op: node.full_op(), why });
         }
-        let stored = &*shared.entry((layer.weight, layer.kind)).or_insert_with(|| Integers::new(&mut graph, layer, stored));
+        let stored = &*match shared.entry((layer.weight, layer.kind)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(Integers::new(&mut graph, layer, stored)?),
+        };
         let mut emit = Emit::new(&mut graph, &node);
         match (layer.kind, scheme) {
             (Kind::Table, _) => table(&mut emit, &node, stored),
@@ -89,23 +89,22 @@ struct Integers {
 }
 
 impl Integers {
-    fn new(graph: &mut Graph, layer: &Layer, stored: &Stored) -> Self {
+    fn new(graph: &mut Graph, layer: &Layer, stored: &Stored) -> Result<Self> {
         let name = graph.values[layer.weight.0].name.clone();
         let (rows, channels) = (stored.values.shape()[0], stored.scales.numel());
-        let reshaped = |shape: Shape| stored.scales.reshaped(shape).unwrap_or_else(|_| stored.scales.clone());
         let mut column = stored.values.shape().clone();
         column.last_mut().into_iter().for_each(|n| *n = 1);
-        let scales = if layer.kind == Kind::Table { reshaped(column) } else { stored.scales.clone() };
-        let row = reshaped(Shape::from([1, channels]));
-        let ones = Tensor::new([1, rows], &vec![1i8; rows]).unwrap_or_else(|_| Tensor::scalar(1i8));
+        let scales = if layer.kind == Kind::Table { stored.scales.reshaped(column)? } else { stored.scales.clone() };
+        let row = stored.scales.reshaped(Shape::from([1, channels]))?;
+        let ones = Tensor::new([1, rows], &vec![1i8; rows])?;
         let mut add = |what: &str, t: Tensor| graph.add_value(format!("{name}/{what}"), Some(t));
-        Integers {
+        Ok(Integers {
             values: add("int8", stored.values.clone()),
             scales: add("scales", scales),
             row_of_scales: add("row_of_scales", row),
             zeros: add("zeros", Tensor::vector(&vec![0i8; channels])),
             ones: add("ones", ones),
-        }
+        })
     }
 }
 
@@ -121,7 +120,7 @@ fn table(emit: &mut Emit, node: &Node, stored: &Integers) {
         new.inputs[0] = Some(table);
         emit.node(new)
     });
-    let values = emit.with("Cast", &[values], [("to", Attr::Int(TO_F32))]);
+    let values = emit.cast(values, TO_F32);
     emit.op("Mul", &[values, scales]);
 }
 
@@ -164,7 +163,6 @@ fn rows(emit: &mut Emit, node: &Node, x: ValueId, stored: &Integers, scheme: Sch
         let none = emit.op("Equal", &[scale, zero]);
         emit.op("Where", &[none, one, scale])
     };
-    let cast = |emit: &mut Emit, v: ValueId, to: i64| emit.with("Cast", &[v], [("to", Attr::Int(to))]);
     let (sum, scale) = if scheme == Scheme::Rows {
         let magnitudes = emit.op("Abs", &[x]);
         let largest = emit.along_rows("ReduceMax", magnitudes);
@@ -173,7 +171,7 @@ fn rows(emit: &mut Emit, node: &Node, x: ValueId, stored: &Integers, scheme: Sch
         let scale = guarded(emit, scale);
         let scaled = emit.op("Div", &[x, scale]);
         let rounded = emit.op("Round", &[scaled]);
-        let bytes = cast(emit, rounded, TO_I8);
+        let bytes = emit.cast(rounded, TO_I8);
         (emit.op("MatMulInteger", &[bytes, stored.values]), scale)
     } else {
         let (least, largest) = (emit.along_rows("ReduceMin", x), emit.along_rows("ReduceMax", x));
@@ -191,16 +189,16 @@ fn rows(emit: &mut Emit, node: &Node, x: ValueId, stored: &Integers, scheme: Sch
         let clipped = emit.op("Clip", &[moved, zero, levels]);
         // Signed bytes: processors without VNNI saturate sums of unsigned ones in other engines.
         let signed = emit.op("Sub", &[clipped, half]);
-        let bytes = cast(emit, signed, TO_I8);
+        let bytes = emit.cast(signed, TO_I8);
         let product = emit.op("MatMulInteger", &[bytes, stored.values]);
         let offset = emit.op("Sub", &[offset, half]);
-        let offset = cast(emit, offset, TO_I32);
+        let offset = emit.cast(offset, TO_I32);
         // The columns' sums: constant, so they are taken once, when a model is loaded.
         let sums = emit.op("MatMulInteger", &[stored.ones, stored.values]);
         let excess = emit.op("Mul", &[offset, sums]);
         (emit.op("Sub", &[product, excess]), scale)
     };
-    let sum = cast(emit, sum, TO_F32);
+    let sum = emit.cast(sum, TO_F32);
     // An outer product: of a multiplication ONNX Runtime would make an operator that it lacks for s8.
     let factor = emit.op("MatMul", &[scale, stored.row_of_scales]);
     let y = emit.op("Mul", &[sum, factor]);

@@ -1,18 +1,19 @@
 //! Large channels of a product's input moved into its weights.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::layers::{Kind, Layer};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, ValueId};
+use crate::pass::emit::splice;
 
 /// Divides the channels of each input by its factors, and multiplies the weights of the products that read it by them (Xiao et al.,
 /// "SmoothQuant", 2023). The products must be all of `layers` that read the input. Errors where the factors do not fit.
 pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f32>>) -> Result<Graph> {
     let mut graph = graph.clone();
     // A value may be the weights of several products with different inputs: those stay.
-    let mut before: BTreeMap<NodeId, Vec<Node>> = BTreeMap::new();
+    let mut before: HashMap<NodeId, Vec<Node>> = HashMap::new();
     for (&input, factors) in factors {
         let readers: Vec<&Layer> = layers.iter().filter(|l| l.input == input && l.kind.is_product()).collect();
         let Some(first) = readers.iter().map(|l| l.node).min() else { continue };
@@ -31,8 +32,10 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
             graph.nodes[layer.node].inputs[1] = Some(weight);
         }
     }
-    let nodes = std::mem::take(&mut graph.nodes).into_iter().enumerate();
-    graph.nodes = nodes.flat_map(|(at, node)| before.remove(&at).unwrap_or_default().into_iter().chain([node])).collect();
+    for (&at, nodes) in &mut before {
+        nodes.push(graph.nodes[at].clone());
+    }
+    splice(&mut graph, before);
     Ok(graph)
 }
 
