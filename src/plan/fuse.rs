@@ -125,7 +125,12 @@ fn join_scalar(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
 fn join_epilogue(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let Problem::Scalar(scalar) = &consumer.problem else { return None };
     let float = |d: DType| d == DType::F32;
-    if scalar.operands[at].shape != scalar.out.shape || !float(scalar.operands[at].dtype) || !float(scalar.out.dtype) {
+    let sums = matches!(&producer.problem, Problem::Conv(p) if p.gives_sums());
+    let [from, to] = [scalar.operands[at].dtype, scalar.out.dtype];
+    // Sums of integers reach the formula as f32, and may leave it as bytes.
+    let fits =
+        if sums { from == DType::I32 && matches!(to, DType::F32 | DType::I8 | DType::U8) } else { float(from) && float(to) };
+    if scalar.operands[at].shape != scalar.out.shape || !fits {
         return None;
     }
     let fact = consumer.inputs[at];

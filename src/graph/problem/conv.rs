@@ -69,13 +69,18 @@ impl ConvProblem {
         [self.n, self.m].into_iter().chain(self.window.output.iter().copied()).collect()
     }
 
-    /// Whether a float convolution without an epilogue can take this one: each operand is one number for a whole channel, or
-    /// as large as the output, so that rows of pixels can be finished one by one.
+    /// Whether the result is exact sums of integers, which an epilogue is given as f32.
+    pub fn gives_sums(&self) -> bool {
+        self.quant.as_ref().is_some_and(|q| q.requantize.is_none())
+    }
+
+    /// Whether a convolution without an epilogue, of floats or to sums of integers, can take this one: each operand is one number for a
+    /// whole channel, or as large as the output, so that rows of pixels can be finished one by one.
     pub fn takes(&self, epilogue: &EpilogueSpec) -> bool {
         let (shape, spatial) = (self.out_shape(), self.window.rank());
         let by_channel = |s: &Shape| s.iter().rev().take(spatial).all(|&d| d == 1);
         let fits = |s: &Shape| *s == shape || (by_channel(s) && s.broadcast_strides(&shape).is_some());
-        self.epilogue.is_none() && self.quant.is_none() && epilogue.operands.iter().all(|t| fits(&t.shape))
+        self.epilogue.is_none() && (self.quant.is_none() || self.gives_sums()) && epilogue.operands.iter().all(|t| fits(&t.shape))
     }
 
     /// Multiplications and additions.

@@ -6,7 +6,7 @@
 //! fits i32. Sums of weights are constants; those of pixels, where a zero point of weights is not 0, are a row of ones.
 
 use super::dense::{Dense, Numbers, Panel, Place};
-use super::finish::{Quant, error, input};
+use super::finish::{Epilogue, Quant, error, input};
 use super::planes::Planes;
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
@@ -143,6 +143,17 @@ impl CpuCode for On {
         let flip = if moved { 0x80 } else { 0 };
         let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
         let dense = Dense { p, window: units.window(window), numbers: &numbers };
+        if let Some(epilogue) = Epilogue::new(p, call.inputs)? {
+            let size = epilogue.size();
+            // Bytes of whole elements: pieces are cut by elements.
+            return Ok(match size {
+                1 => dense
+                    .run(out.bytes, &|place, sums, out: &mut [u8]| epilogue.integers(&place, sums, constant(place.channel), out)),
+                _ => dense.run(out.slice::<f32>(), &|place, sums, out: &mut [f32]| {
+                    epilogue.integers(&place, sums, constant(place.channel), bytemuck::cast_slice_mut(out))
+                }),
+            });
+        }
         match p.y {
             DType::I32 => dense.run(out.slice::<i32>(), &|place: Place, sums: &mut [i32], out: &mut [i32]| {
                 let add = constant(place.channel);

@@ -2,6 +2,7 @@
 
 use smallvec::SmallVec;
 
+use super::dense::Place;
 use crate::base::{DType, TensorView};
 use crate::device::cpu::Call;
 use crate::device::cpu::gemm::blocks::wide;
@@ -24,6 +25,8 @@ pub(super) fn input<'a>(inputs: &'a [Option<TensorView<'a>>], i: usize) -> Resul
 pub(super) struct Epilogue<'a> {
     program: Program,
     relu: bool,
+    /// Bytes of a stored element.
+    size: usize,
     operands: Vec<Operand<'a>>,
 }
 
@@ -49,7 +52,7 @@ impl<'a> Epilogue<'a> {
         };
         let operands = spec.operands.iter().enumerate().map(operand).collect::<Result<_>>()?;
         let relu = spec.formula == arg(0).max(constant(0.0));
-        Ok(Some(Epilogue { program, relu, operands }))
+        Ok(Some(Epilogue { program, relu, size: spec.out.size_bytes(), operands }))
     }
 
     /// Finishes pixels from `pixel` on of channel `m` of image `n`: `sums` to `out`, both as long.
@@ -57,16 +60,34 @@ impl<'a> Epilogue<'a> {
         if self.relu {
             return wide(|| out.iter_mut().zip(sums).for_each(|(o, v)| *o = if *v < 0.0 { 0.0 } else { *v }));
         }
+        self.run(n, m, pixel, sums, bytemuck::cast_slice_mut(out));
+    }
+
+    /// Bytes of a stored element.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Finishes integer sums with `add` on top: as f32 they go into the formula, whose results are stored to `out`.
+    pub fn integers(&self, place: &Place, sums: &mut [i32], add: i32, out: &mut [u8]) {
+        let sums: &mut [f32] = {
+            wide(|| sums.iter_mut().for_each(|s| *s = (s.wrapping_add(add) as f32).to_bits() as i32));
+            bytemuck::cast_slice_mut(sums)
+        };
+        self.run(place.image, place.channel, place.pixel, sums, out);
+    }
+
+    fn run(&self, n: usize, m: usize, pixel: usize, sums: &[f32], out: &mut [u8]) {
         let lane = |o: &Operand<'a>| {
             let start = n * o.image + m * o.channel + if o.splat { 0 } else { pixel };
-            let len = if o.splat { 1 } else { out.len() };
+            let len = if o.splat { 1 } else { sums.len() };
             let bytes = &o.bytes[start * o.size..(start + len) * o.size];
             if o.splat { Lane::Splat(bytes) } else { Lane::Slice(bytes) }
         };
         let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
         lanes.push(Lane::Slice(bytemuck::cast_slice(sums)));
         lanes.extend(self.operands.iter().map(lane));
-        self.program.run(&lanes, bytemuck::cast_slice_mut(out));
+        self.program.run(&lanes, out);
     }
 }
 

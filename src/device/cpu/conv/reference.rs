@@ -51,6 +51,9 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     }
     if let Some(q) = &quant {
         sums.iter_mut().enumerate().for_each(|(i, s)| *s = q.value(i / pixels % p.m, *s as i32, p.y).into());
+        if p.epilogue.is_some() {
+            sums.iter_mut().for_each(|s| *s = f64::from(*s as f32));
+        }
     }
     epilogue(p, call, &mut sums)?;
     let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
