@@ -8,7 +8,9 @@ pub mod compare;
 pub mod gram;
 pub mod low_rank;
 mod observe;
+mod paired;
 pub mod reconstruct;
 
 pub use clip::{Calibrator, range};
 pub use observe::Observed;
+pub use paired::Paired;

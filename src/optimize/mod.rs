@@ -1,14 +1,16 @@
 //! Making models smaller and faster, and showing what that costs: what runs a model in order to change it.
 
 pub mod blocks;
+pub mod budget;
 pub mod channels;
 mod halve;
 pub mod prune;
 pub mod quantize;
+mod ranges;
 mod samples;
 mod taps;
 
 pub use halve::{Within, halve_within};
-pub use quantize::{QuantizeOptions, quantize};
+pub use quantize::{Calibrated, QuantizeOptions, quantize};
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};
