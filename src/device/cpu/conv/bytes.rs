@@ -144,15 +144,15 @@ impl CpuCode for On {
         let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
         let dense = Dense { p, window: units.window(window), numbers: &numbers };
         if let Some(epilogue) = Epilogue::new(p, call.inputs)? {
-            let size = epilogue.size();
-            // Bytes of whole elements: pieces are cut by elements.
-            return Ok(match size {
+            // Pieces are cut by elements.
+            match epilogue.size() {
                 1 => dense
                     .run(out.bytes, &|place, sums, out: &mut [u8]| epilogue.integers(&place, sums, constant(place.channel), out)),
                 _ => dense.run(out.slice::<f32>(), &|place, sums, out: &mut [f32]| {
                     epilogue.integers(&place, sums, constant(place.channel), bytemuck::cast_slice_mut(out))
                 }),
-            });
+            }
+            return Ok(());
         }
         match p.y {
             DType::I32 => dense.run(out.slice::<i32>(), &|place: Place, sums: &mut [i32], out: &mut [i32]| {
