@@ -11,7 +11,7 @@ use halfbyte::export::onnx;
 use halfbyte::graph::{Dim, Graph, Port};
 use halfbyte::hardware::DeviceKind;
 use halfbyte::optimize::quantize::{Products, Quantized, prepared};
-use halfbyte::optimize::{QuantizeOptions, Sample, Samples, quantize};
+use halfbyte::optimize::{QuantizeOptions, Sample, Samples, best_of, candidates, quantize};
 use halfbyte::pass::quantize::Scheme;
 use halfbyte::{DType, Model, Options, Session, Tensor};
 
@@ -127,6 +127,26 @@ fn smoothing_changes_no_answer_but_by_rounding() {
     assert!(sqnr_db(&a, &b) > 100.0, "{}", sqnr_db(&a, &b));
     let error = quantize(&plain, &keep(Some(0.5)), None, &mut |_, _| ()).unwrap_err().to_string();
     assert!(error.contains("needs samples"), "{error}");
+}
+
+#[test]
+fn of_several_ways_the_nearest_on_other_samples_wins() {
+    let path = Path::new("models/digits-cnn.onnx");
+    let (all, model) = (random(path, 48), prepared(&Model::open(path).unwrap()).unwrap());
+    let base = QuantizeOptions::default();
+    let ways = candidates(&base, true);
+    assert!(ways.len() > 4 && candidates(&base, false).len() == 1);
+    let mut steps = Vec::new();
+    let (best, tried) = best_of(&model, &ways, Some(&all), &all.clone().first(16), &mut |n, of| steps.push((n, of))).unwrap();
+    assert_eq!((tried.len(), steps.last()), (ways.len(), Some(&(ways.len(), ways.len()))));
+    let found = |o: &QuantizeOptions| tried.iter().find(|t| t.options == *o).unwrap().sqnr_db;
+    assert!(tried.iter().all(|t| t.sqnr_db <= found(&best)), "{tried:?}");
+    // The figure is that of the model that such options make.
+    let done = quantize(&model, &best, Some(&all), &mut |_, _| ()).unwrap();
+    let some = all.first(16);
+    let db = sqnr_db(&answers(&session(model.graph()), &some, 16), &answers(&session(&done.graph), &some, 16));
+    assert!((db - found(&best)).abs() < 1e-3, "{db} {}", found(&best));
+    assert!(best_of(&model, &[], None, &some, &mut |_, _| ()).is_err());
 }
 
 /// Answers of ONNX Runtime, its products exact; `None` where there is none.

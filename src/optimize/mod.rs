@@ -2,6 +2,7 @@
 
 pub mod blocks;
 pub mod budget;
+mod candidates;
 pub mod channels;
 mod halve;
 pub mod prune;
@@ -10,6 +11,7 @@ mod ranges;
 mod samples;
 mod taps;
 
+pub use candidates::{Tried, best_of, candidates};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};
 pub use samples::{Sample, Samples};

@@ -48,7 +48,7 @@ pub enum Convolutions {
 }
 
 /// How to quantise.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct QuantizeOptions {
     /// Of MatMul and Gemm with constant weights.
