@@ -10,7 +10,9 @@ pub mod low_rank;
 mod observe;
 mod paired;
 pub mod reconstruct;
+mod score;
 
 pub use clip::{Calibrator, range};
 pub use observe::Observed;
 pub use paired::Paired;
+pub use score::{Answer, Metric};

@@ -1,28 +1,18 @@
-//! As many quantised layers as a budget of wrong answers allows.
+//! As many quantised layers as a budget of worse answers allows.
 
-use super::taps::run;
-use super::{Calibrated, Samples};
-use crate::base::Tensor;
+use super::quantize::Quantized;
+use super::{Calibrated, Exam};
+use crate::base::DType;
 use crate::calibrate::Paired;
 use crate::calibrate::compare::Difference;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
-use crate::optimize::quantize::Quantized;
-use crate::session::{Model, Options, Session};
+use crate::pass::half::halve;
 
-/// Samples of one run where they can be joined.
-const BATCH: usize = 16;
 /// Samples at most that a layer's own error is measured on.
 const SENSITIVITY_SAMPLES: usize = 64;
-
-/// Questions with their answers.
-#[derive(Debug, Clone)]
-pub struct Questions {
-    /// Inputs.
-    pub samples: Samples,
-    /// The right class of each; without them what the unchanged model says is right.
-    pub labels: Option<Vec<i64>>,
-}
+/// Layers at most that are tried again one by one after the bisection.
+const RETRIES: usize = 24;
 
 /// A layer's own error.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,18 +28,33 @@ pub struct Sensitivity {
 #[derive(Debug, Clone, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Attempt {
-    /// How many of the most sensitive layers stayed in floats.
-    pub kept: usize,
-    /// Answers before and after.
-    pub answers: Paired,
-    /// 95 % confidence interval of the drop.
+    /// Layers that stayed in floats.
+    pub kept: Vec<String>,
+    /// How their weights were stored.
+    pub stored: DType,
+    /// Scores before and after.
+    pub scores: Paired,
+    /// Of the mean score, original less changed.
+    pub drop: f64,
+    /// Its 95 % confidence interval.
     pub interval95: [f64; 2],
+    /// Whether the interval shows that the drop is within the budget.
+    pub is_within: bool,
+}
+
+impl Attempt {
+    /// What an exam says about a graph.
+    pub fn new(exam: &Exam, graph: &Graph, kept: Vec<String>, stored: DType, budget: f64) -> Result<Self> {
+        let scores = exam.take(graph)?;
+        let interval95 = scores.interval95();
+        Ok(Attempt { kept, stored, scores, drop: scores.drop(), interval95, is_within: interval95[1] <= budget })
+    }
 }
 
 /// What was found.
 #[derive(Debug)]
 pub struct Found {
-    /// The model with as few layers in floats as were found to be enough.
+    /// The model with the fewest layers in floats that were found to be enough; where none were, of the last attempt.
     pub quantized: Quantized,
     /// Layers by their own error, the largest first; empty when all layers could be quantised at once.
     pub sensitivities: Vec<Sensitivity>,
@@ -57,109 +62,137 @@ pub struct Found {
     pub attempts: Vec<Attempt>,
     /// Which attempt the model is.
     pub chosen: usize,
-    /// Whether the interval shows that the drop is within the budget.
-    pub is_within: bool,
+    /// `step` asked to stop before the end.
+    pub is_stopped: bool,
 }
 
-/// Quantises all layers; where the drop of right answers is not shown to be within `budget` (a share: 0.01 is a point of accuracy), keeps
-/// the layers with the largest errors of their own in floats, as few as are found to suffice by bisection. `step` is told tries done and all.
-pub fn within_budget(
-    original: &Model,
-    calibrated: &Calibrated,
-    questions: &Questions,
-    budget: f64,
-    step: &mut dyn FnMut(usize, usize),
-) -> Result<Found> {
-    let before = answers(original.graph(), &questions.samples)?;
-    let right = match &questions.labels {
-        Some(labels) if labels.len() != before.len() => {
-            return Err(Error::BadInput(format!("{} labels for {} answers", labels.len(), before.len())));
-        }
-        Some(labels) => labels.clone(),
-        None => before.clone(),
-    };
-    let attempt = |kept: &[String]| -> Result<(Attempt, Quantized)> {
-        let quantized = calibrated.quantized(kept)?;
-        let after = answers(&quantized.graph, &questions.samples)?;
-        let mut paired = Paired::default();
-        right.iter().zip(before.iter().zip(&after)).for_each(|(right, (a, b))| paired.add(a == right, b == right));
-        Ok((Attempt { kept: kept.len(), answers: paired, interval95: paired.interval95() }, quantized))
-    };
-    let holds = |a: &Attempt| a.interval95[1] <= budget;
-    let (first, all) = attempt(&[])?;
-    step(1, 1);
-    if holds(&first) {
-        return Ok(Found { quantized: all, sensitivities: Vec::new(), attempts: vec![first], chosen: 0, is_within: true });
-    }
-    let sensitivities = sensitivities(original, calibrated, &questions.samples, step)?;
-    let order: Vec<String> = sensitivities.iter().map(|s| s.layer.clone()).collect();
-    let mut attempts = vec![first];
-    let mut best = None;
-    // So many are too few; so many are enough, one more than all while none was found.
-    let (mut fails, mut enough) = (0, order.len() + 1);
-    while enough - fails > 1 {
-        let kept = (fails + enough) / 2;
-        let (tried, quantized) = attempt(&order[..kept])?;
-        let held = holds(&tried);
-        attempts.push(tried);
-        if held {
-            (enough, best) = (kept, Some((attempts.len() - 1, quantized)));
-        } else {
-            fails = kept;
+/// Told what is being done, how many steps of it are done, and how many there will be at most; false to stop.
+pub type Step<'a> = dyn FnMut(&'static str, usize, usize) -> bool + 'a;
+
+/// Quantises all layers; where `exam` does not show that the mean score falls by `budget` or less, keeps the layers with the largest errors of
+/// their own in floats: with 16-bit weights, or with 32 bits where that is not enough. As few as bisection finds to suffice; then each of
+/// these, from the smallest error on, is quantised again where the budget still holds (greedy, as in NNCF's accuracy control).
+pub fn within_budget(calibrated: &Calibrated, exam: &Exam, budget: f64, step: &mut Step) -> Result<Found> {
+    let mut search = Search { calibrated, exam, budget, attempts: Vec::new(), best: None, is_stopped: false };
+    step("trying", 0, 1);
+    let mut sensitivities = Vec::new();
+    if !search.attempt(&[], DType::F16)? {
+        sensitivities = search.sensitivities(step)?;
+        let order: Vec<String> = sensitivities.iter().map(|s| s.layer.clone()).collect();
+        if !search.is_stopped {
+            let stored = if search.attempt(&order, DType::F16)? { DType::F16 } else { DType::F32 };
+            let kept = search.bisect(&order, stored, step)?;
+            search.give_back(&order[..kept], stored, step)?;
         }
     }
-    let is_within = best.is_some();
+    let Search { attempts, best, is_stopped, .. } = search;
     let (chosen, quantized) = match best {
         Some(best) => best,
-        None => (attempts.len() - 1, attempt(&order)?.1),
-    };
-    Ok(Found { quantized, sensitivities, attempts, chosen, is_within })
-}
-
-/// The class of each row of the first output.
-fn answers(graph: &Graph, samples: &Samples) -> Result<Vec<i64>> {
-    let session = Session::new(&Model::from_graph(graph.clone()), Options::default())?;
-    let mut all = Vec::new();
-    for sample in samples.batches(BATCH) {
-        let out = first(run(&session, &sample?)?)?;
-        let width = out.shape().last().copied().unwrap_or(1).max(1);
-        let top = |row: &[f64]| {
-            row.iter().enumerate().fold((0, f64::NEG_INFINITY), |m, (i, &v)| if v > m.1 { (i, v) } else { m }).0 as i64
-        };
-        all.extend(out.to_f64().chunks_exact(width).map(top));
-    }
-    Ok(all)
-}
-
-fn first(outputs: Vec<Tensor>) -> Result<Tensor> {
-    outputs.into_iter().next().ok_or_else(|| Error::BadInput("a model without outputs".into()))
-}
-
-/// Each quantised layer's error alone, the largest first.
-fn sensitivities(
-    original: &Model,
-    calibrated: &Calibrated,
-    samples: &Samples,
-    step: &mut dyn FnMut(usize, usize),
-) -> Result<Vec<Sensitivity>> {
-    let samples = samples.clone().first(SENSITIVITY_SAMPLES);
-    let outputs = |graph: &Graph| -> Result<Vec<Tensor>> {
-        let session = Session::new(&Model::from_graph(graph.clone()), Options::default())?;
-        samples.batches(BATCH).map(|s| first(run(&session, &s?)?)).collect()
-    };
-    let exact = outputs(original.graph())?;
-    let whole = calibrated.quantized(&[])?;
-    let quantised: Vec<String> = whole.layers.iter().filter(|l| l.scheme.is_some()).map(|l| l.name.clone()).collect();
-    let mut found = Vec::with_capacity(quantised.len());
-    for (done, layer) in quantised.iter().enumerate() {
-        let others: Vec<String> = quantised.iter().filter(|n| *n != layer).cloned().collect();
-        let mut difference = Difference::default();
-        for (a, b) in exact.iter().zip(outputs(&calibrated.quantized(&others)?.graph)?) {
-            difference.add(&a.to_f64(), &b.to_f64(), 0);
+        None => {
+            let last = attempts.last().map_or((Vec::new(), DType::F32), |a| (a.kept.clone(), a.stored));
+            (attempts.len() - 1, floats(calibrated, &last.0, last.1)?)
         }
-        found.push(Sensitivity { layer: layer.clone(), sqnr_db: difference.sqnr_db() });
-        step(done + 1, quantised.len());
+    };
+    Ok(Found { quantized, sensitivities, attempts, chosen, is_stopped })
+}
+
+struct Search<'a> {
+    calibrated: &'a Calibrated,
+    exam: &'a Exam,
+    budget: f64,
+    attempts: Vec<Attempt>,
+    /// The last attempt that held.
+    best: Option<(usize, Quantized)>,
+    is_stopped: bool,
+}
+
+impl Search<'_> {
+    /// Whether the budget holds with these layers kept in floats.
+    fn attempt(&mut self, kept: &[String], stored: DType) -> Result<bool> {
+        let quantized = floats(self.calibrated, kept, stored)?;
+        let attempt = Attempt::new(self.exam, &quantized.graph, kept.to_vec(), stored, self.budget)?;
+        let holds = attempt.is_within;
+        self.attempts.push(attempt);
+        if holds {
+            self.best = Some((self.attempts.len() - 1, quantized));
+        }
+        Ok(holds)
     }
-    found.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
-    Ok(found)
+
+    /// How many of the first layers have to be kept.
+    fn bisect(&mut self, order: &[String], stored: DType, step: &mut Step) -> Result<usize> {
+        let (mut fails, mut enough) = (0, order.len());
+        let total = enough.max(1).ilog2() as usize + 1;
+        for done in 0.. {
+            if enough - fails <= 1 || self.stops(step("bisecting", done, total)) {
+                break;
+            }
+            let kept = (fails + enough) / 2;
+            if self.attempt(&order[..kept], stored)? { enough = kept } else { fails = kept }
+        }
+        Ok(enough)
+    }
+
+    /// Quantises again what need not be kept alone. The last layer need: without it the bisection failed.
+    fn give_back(&mut self, order: &[String], stored: DType, step: &mut Step) -> Result<()> {
+        let Some((_, again)) = order.split_last().filter(|_| self.best.is_some()) else { return Ok(()) };
+        let mut kept = order.to_vec();
+        let again: Vec<&String> = again.iter().rev().take(RETRIES).collect();
+        for (done, layer) in again.iter().enumerate() {
+            if self.stops(step("giving back", done, again.len())) {
+                break;
+            }
+            let fewer: Vec<String> = kept.iter().filter(|k| k != layer).cloned().collect();
+            if self.attempt(&fewer, stored)? {
+                kept = fewer;
+            }
+        }
+        Ok(())
+    }
+
+    /// Each quantised layer's error alone, the largest first.
+    fn sensitivities(&mut self, step: &mut Step) -> Result<Vec<Sensitivity>> {
+        let outputs = |graph: &Graph| self.exam.outputs(graph, SENSITIVITY_SAMPLES);
+        let exact = outputs(self.exam.original())?;
+        let whole = self.calibrated.quantized(&[])?;
+        let quantised: Vec<String> = whole.layers.iter().filter(|l| l.scheme.is_some()).map(|l| l.name.clone()).collect();
+        let mut found = Vec::with_capacity(quantised.len());
+        for (done, layer) in quantised.iter().enumerate() {
+            if !step("measuring layers", done, quantised.len()) {
+                self.is_stopped = true;
+                break;
+            }
+            let others: Vec<String> = quantised.iter().filter(|n| *n != layer).cloned().collect();
+            let mut difference = Difference::default();
+            for (a, b) in exact.iter().zip(outputs(&self.calibrated.quantized(&others)?.graph)?) {
+                difference.add(&a.to_f64(), &b.to_f64(), 0);
+            }
+            found.push(Sensitivity { layer: layer.clone(), sqnr_db: difference.sqnr_db() });
+        }
+        found.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));
+        Ok(found)
+    }
+
+    fn stops(&mut self, goes_on: bool) -> bool {
+        self.is_stopped |= !goes_on;
+        self.is_stopped
+    }
+}
+
+/// The model with some layers in floats, their weights stored as these.
+fn floats(calibrated: &Calibrated, kept: &[String], stored: DType) -> Result<Quantized> {
+    let mut quantized = calibrated.quantized(kept)?;
+    if stored == DType::F16 && !kept.is_empty() {
+        let graph = &quantized.graph;
+        let weights: Vec<String> = graph
+            .nodes
+            .iter()
+            .filter(|n| kept.contains(&n.name))
+            .flat_map(|n| n.inputs.iter().flatten())
+            .filter(|v| graph.constant(**v).is_some_and(|t| t.shape().rank() > 1))
+            .map(|v| graph.values[v.0].name.clone())
+            .collect();
+        halve(&mut quantized.graph, stored, &|name| weights.iter().any(|w| w == name));
+    }
+    Ok(quantized)
 }

@@ -4,6 +4,7 @@ pub mod blocks;
 pub mod budget;
 mod candidates;
 pub mod channels;
+mod exam;
 mod halve;
 pub mod prune;
 pub mod quantize;
@@ -12,6 +13,7 @@ mod samples;
 mod taps;
 
 pub use candidates::{Tried, best_of, candidates};
+pub use exam::{Exam, Labels};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};
 pub use samples::{Sample, Samples};

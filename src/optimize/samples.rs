@@ -1,7 +1,6 @@
 //! Samples: inputs of runs, cut out of named arrays.
 
-use std::ops::Range;
-
+use crate::base::xorshift::Xorshift;
 use crate::base::{Tensor, tensor::size_bytes};
 use crate::error::{Error, Result};
 use crate::graph::{Dim, Port};
@@ -14,8 +13,12 @@ pub type Sample = Vec<(String, Tensor)>;
 #[derive(Debug, Clone)]
 pub struct Samples {
     inputs: Vec<(String, Source)>,
-    count: usize,
+    /// Which samples of the arrays, in order.
+    chosen: Vec<usize>,
 }
+
+/// The inputs of a run, and which samples of the arrays they are.
+pub type Run = (Vec<usize>, Sample);
 
 /// Where an input's samples lie.
 #[derive(Debug, Clone)]
@@ -37,15 +40,15 @@ impl Source {
         }
     }
 
-    /// These samples, joined where there are several.
-    fn at(&self, samples: &Range<usize>) -> Result<Tensor> {
+    /// These samples, joined where they can be; else the first of them.
+    fn at(&self, samples: &[usize]) -> Result<Tensor> {
         match self {
-            Source::Rows(t, rows) => slice(t, samples.start * rows..samples.end * rows),
+            Source::Rows(t, rows) => gathered(t, *rows, samples),
             Source::Slices(t) => {
-                let one = slice(t, samples.start..samples.start + 1)?;
+                let one = gathered(t, 1, &samples[..1])?;
                 one.reshaped(one.shape()[1..].iter().copied().collect())
             }
-            Source::Each(all) => Ok(all[samples.start].clone()),
+            Source::Each(all) => Ok(all[samples[0]].clone()),
         }
     }
 }
@@ -68,42 +71,63 @@ impl Samples {
         if count == 0 {
             return Err(Error::BadInput("no samples".into()));
         }
-        Ok(Samples { inputs, count })
+        Ok(Samples { inputs, chosen: (0..count).collect() })
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.count
+        self.chosen.len()
+    }
+
+    /// Where they lie in the arrays, counted in samples.
+    pub fn numbers(&self) -> &[usize] {
+        &self.chosen
     }
 
     /// Whether there are none; never after [`Samples::new`].
     pub fn is_empty(&self) -> bool {
-        self.count == 0
+        self.chosen.is_empty()
     }
 
     /// The first `count` of them, at most all.
     pub fn first(mut self, count: usize) -> Self {
-        self.count = self.count.min(count);
+        self.chosen.truncate(count);
         self
     }
 
+    /// Two halves without a common sample, drawn at random; the first has one more where their number is odd.
+    pub fn halves(&self, seed: u64) -> [Samples; 2] {
+        let mut order = self.chosen.clone();
+        let mut random = Xorshift::new(seed);
+        (1..order.len()).rev().for_each(|i| order.swap(i, random.below(i + 1)));
+        let second = order.split_off(order.len().div_ceil(2));
+        [order, second].map(|chosen| Samples { chosen, ..self.clone() })
+    }
+
     /// Inputs of runs of up to `batch` samples each, in order; of one each where they cannot be joined.
-    pub fn batches(&self, batch: usize) -> impl ExactSizeIterator<Item = Result<Sample>> {
+    pub fn runs(&self, batch: usize) -> impl ExactSizeIterator<Item = Result<Run>> {
         let joined = self.inputs.iter().all(|(_, s)| matches!(s, Source::Rows(..)));
         let step = if joined { batch.max(1) } else { 1 };
-        (0..self.count.div_ceil(step)).map(move |i| {
-            let samples = i * step..((i + 1) * step).min(self.count);
-            self.inputs.iter().map(|(name, source)| Ok((name.clone(), source.at(&samples)?))).collect()
+        self.chosen.chunks(step).map(|samples| {
+            let inputs = self.inputs.iter().map(|(name, source)| Ok((name.clone(), source.at(samples)?)));
+            Ok((samples.to_vec(), inputs.collect::<Result<_>>()?))
         })
+    }
+
+    /// The inputs of [`Samples::runs`].
+    pub fn batches(&self, batch: usize) -> impl ExactSizeIterator<Item = Result<Sample>> {
+        self.runs(batch).map(|run| Ok(run?.1))
     }
 }
 
-/// Rows of an array, which stay where they lie if it lies in shared bytes.
-fn slice(t: &Tensor, rows: Range<usize>) -> Result<Tensor> {
+/// Samples of so many rows each, one behind the other.
+fn gathered(t: &Tensor, rows: usize, samples: &[usize]) -> Result<Tensor> {
     let mut shape = t.shape().clone();
-    shape[0] = rows.len();
-    let each = size_bytes(t.dtype(), &shape)? / rows.len().max(1);
-    Tensor::from_raw(t.dtype(), shape, &t.bytes()[rows.start * each..rows.end * each])
+    shape[0] = rows;
+    let each = size_bytes(t.dtype(), &shape)?;
+    shape[0] = rows * samples.len();
+    let parts: Vec<&[u8]> = samples.iter().map(|s| &t.bytes()[s * each..(s + 1) * each]).collect();
+    Tensor::from_raw(t.dtype(), shape, &parts.concat())
 }
 
 fn source(port: &Port, array: &str, arrays: &[(String, Tensor)]) -> Result<Source> {
@@ -167,6 +191,15 @@ mod tests {
         let both = [array("x", &[4, 3]), array("calib", &[2])];
         let samples = Samples::new(&pairs, &both, &[("y".into(), "calib".into())]).unwrap();
         assert_eq!(shown(&samples, 1), ["x 2x3 from 0, y 1 from 0", "x 2x3 from 6, y 1 from 1"]);
+        let samples = Samples::new(&rows, &[array("x", &[5, 3])], &[]).unwrap();
+        let halves = samples.halves(1).map(|h| h.runs(1).map(|r| r.unwrap().0[0]).collect::<Vec<_>>());
+        let mut all = halves.concat();
+        assert!(halves[0].len() == 3 && halves != samples.halves(2).map(|h| h.chosen));
+        all.sort();
+        assert_eq!(all, [0, 1, 2, 3, 4]);
+        let [half, _] = samples.halves(1);
+        let (which, first) = half.runs(2).next().unwrap().unwrap();
+        assert_eq!(first[0].1.to_f64()[3], which[1] as f64 * 3.0);
         let samples = Samples::new(&rows, &[array("x", &[2, 4, 3])], &[]).unwrap();
         assert_eq!(shown(&samples, 8), ["x 4x3 from 0", "x 4x3 from 12"]);
         let samples = Samples::new(&rows, &[array("x1", &[2, 3]), array("x0", &[1, 3])], &[]).unwrap();
