@@ -85,6 +85,12 @@ pub enum Command {
         after_help = "Examples:\n  halfbyte quantize models/digits-mlp.onnx -o small.onnx\n  halfbyte quantize models/digits-cnn.onnx --calibrate data.npz --array x=images -o small.onnx --json"
     )]
     Quantize(super::quantize::QuantizeArgs),
+    /// Quantise as much of a model as a budget of worse answers allows, and show by samples and measurements what became of it: a model, a report
+    /// as JSON and as a page with charts.
+    #[command(
+        after_help = "Examples:\n  halfbyte optimize model.onnx --budget 1% --calibrate calib.npz --select data.npz --labels y --report report.json -o small.onnx\n  halfbyte optimize model.onnx --budget 0.5% --metric cosine --calibrate data.npz --array ids=calib --select data.npz --select-array ids=test -o small.onnx"
+    )]
+    Optimize(super::optimize::command::OptimizeArgs),
     /// Show the memory of this machine's devices; or run models and show theirs: pools, accounts, leaks, whether it is steady.
     #[command(
         after_help = "Examples:\n  halfbyte memory --watch 2\n  halfbyte memory --prometheus\n  halfbyte memory models/digits-cnn.onnx models/ppocr-cls.onnx --vary --for 10m --svg memory.svg\n  halfbyte memory models/digits-cnn.onnx --limit 64MiB --snapshot s.json --torch s.pickle\n  halfbyte memory --open s.json --svg s.svg"

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Args;
 
 use super::args::{Inputs, Running};
-use super::convert::file_bytes;
 use super::output::{print, print_json, table};
+use super::sides::{Side, median, run, sides, times};
 use super::{inputs, progress, samples};
-use crate::base::{Tensor, size_text};
+use crate::base::Tensor;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::optimize::Sample;
-use crate::session::{Model, Outputs, Session};
+use crate::session::{Model, Session};
 
 /// Samples of `--data` that are run together.
 const BATCH: usize = 16;
@@ -63,20 +62,6 @@ struct Comparison {
     passed: bool,
 }
 
-/// One of the two models.
-#[derive(serde::Serialize)]
-struct Side {
-    model: String,
-    file_bytes: u64,
-    /// Of the constants in the file.
-    constant_bytes: usize,
-    /// Prepared for running, beyond the file.
-    weight_bytes: usize,
-    arena_bytes: usize,
-    /// Median time of a run on the first inputs.
-    median_us: f64,
-}
-
 /// JSON has no infinity: what is not finite is null there.
 #[derive(serde::Serialize)]
 struct OutputLine {
@@ -106,21 +91,12 @@ pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
     let batches = batches(&original.0, args)?;
     let outputs = differences(&original.1, &changed.1, &batches)?;
     let lines: Vec<OutputLine> = outputs.into_iter().map(|(name, d)| line(name, &d, args)).collect();
-    let times = times(&original.1, &changed.1, &batches[0], args.runs)?;
-    let side = |path: &PathBuf, (model, session): &(Model, Session), median_us| {
-        let report = session.report();
-        Side {
-            model: path.display().to_string(),
-            file_bytes: file_bytes(path),
-            constant_bytes: model.graph().constant_bytes(),
-            weight_bytes: report.weight_bytes,
-            arena_bytes: report.arena_bytes,
-            median_us,
-        }
-    };
+    let times = times([&original.1, &changed.1], &batches[0], args.runs)?;
+    let side =
+        |path: &PathBuf, (model, session): &(Model, Session), times: &[f64]| Side::new(path, model, session, median(times));
     let done = Comparison {
-        original: side(&args.original, &original, times[0]),
-        changed: side(&args.changed, &changed, times[1]),
+        original: side(&args.original, &original, &times[0]),
+        changed: side(&args.changed, &changed, &times[1]),
         batches: batches.len(),
         passed: lines.iter().all(|l| l.passed),
         outputs: lines,
@@ -140,11 +116,6 @@ fn batches(model: &Model, args: &CompareArgs) -> Result<Vec<Sample>> {
     }
     let runs = if args.inputs.inputs.is_some() { 1 } else { args.samples.unwrap_or(8).max(1) as u64 };
     (0..runs).map(|i| inputs::inputs(model, &Inputs { seed: args.inputs.seed + i, ..args.inputs.clone() })).collect()
-}
-
-fn run(session: &Session, sample: &Sample) -> Result<Outputs> {
-    let named: Vec<_> = sample.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
-    session.run(&named)
 }
 
 /// What is different in each output of the original, over all runs.
@@ -169,25 +140,6 @@ fn add(difference: &mut Difference, name: &str, a: &Tensor, b: &Tensor) -> Resul
     }
     difference.add(&a.to_f64(), &b.to_f64(), a.shape().last().copied().unwrap_or(0));
     Ok(())
-}
-
-/// Median microseconds of a run of each, by turns.
-fn times(original: &Session, changed: &Session, sample: &Sample, runs: usize) -> Result<[f64; 2]> {
-    let mut times = [Vec::new(), Vec::new()];
-    let bar = progress::bar(runs as u64, "timing");
-    for _ in 0..runs.max(1) {
-        for (session, times) in [original, changed].into_iter().zip(&mut times) {
-            let began = Instant::now();
-            run(session, sample)?;
-            times.push(began.elapsed().as_secs_f64() * 1e6);
-        }
-        bar.inc(1);
-    }
-    bar.finish_and_clear();
-    Ok(times.map(|mut t| {
-        t.sort_by(f64::total_cmp);
-        t[t.len() / 2]
-    }))
 }
 
 fn line(name: String, d: &Difference, args: &CompareArgs) -> OutputLine {
@@ -223,12 +175,7 @@ fn show(c: &Comparison) {
         ]);
     }
     print(&outputs.to_string());
-    let mut sides = table(&["model", "file", "constants", "prepared weights", "arena", "time of a run"]);
-    for s in [&c.original, &c.changed] {
-        let sizes = [s.file_bytes, s.constant_bytes as u64, s.weight_bytes as u64, s.arena_bytes as u64].map(size_text);
-        sides.add_row(std::iter::once(s.model.clone()).chain(sizes).chain([format!("{:.1} us", s.median_us)]));
-    }
-    print(&sides.to_string());
+    print(&sides([&c.original, &c.changed]).to_string());
     let ratio = |of: fn(&Side) -> f64| of(&c.original) / of(&c.changed).max(1e-9);
     print(&format!(
         "{} runs compared; file {:.2} x smaller, constants {:.2} x smaller, {:.2} x faster",

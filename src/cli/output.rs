@@ -25,6 +25,7 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Probe(a) => super::probe::probe(&a),
         Command::Prune(a) => super::prune::run(&a),
         Command::Lora(a) => super::lora::run(&a),
+        Command::Optimize(a) => super::optimize::command::run(&a),
         Command::Quantize(a) => super::quantize::run(&a),
         Command::Memory(a) => super::memory::command::memory(&a),
     };

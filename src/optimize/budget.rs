@@ -5,7 +5,7 @@ use super::{Calibrated, Exam};
 use crate::base::DType;
 use crate::calibrate::Paired;
 use crate::calibrate::compare::Difference;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::pass::half::halve;
 
@@ -13,6 +13,16 @@ use crate::pass::half::halve;
 const SENSITIVITY_SAMPLES: usize = 64;
 /// Layers at most that are tried again one by one after the bisection.
 const RETRIES: usize = 24;
+
+/// How much worse answers may be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Budget {
+    /// Of the mean score, original less changed: 0.01 is a point of accuracy.
+    pub drop: f64,
+    /// The drop's 95 % interval has to lie within it; else the drop alone.
+    pub is_proven: bool,
+}
 
 /// A layer's own error.
 #[derive(Debug, Clone, PartialEq)]
@@ -30,7 +40,7 @@ pub struct Sensitivity {
 pub struct Attempt {
     /// Layers that stayed in floats.
     pub kept: Vec<String>,
-    /// How their weights were stored.
+    /// How their weights were stored, where they fit.
     pub stored: DType,
     /// Scores before and after.
     pub scores: Paired,
@@ -38,16 +48,17 @@ pub struct Attempt {
     pub drop: f64,
     /// Its 95 % confidence interval.
     pub interval95: [f64; 2],
-    /// Whether the interval shows that the drop is within the budget.
+    /// Whether the budget holds.
     pub is_within: bool,
 }
 
 impl Attempt {
     /// What an exam says about a graph.
-    pub fn new(exam: &Exam, graph: &Graph, kept: Vec<String>, stored: DType, budget: f64) -> Result<Self> {
+    pub fn new(exam: &Exam, graph: &Graph, kept: Vec<String>, stored: DType, budget: Budget) -> Result<Self> {
         let scores = exam.take(graph)?;
-        let interval95 = scores.interval95();
-        Ok(Attempt { kept, stored, scores, drop: scores.drop(), interval95, is_within: interval95[1] <= budget })
+        let (drop, interval95) = (scores.drop(), scores.interval95());
+        let most = if budget.is_proven { interval95[1] } else { drop };
+        Ok(Attempt { kept, stored, scores, drop, interval95, is_within: most <= budget.drop })
     }
 }
 
@@ -56,6 +67,8 @@ impl Attempt {
 pub struct Found {
     /// The model with the fewest layers in floats that were found to be enough; where none were, of the last attempt.
     pub quantized: Quantized,
+    /// Layers with 16-bit weights.
+    pub halved: Vec<String>,
     /// Layers by their own error, the largest first; empty when all layers could be quantised at once.
     pub sensitivities: Vec<Sensitivity>,
     /// In order.
@@ -69,10 +82,10 @@ pub struct Found {
 /// Told what is being done, how many steps of it are done, and how many there will be at most; false to stop.
 pub type Step<'a> = dyn FnMut(&'static str, usize, usize) -> bool + 'a;
 
-/// Quantises all layers; where `exam` does not show that the mean score falls by `budget` or less, keeps the layers with the largest errors of
+/// Quantises all layers; where the budget does not hold in `exam`, keeps the layers with the largest errors of
 /// their own in floats: with 16-bit weights, or with 32 bits where that is not enough. As few as bisection finds to suffice; then each of
 /// these, from the smallest error on, is quantised again where the budget still holds (greedy, as in NNCF's accuracy control).
-pub fn within_budget(calibrated: &Calibrated, exam: &Exam, budget: f64, step: &mut Step) -> Result<Found> {
+pub fn within_budget(calibrated: &Calibrated, exam: &Exam, budget: Budget, step: &mut Step) -> Result<Found> {
     let mut search = Search { calibrated, exam, budget, attempts: Vec::new(), best: None, is_stopped: false };
     step("trying", 0, 1);
     let mut sensitivities = Vec::new();
@@ -86,35 +99,39 @@ pub fn within_budget(calibrated: &Calibrated, exam: &Exam, budget: f64, step: &m
         }
     }
     let Search { attempts, best, is_stopped, .. } = search;
-    let (chosen, quantized) = match best {
-        Some(best) => best,
-        None => {
-            let last = attempts.last().map_or((Vec::new(), DType::F32), |a| (a.kept.clone(), a.stored));
-            (attempts.len() - 1, floats(calibrated, &last.0, last.1)?)
-        }
+    let (chosen, Choice { quantized, halved }) = match (best, attempts.last()) {
+        (Some(best), _) => best,
+        (None, Some(last)) => (attempts.len() - 1, floats(calibrated, &last.kept, last.stored)?),
+        (None, None) => return Err(Error::BadInput("nothing was tried".into())),
     };
-    Ok(Found { quantized, sensitivities, attempts, chosen, is_stopped })
+    Ok(Found { quantized, halved, sensitivities, attempts, chosen, is_stopped })
+}
+
+/// A model with some layers in floats.
+struct Choice {
+    quantized: Quantized,
+    halved: Vec<String>,
 }
 
 struct Search<'a> {
     calibrated: &'a Calibrated,
     exam: &'a Exam,
-    budget: f64,
+    budget: Budget,
     attempts: Vec<Attempt>,
     /// The last attempt that held.
-    best: Option<(usize, Quantized)>,
+    best: Option<(usize, Choice)>,
     is_stopped: bool,
 }
 
 impl Search<'_> {
     /// Whether the budget holds with these layers kept in floats.
     fn attempt(&mut self, kept: &[String], stored: DType) -> Result<bool> {
-        let quantized = floats(self.calibrated, kept, stored)?;
-        let attempt = Attempt::new(self.exam, &quantized.graph, kept.to_vec(), stored, self.budget)?;
+        let choice = floats(self.calibrated, kept, stored)?;
+        let attempt = Attempt::new(self.exam, &choice.quantized.graph, kept.to_vec(), stored, self.budget)?;
         let holds = attempt.is_within;
         self.attempts.push(attempt);
         if holds {
-            self.best = Some((self.attempts.len() - 1, quantized));
+            self.best = Some((self.attempts.len() - 1, choice));
         }
         Ok(holds)
     }
@@ -179,20 +196,19 @@ impl Search<'_> {
     }
 }
 
-/// The model with some layers in floats, their weights stored as these.
-fn floats(calibrated: &Calibrated, kept: &[String], stored: DType) -> Result<Quantized> {
+/// The model with some layers in floats, their weights stored as these where they fit.
+fn floats(calibrated: &Calibrated, kept: &[String], stored: DType) -> Result<Choice> {
     let mut quantized = calibrated.quantized(kept)?;
-    if stored == DType::F16 && !kept.is_empty() {
-        let graph = &quantized.graph;
-        let weights: Vec<String> = graph
-            .nodes
-            .iter()
-            .filter(|n| kept.contains(&n.name))
-            .flat_map(|n| n.inputs.iter().flatten())
-            .filter(|v| graph.constant(**v).is_some_and(|t| t.shape().rank() > 1))
-            .map(|v| graph.values[v.0].name.clone())
-            .collect();
-        halve(&mut quantized.graph, stored, &|name| weights.iter().any(|w| w == name));
+    if stored == DType::F32 {
+        return Ok(Choice { quantized, halved: Vec::new() });
     }
-    Ok(quantized)
+    let graph = &quantized.graph;
+    let mut weights: Vec<(String, String)> = Vec::new();
+    for node in graph.nodes.iter().filter(|n| kept.contains(&n.name)) {
+        let matrices = node.inputs.iter().flatten().filter(|v| graph.constant(**v).is_some_and(|t| t.shape().rank() > 1));
+        weights.extend(matrices.map(|v| (graph.values[v.0].name.clone(), node.name.clone())));
+    }
+    let done = halve(&mut quantized.graph, stored, &|name| weights.iter().any(|(weight, _)| weight == name));
+    let halved = weights.into_iter().filter(|(weight, _)| done.converted.contains(weight)).map(|(_, layer)| layer).collect();
+    Ok(Choice { quantized, halved })
 }

@@ -3,6 +3,7 @@
 use super::taps::run;
 use super::{Samples, samples};
 use crate::base::Tensor;
+use crate::calibrate::compare::Difference;
 use crate::calibrate::{Answer, Metric, Paired};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
@@ -73,6 +74,15 @@ impl Exam {
             paired.add(*before, self.metric.score(right, &given));
         }
         Ok(paired)
+    }
+
+    /// How far the first outputs of a changed graph are from the original's.
+    pub fn difference(&self, graph: &Graph, count: usize) -> Result<Difference> {
+        let mut difference = Difference::default();
+        for (a, b) in self.outputs(self.original(), count)?.iter().zip(self.outputs(graph, count)?) {
+            difference.add(&a.to_f64(), &b.to_f64(), a.shape().last().copied().unwrap_or(0));
+        }
+        Ok(difference)
     }
 
     /// First outputs of the first samples, `count` at most.

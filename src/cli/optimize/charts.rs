@@ -1,0 +1,94 @@
+//! Charts of a report.
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::report::Report;
+use crate::base::DType;
+
+/// Pixels.
+const SIZE: (u32, u32) = (900, 320);
+const QUANTISED: RGBColor = RGBColor(40, 110, 190);
+const KEPT: RGBColor = RGBColor(200, 60, 50);
+
+/// A picture, its title, and how to read it.
+#[derive(serde::Serialize)]
+pub struct Chart {
+    title: &'static str,
+    svg: String,
+    reading: &'static str,
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+fn chart(
+    title: &'static str,
+    reading: &'static str,
+    draw: impl FnOnce(&DrawingArea<SVGBackend, Shift>) -> Drawn,
+) -> Option<Chart> {
+    let mut svg = String::new();
+    let drawn = {
+        let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+        draw(&area).is_ok() && area.present().is_ok()
+    };
+    drawn.then_some(Chart { title, svg, reading })
+}
+
+/// The drop of each choice of layers with its interval, over the number of layers that stayed in floats; `None` of a single one.
+pub fn attempts(report: &Report) -> Option<Chart> {
+    let all = &report.attempts;
+    if all.len() < 2 {
+        return None;
+    }
+    let points: Vec<(f64, [f64; 3])> =
+        all.iter().map(|a| (a.kept.len() as f64, [a.interval95[0], a.drop, a.interval95[1]].map(|v| v * 100.0))).collect();
+    let budget = report.budget.drop * 100.0;
+    let widest = points.iter().map(|p| p.0).fold(1.0, f64::max) + 0.5;
+    let low = points.iter().map(|p| p.1[0]).fold(0.0, f64::min);
+    let high = points.iter().map(|p| p.1[2]).fold(budget, f64::max) * 1.05;
+    let reading = "Points of the score that are lost, with 95 % intervals, over the number of layers that stayed in floats. The line is the budget; the filled \
+                   circle was taken.";
+    chart("Choices of layers", reading, |area| {
+        let mut on = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(35)
+            .y_label_area_size(60)
+            .build_cartesian_2d(-0.5..widest, low..high)?;
+        on.configure_mesh().x_desc("layers in floats").y_desc("points lost").draw()?;
+        on.draw_series(LineSeries::new([(-0.5, budget), (widest, budget)], &BLACK))?;
+        for (i, (x, [low, drop, high])) in points.iter().enumerate() {
+            let color = if *high <= budget { QUANTISED } else { KEPT };
+            on.draw_series(LineSeries::new([(*x, *low), (*x, *high)], &color))?;
+            let filled = i == report.chosen_attempt;
+            let style = if filled { color.filled() } else { color.stroke_width(1) };
+            on.draw_series([Circle::new((*x, *drop), if filled { 5 } else { 3 }, style)])?;
+        }
+        Ok(())
+    })
+}
+
+/// Each layer's own error; `None` where it was not measured.
+pub fn sensitivities(report: &Report) -> Option<Chart> {
+    let mut all: Vec<(f64, bool)> = report
+        .layers
+        .iter()
+        .filter_map(|l| l.sqnr_db.filter(|db| db.is_finite()).map(|db| (db, l.stored == DType::I8)))
+        .collect();
+    all.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let highest = all.last()?.0 * 1.05;
+    let lowest = all.first()?.0.min(0.0);
+    let reading = "Signal to noise of the output in dB with one layer quantised, from the most sensitive layer on. Red ones stayed in floats.";
+    chart("Layers one by one", reading, |area| {
+        let mut on = ChartBuilder::on(area)
+            .margin(10)
+            .x_label_area_size(35)
+            .y_label_area_size(60)
+            .build_cartesian_2d(0.0..all.len() as f64, lowest..highest)?;
+        on.configure_mesh().disable_x_mesh().x_desc("layers").y_desc("dB").draw()?;
+        on.draw_series(all.iter().enumerate().map(|(i, (db, quantised))| {
+            let color = if *quantised { QUANTISED } else { KEPT };
+            Rectangle::new([(i as f64 + 0.1, 0.0), (i as f64 + 0.9, *db)], color.filled())
+        }))?;
+        Ok(())
+    })
+}

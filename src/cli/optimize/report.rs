@@ -1,0 +1,293 @@
+//! What `halfbyte optimize` found, as data.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use sha2::{Digest, Sha256};
+
+use super::command::OptimizeArgs;
+use super::splits::Splits;
+use crate::base::DType;
+use crate::cli::convert::file_bytes;
+use crate::cli::output::{print, table};
+use crate::cli::sides::{Side, sides, times};
+use crate::error::{Error, Result};
+use crate::hardware::DeviceKind;
+use crate::optimize::budget::{Attempt, Budget, Found};
+use crate::optimize::quantize::LayerReport;
+use crate::optimize::{QuantizeOptions, Samples, Tried};
+use crate::session::{Model, Session};
+
+/// Of [`Report`]'s form as JSON.
+const SCHEMA_VERSION: u32 = 1;
+/// Samples of the larger batch that is timed.
+const BATCH: usize = 16;
+
+/// What was decided, before the report is made of it.
+pub struct Decided {
+    /// The best way of those tried.
+    pub options: QuantizeOptions,
+    /// Ways to quantise.
+    pub tried: Vec<Tried>,
+    /// Which layers stayed in floats.
+    pub found: Found,
+    /// What the test samples say.
+    pub shown: Attempt,
+    /// Selection and test both say so.
+    pub is_within: bool,
+}
+
+/// Everything about an optimisation that its reader may ask.
+#[derive(serde::Serialize)]
+pub struct Report {
+    schema_version: u32,
+    tool: &'static str,
+    version: &'static str,
+    model: Hashed,
+    /// The model that was written; none where the budget does not hold.
+    output: Option<Hashed>,
+    data: Vec<Split>,
+    seed: u64,
+    pub(super) budget: Budget,
+    metric: String,
+    configuration: QuantizeOptions,
+    /// Whether the budget holds on the selection's and on the test's samples.
+    is_within: bool,
+    verdict: String,
+    /// The test's samples.
+    test: Attempt,
+    /// Mean scores of both models there.
+    scores: [f64; 2],
+    /// Outputs there, of the first one.
+    sqnr_db: f64,
+    cosine: f64,
+    top1_agreement: Option<f64>,
+    pub(super) layers: Vec<Line>,
+    before: Side,
+    after: Side,
+    latencies: Vec<Latency>,
+    machine: Machine,
+    ways_tried: Vec<Tried>,
+    pub(super) attempts: Vec<Attempt>,
+    pub(super) chosen_attempt: usize,
+    is_stopped: bool,
+    not_run: Vec<String>,
+}
+
+/// A file, by what is in it.
+#[derive(serde::Serialize)]
+struct Hashed {
+    path: String,
+    bytes: u64,
+    sha256: String,
+}
+
+impl Hashed {
+    fn new(path: &Path) -> Result<Self> {
+        Ok(Hashed { path: path.display().to_string(), bytes: file_bytes(path), sha256: sha256(path)? })
+    }
+}
+
+#[derive(serde::Serialize)]
+struct Split {
+    role: &'static str,
+    samples: usize,
+    #[serde(flatten)]
+    file: Hashed,
+}
+
+#[derive(serde::Serialize)]
+pub(super) struct Line {
+    #[serde(flatten)]
+    layer: LayerReport,
+    /// Of the weights in the file.
+    pub(super) stored: DType,
+    /// Signal to noise of the output with this layer alone quantised; none where all could be at once.
+    pub(super) sqnr_db: Option<f64>,
+}
+
+#[derive(serde::Serialize)]
+struct Latency {
+    batch: usize,
+    /// Median and 10th and 90th percentile in microseconds.
+    before_us: [f64; 3],
+    after_us: [f64; 3],
+}
+
+#[derive(serde::Serialize)]
+struct Machine {
+    device: String,
+    threads: usize,
+}
+
+/// Hexadecimal.
+fn sha256(path: &Path) -> Result<String> {
+    let fail = |e: std::io::Error| Error::File { path: path.display().to_string(), why: e.to_string() };
+    let mut file = BufReader::with_capacity(1 << 20, File::open(path).map_err(fail)?);
+    let mut hash = Sha256::new();
+    loop {
+        let read = file.fill_buf().map_err(fail)?;
+        if read.is_empty() {
+            break;
+        }
+        hash.update(read);
+        let count = read.len();
+        file.consume(count);
+    }
+    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// What the written model says of itself.
+pub fn metadata(args: &OptimizeArgs, model: &Model) -> Result<Vec<(String, String)>> {
+    let own = [
+        ("halfbyte.version", env!("CARGO_PKG_VERSION").to_string()),
+        ("halfbyte.source_sha256", sha256(&args.model)?),
+        ("halfbyte.budget", args.budget.to_string()),
+    ];
+    let others = model.metadata().iter().filter(|(name, _)| own.iter().all(|(mine, _)| mine != name)).cloned();
+    Ok(others.chain(own.iter().map(|(name, value)| (name.to_string(), value.clone()))).collect())
+}
+
+impl Report {
+    /// Measures both models. The changed one has to be written already, where it is.
+    pub fn new(args: &OptimizeArgs, model: &Model, splits: &Splits, decided: Decided) -> Result<Self> {
+        let Decided { options, tried, found, shown, is_within } = decided;
+        let changed = model.with_graph(found.quantized.graph.clone());
+        let open = |model: &Model| Session::new(model, args.running.options(false));
+        let (before, after) = (open(model)?, open(&changed)?);
+        let latencies = latencies([&before, &after], &splits.choosing, args.runs)?;
+        let difference = splits.test.difference(changed.graph(), usize::MAX)?;
+        let machine = before.report();
+        let median_us = latencies.first().map_or([0.0; 2], |l| [l.before_us[0], l.after_us[0]]);
+        Ok(Report {
+            schema_version: SCHEMA_VERSION,
+            tool: "halfbyte",
+            version: env!("CARGO_PKG_VERSION"),
+            model: Hashed::new(&args.model)?,
+            output: if is_within { Some(Hashed::new(&args.output)?) } else { None },
+            data: data(args, splits)?,
+            seed: args.seed,
+            budget: args.budget(),
+            metric: splits.metric.to_string(),
+            configuration: options,
+            is_within,
+            verdict: verdict(&shown, args.budget(), is_within),
+            scores: shown.scores.scores(),
+            test: shown,
+            sqnr_db: difference.sqnr_db(),
+            cosine: difference.cosine(),
+            top1_agreement: difference.top1_agreement(),
+            layers: lines(&found),
+            before: Side::new(&args.model, model, &before, median_us[0]),
+            after: Side::new(&args.output, &changed, &after, median_us[1]),
+            latencies,
+            not_run: not_run(machine.device, splits),
+            machine: Machine { device: machine.device_name, threads: machine.threads },
+            ways_tried: tried,
+            chosen_attempt: found.chosen,
+            is_stopped: found.is_stopped,
+            attempts: found.attempts,
+        })
+    }
+
+    /// As text.
+    pub fn show(&self) {
+        let mut layers = table(&["layer", "kind", "weights", "stored", "alone dB", "why"]);
+        for l in &self.layers {
+            let alone = l.sqnr_db.map_or(String::new(), |db| format!("{db:.1}"));
+            let why = l.layer.reason.clone().unwrap_or_default();
+            let [kind, weights] = [format!("{:?}", l.layer.kind), l.layer.weights.to_string()];
+            layers.add_row([l.layer.name.clone(), kind, weights, l.stored.to_string(), alone, why]);
+        }
+        print(&layers.to_string());
+        print(&sides([&self.before, &self.after]).to_string());
+        for l in &self.latencies {
+            let times = format!("{:.1} us, {:.1} us", l.before_us[0], l.after_us[0]);
+            print(&format!("batch of {}: {times}: {:.2} x faster", l.batch, l.before_us[0] / l.after_us[0].max(1e-9)));
+        }
+        print(&format!(
+            "{}: {:.4} before, {:.4} after; outputs {:.1} dB, cosine {:.6}",
+            self.metric, self.scores[0], self.scores[1], self.sqnr_db, self.cosine
+        ));
+        print(&self.verdict);
+    }
+}
+
+/// Of batches of one sample, and of several where they can be joined.
+fn latencies(both: [&Session; 2], samples: &Samples, runs: usize) -> Result<Vec<Latency>> {
+    let mut all: Vec<Latency> = Vec::new();
+    for batch in [1, BATCH] {
+        let Some(run) = samples.runs(batch).next() else { continue };
+        let (numbers, inputs) = run?;
+        if all.iter().all(|l| l.batch != numbers.len()) {
+            let [before_us, after_us] = times(both, &inputs, runs)?.map(|t| percentiles(&t));
+            all.push(Latency { batch: numbers.len(), before_us, after_us });
+        }
+    }
+    Ok(all)
+}
+
+/// Median, 10th and 90th percentile.
+fn percentiles(times: &[f64]) -> [f64; 3] {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    [0.5, 0.1, 0.9].map(|share| sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)])
+}
+
+fn data(args: &OptimizeArgs, splits: &Splits) -> Result<Vec<Split>> {
+    let split = |role, path: &Path, samples| -> Result<Split> { Ok(Split { role, samples, file: Hashed::new(path)? }) };
+    let mut all = Vec::new();
+    if let (Some(path), Some(samples)) = (&args.calibrate.calibrate, &splits.calibrate) {
+        all.push(split("calibrate", path, samples.len())?);
+    }
+    all.push(split("select", &args.select, splits.select.questions())?);
+    all.push(split("test", args.test.as_ref().unwrap_or(&args.select), splits.test.questions())?);
+    Ok(all)
+}
+
+/// Each layer, as it is in the model.
+fn lines(found: &Found) -> Vec<Line> {
+    let line = |layer: &LayerReport| Line {
+        stored: match &layer.scheme {
+            Some(_) => DType::I8,
+            None if found.halved.contains(&layer.name) => DType::F16,
+            None => DType::F32,
+        },
+        sqnr_db: found.sensitivities.iter().find(|s| s.layer == layer.name).map(|s| s.sqnr_db),
+        layer: layer.clone(),
+    };
+    found.quantized.layers.iter().map(line).collect()
+}
+
+/// In one sentence.
+fn verdict(shown: &Attempt, budget: Budget, is_within: bool) -> String {
+    let percent = |share: f64| format!("{:.2} %", share * 100.0);
+    let (drop, [low, high]) = (percent(shown.drop), shown.interval95.map(percent));
+    let (most, count) = (percent(budget.drop), shown.scores.count);
+    let seen = format!("the score of {count} test samples falls by {drop}, 95 % interval {low} to {high}");
+    match (is_within, budget.is_proven, shown.scores.needed(budget.drop)) {
+        (true, true, _) => format!("within the budget of {most}: {seen}"),
+        (true, false, _) if shown.interval95[1] > budget.drop => format!("NOT PROVEN to be within the budget of {most}: {seen}"),
+        (true, false, _) => format!("within the budget of {most}: {seen}"),
+        (false, true, Some(needed)) if shown.interval95[1] > budget.drop => {
+            format!(
+                "NOT SHOWN to be within the budget of {most}: {seen}; about {needed} samples might show it. No model was written"
+            )
+        }
+        _ => format!("NOT WITHIN the budget of {most}: {seen}. No model was written"),
+    }
+}
+
+/// What a reader may miss.
+fn not_run(device: DeviceKind, splits: &Splits) -> Vec<String> {
+    let mut all = vec![
+        format!("other devices than {device:?}: answers and times are of this one"),
+        "pruning and adapters: `halfbyte prune`, `halfbyte lora`".to_string(),
+        "training of any kind: weights are rounded, never learned".to_string(),
+    ];
+    if splits.calibrate.is_none() {
+        all.push("what needs ranges, for want of samples to calibrate on: static convolutions, smoothing, biases".to_string());
+    }
+    all
+}

@@ -1,0 +1,87 @@
+//! A model before and after a change: sizes and times.
+
+use std::path::Path;
+use std::time::Instant;
+
+use comfy_table::Table;
+
+use super::convert::file_bytes;
+use super::output::table;
+use super::progress;
+use crate::base::size_text;
+use crate::error::Result;
+use crate::optimize::Sample;
+use crate::session::{Model, Outputs, Session};
+
+/// One of the two models.
+#[derive(serde::Serialize)]
+pub struct Side {
+    /// Its file.
+    pub model: String,
+    /// With weights beside it.
+    pub file_bytes: u64,
+    /// Of the constants in the file.
+    pub constant_bytes: usize,
+    /// Prepared for running, beyond the file.
+    pub weight_bytes: usize,
+    /// What a run takes beside the weights.
+    pub arena_bytes: usize,
+    /// Median time of a run on the first inputs.
+    pub median_us: f64,
+}
+
+impl Side {
+    /// Of a session that has run.
+    pub fn new(path: &Path, model: &Model, session: &Session, median_us: f64) -> Self {
+        let report = session.report();
+        Side {
+            model: path.display().to_string(),
+            file_bytes: file_bytes(path),
+            constant_bytes: model.graph().constant_bytes(),
+            weight_bytes: report.weight_bytes,
+            arena_bytes: report.arena_bytes,
+            median_us,
+        }
+    }
+}
+
+/// Both, one a row.
+pub fn sides(both: [&Side; 2]) -> Table {
+    let mut sides = table(&["model", "file", "constants", "prepared weights", "arena", "time of a run"]);
+    for s in both {
+        let sizes = [s.file_bytes, s.constant_bytes as u64, s.weight_bytes as u64, s.arena_bytes as u64].map(size_text);
+        sides.add_row(std::iter::once(s.model.clone()).chain(sizes).chain([format!("{:.1} us", s.median_us)]));
+    }
+    sides
+}
+
+/// A run on a sample.
+pub fn run(session: &Session, sample: &Sample) -> Result<Outputs> {
+    let named: Vec<_> = sample.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+    session.run(&named)
+}
+
+/// Microseconds of runs of both, by turns, the first one of each left out.
+pub fn times(both: [&Session; 2], sample: &Sample, runs: usize) -> Result<[Vec<f64>; 2]> {
+    let mut times = [Vec::new(), Vec::new()];
+    let bar = progress::bar(runs as u64, "timing");
+    for turn in 0..=runs.max(1) {
+        for (session, times) in both.into_iter().zip(&mut times) {
+            let began = Instant::now();
+            run(session, sample)?;
+            if turn > 0 {
+                times.push(began.elapsed().as_secs_f64() * 1e6);
+            }
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    Ok(times)
+}
+
+/// The upper one of two in the middle.
+pub fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
