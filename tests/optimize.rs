@@ -63,7 +63,7 @@ fn the_layer_that_cannot_be_quantised_is_the_one_that_stays() {
         let found = found(&model, 0.1);
         assert!(!found.attempts[0].is_within && found.attempts[found.chosen].is_within, "{:?}", found.attempts);
         assert_eq!(found.sensitivities[0].layer, layer, "{:?}", found.sensitivities);
-        assert_eq!(found.attempts[found.chosen].kept, [layer.clone()]);
+        assert_eq!(found.attempts[found.chosen].kept, std::slice::from_ref(&layer));
         for l in &found.quantized.layers {
             assert_eq!(l.scheme.is_none(), l.name == layer, "{l:?}");
         }
