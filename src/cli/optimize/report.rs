@@ -55,6 +55,8 @@ pub struct Report {
     /// Whether the budget holds on the selection's and on the test's samples.
     is_within: bool,
     verdict: String,
+    /// What became worse beside the score.
+    warnings: Vec<String>,
     /// The test's samples.
     test: Attempt,
     /// Mean scores of both models there.
@@ -115,6 +117,16 @@ struct Latency {
     after_us: [f64; 3],
 }
 
+impl Latency {
+    /// Where the changed model is slower by more than what two measurements of one model differ by.
+    fn warning(&self) -> Option<String> {
+        let [after, before] = [self.after_us[0], self.before_us[2]];
+        (after > before).then(|| {
+            format!("SLOWER: a batch of {} takes {:.0} % of the time before", self.batch, 100.0 * after / self.before_us[0])
+        })
+    }
+}
+
 #[derive(serde::Serialize)]
 struct Machine {
     device: String,
@@ -160,12 +172,14 @@ impl Report {
         let difference = splits.test.difference(changed.graph(), usize::MAX)?;
         let machine = before.report();
         let median_us = latencies.first().map_or([0.0; 2], |l| [l.before_us[0], l.after_us[0]]);
+        let output = if is_within { Some(Hashed::new(&args.output)?) } else { None };
+        let after_side = Side::new(&args.output, &changed, &after, median_us[1]);
         Ok(Report {
             schema_version: SCHEMA_VERSION,
             tool: "halfbyte",
             version: env!("CARGO_PKG_VERSION"),
             model: Hashed::new(&args.model)?,
-            output: if is_within { Some(Hashed::new(&args.output)?) } else { None },
+            warnings: latencies.iter().filter_map(Latency::warning).collect(),
             data: data(args, splits)?,
             seed: args.seed,
             budget: args.budget(),
@@ -180,7 +194,9 @@ impl Report {
             top1_agreement: difference.top1_agreement(),
             layers: lines(&found),
             before: Side::new(&args.model, model, &before, median_us[0]),
-            after: Side::new(&args.output, &changed, &after, median_us[1]),
+            // A file that lies there for want of a new one is another model.
+            after: Side { file_bytes: output.as_ref().map_or(0, |o| o.bytes), ..after_side },
+            output,
             latencies,
             not_run: not_run(machine.device, splits),
             machine: Machine { device: machine.device_name, threads: machine.threads },
@@ -210,7 +226,7 @@ impl Report {
             "{}: {:.4} before, {:.4} after; outputs {:.1} dB, cosine {:.6}",
             self.metric, self.scores[0], self.scores[1], self.sqnr_db, self.cosine
         ));
-        print(&self.verdict);
+        self.warnings.iter().chain([&self.verdict]).for_each(|line| print(line));
     }
 }
 
