@@ -181,6 +181,10 @@ fn lora_merges_adapters_and_shows_what_rounding_costs() {
     let said = json(&format!("{call} --alpha 4 --quantize int8 --asymmetric"));
     assert_eq!((&said[0]["scale"], &said[0]["bytes_f32"]), (&2.0.into(), &1536.into()));
     assert!(said[0]["sqnr_db"].as_f64() > Some(35.0) && said[0]["bytes"].as_u64() < Some(400), "{said}");
+    let said = json(&format!("lora models/digits-mlp.onnx --adapter {adapter} --adapter {adapter} --runtime -o {out} --json"));
+    assert_eq!((said.as_array().unwrap().len(), &said[1]["adapter"]), (2, &1.into()));
+    let inspected = text(&halfbyte(&["inspect", &out]));
+    assert!(inspected.contains("adapter") && inspected.contains("i32"), "{inspected}");
     let refused = halfbyte(&["lora", "models/digits-cnn.onnx", "--adapter", &adapter, "-o", &out]);
     assert!(refused.status.code() == Some(1) && text(&refused).contains("base.W1"), "{}", text(&refused));
     let damaged = halfbyte(&["lora", "models/digits-cnn.onnx", "--adapter", "Cargo.toml", "-o", &out]);

@@ -5,11 +5,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::calibrate::compare::Difference;
+use halfbyte::calibrate::low_rank::product;
 use halfbyte::cli::npz;
 use halfbyte::export::onnx;
 use halfbyte::hardware::DeviceKind;
 use halfbyte::optimize::halve_within;
+use halfbyte::pass::adapted::attach;
+use halfbyte::pass::lora::{Adapter, merge, targets};
 use halfbyte::{DType, Model, Options, Precision, Session, Shape, Tensor};
 
 /// A model with inputs.
@@ -221,5 +225,37 @@ fn weights_of_half_the_size_give_the_same_answers_everywhere() {
             println!("ONNX Runtime, {}: {difference}", written.display());
             assert!(difference.parse::<f64>().is_ok_and(|d| d <= most), "{}: {difference}", written.display());
         }
+    }
+}
+
+#[test]
+fn adapters_beside_weights_are_standard_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Model::open("models/digits-mlp.onnx").unwrap();
+    let mut random = Xorshift::new(3);
+    let mut adapter = |target: &str, k: usize, rows: usize, rank: usize| {
+        let (a, b) = (random.reals(rank * k, 0.3), random.reals(rows * rank, 0.3));
+        Adapter { target: target.into(), a, b, rank, scale: 2.0 }
+    };
+    let sets = [vec![adapter("W0", 64, 128, 4), adapter("W1", 128, 64, 2)], vec![adapter("W1", 128, 64, 7)]];
+    let (mut merged, mut beside) = (base.graph().clone(), base.graph().clone());
+    for (adapter, layer) in sets[1].iter().zip(targets(&merged, &sets[1]).unwrap()) {
+        merge(&mut merged, &layer, &product(&adapter.a, &adapter.b, adapter.rank), adapter.scale).unwrap();
+    }
+    attach(&mut beside, &sets, "adapter").unwrap();
+    let [base, merged, beside] = [("base", base.graph()), ("merged", &merged), ("beside", &beside)].map(|(name, graph)| {
+        let file = folder.path().join(format!("{name}.onnx"));
+        onnx::write(graph, &[], &file).unwrap();
+        file
+    });
+    let x = npz::read(Path::new("models/digits-mlp.in.npz")).unwrap().remove(0).1;
+    let pairs = [(base, -1i32), (merged, 1)].map(|(plain, number)| {
+        let numbers = Tensor::vector(&vec![number; x.shape()[0]]);
+        let inputs = folder.path().join(format!("{number}.npz"));
+        npz::write(&inputs, [("x", &x), ("adapter", &numbers)].into_iter()).unwrap();
+        (plain, beside.clone(), inputs)
+    });
+    for difference in in_onnx_runtime(&pairs).into_iter().flatten() {
+        assert!(difference.parse::<f64>().is_ok_and(|d| d <= 1e-5), "{difference}");
     }
 }

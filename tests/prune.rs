@@ -6,9 +6,10 @@ use std::path::Path;
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::calibrate::reconstruct::Sparsity;
 use halfbyte::cli::npz;
-use halfbyte::graph::Dim;
+use halfbyte::graph::{Attr, Dim, Graph, Node, Port, ValueId};
 use halfbyte::optimize::blocks::remove_blocks;
 use halfbyte::optimize::channels::prune_channels;
+use halfbyte::optimize::heads::prune_heads;
 use halfbyte::optimize::prune::{Pruning, prune};
 use halfbyte::optimize::{Samples, run};
 use halfbyte::{DType, Model, Options, Session, Tensor};
@@ -140,5 +141,153 @@ fn small_models_keep_their_outputs() {
         let (narrow, narrowed, _) = narrow.unwrap();
         assert!(narrowed.iter().all(|n| n.after * 2 == n.before) && outputs(&narrow).len() == full.len());
         assert!(remove_blocks(&model, &samples, 1, (32, &Options::default()), |_, _| {}).is_err(), "no residual blocks");
+    }
+}
+
+/// Nodes after one another in a graph.
+struct Net(Graph);
+
+impl Net {
+    fn constant(&mut self, t: Tensor) -> ValueId {
+        let name = format!("c{}", self.0.values.len());
+        self.0.add_value(name, Some(t))
+    }
+
+    fn op(&mut self, op: &str, inputs: &[ValueId], attrs: &[(&str, Attr)]) -> ValueId {
+        let many = if op == "Split" { 3 } else { 1 };
+        let outputs: Vec<_> = (0..many).map(|i| self.0.add_value(format!("{op}{}/{i}", self.0.nodes.len()), None)).collect();
+        let mut node =
+            Node::new("", op, 17, inputs.iter().copied().map(Some).collect(), outputs.iter().copied().map(Some).collect());
+        node.name = format!("{op}{}", self.0.nodes.len());
+        node.attrs = attrs.iter().map(|(n, a)| (n.to_string(), a.clone())).collect();
+        self.0.nodes.push(node);
+        outputs[0]
+    }
+
+    /// x times weights [k x n] plus a bias.
+    fn linear(&mut self, x: ValueId, weights: &[f32], n: usize) -> ValueId {
+        let w = self.constant(Tensor::new([weights.len() / n, n], weights).unwrap());
+        let bias: Vec<f32> = weights[..n].iter().map(|w| w * 0.1).collect();
+        let bias = self.constant(Tensor::vector(&bias));
+        let y = self.op("MatMul", &[x, w], &[]);
+        self.op("Add", &[bias, y], &[])
+    }
+
+    fn reshape(&mut self, x: ValueId, to: &[i64]) -> ValueId {
+        let shape = self.constant(Tensor::vector(to));
+        self.op("Reshape", &[x, shape], &[])
+    }
+}
+
+/// Attention of four heads of two, of which the output's layer reads only those not in `idle`; by one layer for queries, keys and values, or three.
+fn attention(together: bool, idle: &[usize]) -> Model {
+    let mut net = Net(Graph::default());
+    let x = net.0.add_value("x", None);
+    let dims = Some(vec![Dim::Named("n".into()), Dim::Known(5), Dim::Known(8)]);
+    net.0.inputs.push(Port { value: x, dtype: Some(DType::F32), dims });
+    let mut random = Xorshift::new(3);
+    let perm = |p: &[i64]| Attr::Ints(p.to_vec());
+    let [q, k, v] = if together {
+        let all = net.linear(x, &random.reals(8 * 24, 1.0), 24);
+        let split = net.reshape(all, &[0, 5, 3, 4, 2]);
+        let turned = net.op("Transpose", &[split], &[("perm", perm(&[2, 0, 3, 1, 4]))]);
+        let first = net.op("Split", &[turned], &[("axis", Attr::Int(0))]);
+        let axes = net.constant(Tensor::vector(&[0i64]));
+        let [q, k, v] = [0, 1, 2].map(|i| net.op("Squeeze", &[ValueId(first.0 + i), axes], &[]));
+        [q, net.op("Transpose", &[k], &[("perm", perm(&[0, 1, 3, 2]))]), v]
+    } else {
+        [[0, 2, 1, 3], [0, 2, 3, 1], [0, 2, 1, 3]].map(|order| {
+            let y = net.linear(x, &random.reals(64, 1.0), 8);
+            let split = net.reshape(y, &[-1, 5, 4, 2]);
+            net.op("Transpose", &[split], &[("perm", perm(&order))])
+        })
+    };
+    let scores = net.op("MatMul", &[q, k], &[]);
+    let scale = net.constant(Tensor::scalar(0.7f32));
+    let scaled = net.op("Mul", &[scores, scale], &[]);
+    let weights = net.op("Softmax", &[scaled], &[("axis", Attr::Int(-1))]);
+    let heads = net.op("MatMul", &[weights, v], &[]);
+    let turned = net.op("Transpose", &[heads], &[("perm", perm(&[0, 2, 1, 3]))]);
+    let joined = net.reshape(turned, &[-1, 5, 8]);
+    let mut read = random.reals(8 * 6, 1.0);
+    idle.iter().for_each(|h| read[h * 12..][..12].fill(0.0));
+    let out = net.linear(joined, &read, 6);
+    net.0.outputs.push(Port { value: out, dtype: None, dims: None });
+    Model::from_graph(net.0)
+}
+
+#[test]
+fn heads_that_nothing_reads_go_without_a_trace() {
+    for together in [false, true] {
+        let model = attention(together, &[1, 2]);
+        let x = Xorshift::new(4).fill(DType::F32, [40, 5, 8]).unwrap();
+        let samples = Samples::new(&model, &[("x".into(), x)], &[]).unwrap();
+        let outputs = |model: &Model| -> Vec<f64> {
+            let session = Session::new(model, Options::default()).unwrap();
+            samples.batches(16).flat_map(|s| run(&session, &s.unwrap()).unwrap().remove(0).to_f64()).collect()
+        };
+        let (less, narrowed, refused) = prune_heads(&model, &samples, 0.5, &Pruning::default(), |_, _| {}).unwrap();
+        assert!(refused.is_empty() && narrowed.len() == 1, "{refused:?}");
+        assert_eq!((narrowed[0].before, narrowed[0].after), (4, 2));
+        assert!(narrowed[0].relative_error < 1e-4, "{}", narrowed[0].relative_error);
+        let close = |(a, b): (&f64, &f64)| (a - b).abs() < 1e-4;
+        assert!(outputs(&less).iter().zip(&outputs(&model)).all(close));
+        let parameters = |m: &Model| {
+            m.graph()
+                .values
+                .iter()
+                .filter_map(|v| v.constant.as_ref())
+                .filter(|t| t.dtype() == DType::F32)
+                .map(Tensor::numel)
+                .sum::<usize>()
+        };
+        // Of 8 x 24 and 24, and of 8 x 6, a half each.
+        assert_eq!(parameters(&model) - parameters(&less), (8 * 24 + 24 + 8 * 6) / 2);
+        // One that is read costs something, and others make up for a part of it.
+        let (fewer, narrowed, _) = prune_heads(&model, &samples, 0.75, &Pruning::default(), |_, _| {}).unwrap();
+        assert!(narrowed[0].after == 1 && narrowed[0].relative_error > 0.01 && outputs(&fewer).len() == outputs(&model).len());
+    }
+}
+
+#[test]
+fn heads_that_cannot_be_followed_are_refused() {
+    let x = Xorshift::new(4).fill(DType::F32, [4, 5, 8]).unwrap();
+    let refused = |change: &dyn Fn(&mut Graph)| {
+        let mut graph = attention(false, &[]).graph().clone();
+        change(&mut graph);
+        let model = Model::from_graph(graph);
+        let samples = Samples::new(&model, &[("x".into(), x.clone())], &[]).unwrap();
+        prune_heads(&model, &samples, 0.5, &Pruning::default(), |_, _| {}).map(|_| ()).unwrap_err().to_string()
+    };
+    let at = |graph: &Graph, op: &str| graph.nodes.iter().position(|n| n.op == op).unwrap();
+    let masked = refused(&|graph| {
+        // A bias for each head.
+        let bias = graph.add_value("bias", Some(Tensor::zeros(DType::F32, [4, 5, 5]).unwrap()));
+        let mul = at(graph, "Mul");
+        let (scores, sum) = (graph.nodes[mul].inputs[0], graph.nodes[mul].outputs.clone());
+        graph.nodes[mul] = Node::new("", "Add", 17, vec![scores, Some(bias)], sum);
+    });
+    assert!(masked.contains("no product"), "{masked}");
+    let read = refused(&|graph| {
+        let split = at(graph, "Reshape");
+        let value = graph.nodes[split].outputs[0].unwrap();
+        graph.outputs.push(Port { value, dtype: None, dims: None });
+    });
+    assert!(read.contains("something else reads"), "{read}");
+}
+
+/// Of four heads in each of six blocks one, and then a half of them, go.
+#[test]
+fn attention_heads_are_removed_for_good() {
+    let Some(trained) = trained("mnist_vit") else { return };
+    let full = trained.top1(&trained.model);
+    for (share, most) in [(0.25, 1.5), (0.5, 6.0)] {
+        let how = Pruning::default();
+        let (model, narrowed, refused) = prune_heads(&trained.model, &trained.calibration, share, &how, |_, _| {}).unwrap();
+        assert!(refused.is_empty() && narrowed.len() == 6, "{refused:?}");
+        let less = trained.top1(&model);
+        println!("mnist_vit without {share} of its heads: top-1 {less:.2} % of {full:.2} %");
+        narrowed.iter().for_each(|n| println!("{}: {} of {}, error {:.3}", n.layer, n.after, n.before, n.relative_error));
+        assert!(full - less <= most, "{less:.2} of {full:.2}");
     }
 }

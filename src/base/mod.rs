@@ -10,6 +10,7 @@ pub mod random;
 pub mod round;
 pub mod shape;
 mod size;
+pub mod sparse;
 pub mod tensor;
 pub mod view;
 pub mod xorshift;

@@ -39,19 +39,20 @@ impl LowRank {
         LowRank { rank, code, a, b, scales, zeros }
     }
 
+    /// A [rank x k] and B [rows x rank], the scales in B.
+    pub fn factors(&self) -> (Vec<f32>, Vec<f32>) {
+        let (rows, k) = (self.b.len() / self.rank.max(1), self.a.len() / self.rank.max(1));
+        let zero = |r: usize| self.zeros.get(r).copied().unwrap_or_default();
+        let a = self.a.iter().enumerate().map(|(i, a)| (a - zero(i / k)[0]) as f32).collect();
+        let places = (0..rows).flat_map(|row| (0..self.rank).map(move |r| (row, r)));
+        let b = places.map(|(row, r)| self.scales[r] * (self.b[r * rows + row] - zero(r)[1]) as f32).collect();
+        (a, b)
+    }
+
     /// B A, [rows x k].
     pub fn product(&self) -> Vec<f32> {
-        let (rows, k) = (self.b.len() / self.rank.max(1), self.a.len() / self.rank.max(1));
-        let mut product = vec![0f32; rows * k];
-        for r in 0..self.rank {
-            let [zero_a, zero_b] = self.zeros.get(r).copied().unwrap_or_default();
-            let a = &self.a[r * k..][..k];
-            for (row, b) in product.chunks_exact_mut(k.max(1)).zip(&self.b[r * rows..]) {
-                let factor = self.scales[r] * (b - zero_b) as f32;
-                row.iter_mut().zip(a).for_each(|(v, a)| *v += factor * (a - zero_a) as f32);
-            }
-        }
-        product
+        let (a, b) = self.factors();
+        product(&a, &b, self.rank)
     }
 
     /// Bytes of the integers, scales and zero points.

@@ -13,13 +13,14 @@ use crate::error::{Error, Result};
 use crate::export::onnx;
 use crate::optimize::blocks::{Influence, remove_blocks};
 use crate::optimize::channels::{Narrowed, prune_channels};
+use crate::optimize::heads::prune_heads;
 use crate::optimize::prune::{Pruned, Pruning, prune};
 use crate::pass::layer::Refused;
 use crate::session::Model;
 
 /// Arguments of `prune`.
 #[derive(Args)]
-#[command(group(ArgGroup::new("what").required(true).args(["share", "pattern", "channels", "blocks"])))]
+#[command(group(ArgGroup::new("what").required(true).args(["share", "pattern", "channels", "heads", "blocks"])))]
 pub struct PruneArgs {
     /// The ONNX file.
     pub model: PathBuf,
@@ -37,11 +38,14 @@ pub struct PruneArgs {
     /// Remove this share of the output channels or neurons of each layer from which they can be followed.
     #[arg(long, value_parser = share)]
     channels: Option<f64>,
+    /// Remove this share of the attention heads wherever they can be followed.
+    #[arg(long, value_parser = share)]
+    heads: Option<f64>,
     /// Put an affine map in the place of so many residual blocks, those that change least.
     #[arg(long, value_name = "N")]
     blocks: Option<usize>,
     /// Zero the smallest weights and leave the others as they are, for comparison.
-    #[arg(long, conflicts_with_all = ["channels", "blocks"])]
+    #[arg(long, conflicts_with_all = ["channels", "heads", "blocks"])]
     magnitude: bool,
     /// Times through the model, with shares that grow to the one asked for.
     #[arg(long, value_name = "N", default_value_t = 1, requires = "share")]
@@ -93,6 +97,10 @@ pub fn run(args: &PruneArgs) -> Result<ExitCode> {
     let mut done = Done { samples: samples.len(), parameters_before: parameters(&model).0, ..Done::default() };
     let pruned = if let Some(share) = args.channels {
         let (pruned, narrowed, refused) = prune_channels(&model, &samples, share, &how, step)?;
+        (done.channels, done.refused) = (narrowed, refused);
+        pruned
+    } else if let Some(share) = args.heads {
+        let (pruned, narrowed, refused) = prune_heads(&model, &samples, share, &how, step)?;
         (done.channels, done.refused) = (narrowed, refused);
         pruned
     } else if let Some(count) = args.blocks {

@@ -99,8 +99,8 @@ fn real(problem: &Problem) -> Result<(), &'static str> {
 
 fn int8(problem: &Problem) -> Result<(), &'static str> {
     let p = gemm(problem)?;
-    if p.quant.is_none() {
-        return Err("quantised operands only");
+    if p.quant.is_none() || p.pick.is_some() {
+        return Err("quantised operands only, and no stacks of them");
     }
     packable(p)
 }

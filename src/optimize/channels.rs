@@ -2,6 +2,7 @@
 
 use super::prune::{Pruning, choose, grams};
 use super::samples::Samples;
+use super::stream::Stream;
 use crate::calibrate::channels::{Reader, remove_channels};
 use crate::calibrate::reconstruct::{energy, portion};
 use crate::error::{Error, Result};
@@ -37,11 +38,13 @@ pub fn prune_channels(
     let (all, mut refused) = layers(model.graph());
     let chosen = choose(all, how, &mut refused);
     let (mut graph, mut narrowed) = (model.graph().clone(), Vec::new());
+    let mut stream = how.stream(model, samples);
     for (i, layer) in chosen.iter().enumerate() {
+        stream.forward(&graph, layer.nodes[0])?;
         let (all, _) = layers(&graph);
         let Some(at) = all.iter().position(|l| l.nodes == layer.nodes) else { continue };
         match follow(&graph, &all, at) {
-            Ok(channels) => narrowed.push(narrow(model, &mut graph, &all, at, &channels, samples, share, how)?),
+            Ok(channels) => narrowed.push(narrow(&stream, &mut graph, &all, at, &channels, share)?),
             Err(why) => refused.push(Refused { node: layer.name.clone(), why }),
         }
         progress(i + 1, chosen.len());
@@ -53,33 +56,45 @@ pub fn prune_channels(
     Ok((model.with_graph(graph), narrowed, refused))
 }
 
-#[allow(clippy::too_many_arguments)]
-fn narrow(
-    model: &Model,
-    graph: &mut Graph,
+fn narrow(stream: &Stream, graph: &mut Graph, layers: &[Layer], at: usize, channels: &Channels, share: f64) -> Result<Narrowed> {
+    let (before, count) = (channels.count, portion(channels.count, share));
+    let least = least_missed(stream, graph, layers, &channels.readers, (before, count))?;
+    shrink(graph, layers, at, channels, &least.kept, &least.weights)?;
+    Ok(Narrowed { layer: layers[at].name.clone(), before, after: least.kept.len(), relative_error: least.relative_error })
+}
+
+/// What is left when the channels are removed that their readers miss least.
+pub(super) struct Least {
+    /// Channels.
+    pub kept: Vec<usize>,
+    /// Of each reader, [rows x k].
+    pub weights: Vec<Vec<f32>>,
+    /// Of the readers' outputs.
+    pub relative_error: f64,
+}
+
+/// Removes `count` of `channels` from what `readers`, with so many columns of each channel, are given.
+pub(super) fn least_missed(
+    stream: &Stream,
+    graph: &Graph,
     layers: &[Layer],
-    at: usize,
-    channels: &Channels,
-    samples: &Samples,
-    share: f64,
-    how: &Pruning,
-) -> Result<Narrowed> {
-    let (mut readers, mut inputs) = (Vec::new(), Vec::new());
-    for &(reader, width) in &channels.readers {
-        let (weights, gram) =
-            (layers[reader].weights(graph)?, grams(model, graph, &layers[reader], samples, how)?.swap_remove(0));
-        readers.push(Reader::new(&weights, &gram, width)?);
+    readers: &[(usize, usize)],
+    (channels, count): (usize, usize),
+) -> Result<Least> {
+    let (mut reading, mut inputs) = (Vec::new(), Vec::new());
+    for &(reader, width) in readers {
+        let (weights, gram) = (layers[reader].weights(graph)?, grams(stream, graph, &layers[reader])?.swap_remove(0));
+        reading.push(Reader::new(&weights, &gram, width)?);
         inputs.push((weights, gram));
     }
-    let kept = remove_channels(&mut readers, channels.count, portion(channels.count, share))?;
-    let weights: Vec<Vec<f32>> = readers.iter().map(Reader::weights).collect();
+    let kept = remove_channels(&mut reading, channels, count)?;
+    let weights: Vec<Vec<f32>> = reading.iter().map(Reader::weights).collect();
     let (mut error, mut size) = (0.0, 0.0);
     for ((before, gram), after) in inputs.iter().zip(&weights) {
         let wide: Vec<f64> = before.iter().map(|&w| f64::from(w)).collect();
         size += energy(&wide, gram);
         error += energy(&wide.iter().zip(after).map(|(b, a)| b - f64::from(*a)).collect::<Vec<_>>(), gram);
     }
-    shrink(graph, layers, at, channels, &kept, &weights)?;
     let relative_error = if size > 0.0 { (error / size).sqrt() } else { 0.0 };
-    Ok(Narrowed { layer: layers[at].name.clone(), before: channels.count, after: kept.len(), relative_error })
+    Ok(Least { kept, weights, relative_error })
 }

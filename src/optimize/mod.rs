@@ -6,10 +6,12 @@ mod candidates;
 pub mod channels;
 mod exam;
 mod halve;
+pub mod heads;
 pub mod prune;
 pub mod quantize;
 mod ranges;
 mod samples;
+mod stream;
 mod taps;
 
 pub use candidates::{Tried, best_of, candidates};

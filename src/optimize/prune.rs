@@ -1,7 +1,7 @@
 //! Pruning of weights, layer after layer, by what goes into each on the calibration's samples.
 
 use super::samples::Samples;
-use super::taps::Taps;
+use super::stream::Stream;
 use crate::base::{Shape, Tensor};
 use crate::calibrate::gram::{Gram, add_windows};
 use crate::calibrate::reconstruct::{self, Curvature, Sparsity};
@@ -37,6 +37,13 @@ impl Default for Pruning {
     }
 }
 
+impl Pruning {
+    /// Samples at the model's inputs.
+    pub(super) fn stream<'a>(&'a self, model: &'a Model, samples: &'a Samples) -> Stream<'a> {
+        Stream::new(model, samples, self.batch, &self.options)
+    }
+}
+
 /// What became of a layer.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -69,7 +76,7 @@ pub fn schedule(share: f64, steps: usize) -> impl Iterator<Item = f64> {
 }
 
 /// Prunes the weights of a model's layers in the order in which they run: each is reconstructed on what the pruned layers before it give.
-/// At any time the inputs of one layer are summed up. `progress` hears of layers done, of how many. Errors when the model cannot run, no
+/// At any time the inputs of one layer are summed up, and what goes into it is kept for the next one. `progress` hears of layers done, of how many. Errors when the model cannot run, no
 /// layer is left to prune, or a layer's inputs are not finite.
 pub fn prune(model: &Model, samples: &Samples, how: &Pruning, mut progress: impl FnMut(usize, usize)) -> Result<PrunedModel> {
     let (chosen, mut refused) = layers(model.graph());
@@ -86,8 +93,10 @@ pub fn prune(model: &Model, samples: &Samples, how: &Pruning, mut progress: impl
     let mut done = Vec::new();
     for (step, &sparsity) in sparsities.iter().enumerate() {
         done.clear();
+        let mut stream = how.stream(model, samples);
         for (i, layer) in chosen.iter().enumerate() {
-            let grams = grams(model, &graph, layer, samples, how)?;
+            stream.forward(&graph, layer.nodes[0])?;
+            let grams = grams(&stream, &graph, layer)?;
             let (old, mut new) = (layer.weights(model.graph())?, layer.weights(&graph)?);
             let part = old.len() / layer.groups;
             for ((new, old), gram) in new.chunks_exact_mut(part).zip(old.chunks_exact(part)).zip(&grams) {
@@ -142,16 +151,12 @@ fn pruned(layer: &Layer, before: &[f32], after: &[f32], grams: &[Gram]) -> Prune
     }
 }
 
-/// What goes into a layer of `graph`, which differs from the model's in constants alone; a Gram matrix for each of its groups.
-pub(super) fn grams(model: &Model, graph: &Graph, layer: &Layer, samples: &Samples, how: &Pruning) -> Result<Vec<Gram>> {
+/// What goes into a layer of `graph`; a Gram matrix for each of its groups.
+pub(super) fn grams(stream: &Stream, graph: &Graph, layer: &Layer) -> Result<Vec<Gram>> {
     let mut grams = vec![Gram::new(layer.k); layer.groups];
-    let inputs = layer.inputs(graph);
-    let taps = Taps::new(&model.with_graph(graph.clone()), &inputs, how.options.clone())?;
-    for sample in samples.batches(how.batch) {
-        for (tensor, &node) in taps.run(&sample?)?.iter().zip(&layer.nodes) {
-            add(&mut grams, graph, node, tensor)?;
-        }
-    }
+    stream.each(graph, &layer.inputs(graph), |inputs| {
+        inputs.iter().zip(&layer.nodes).try_for_each(|(x, &node)| add(&mut grams, graph, node, x)).map(|()| true)
+    })?;
     Ok(grams)
 }
 

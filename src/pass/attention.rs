@@ -119,6 +119,7 @@ impl Trace<'_> {
             ("", "Mul" | "Div" | "Add") if scalar(1) => self.sizes(input(0)?, depth),
             ("", "Mul" | "Add") if scalar(0) => self.sizes(input(1)?, depth),
             ("", "Sqrt" | "Cast" | "Identity" | "LayerNormalization" | "Softmax") => self.sizes(input(0)?, depth),
+            ("halfbyte", "LoRA") => self.sizes(input(1)?, depth),
             ("", "Add") => self.with_bias(input(0)?, input(1)?, depth),
             ("", "MatMul") | ("halfbyte", "Linear" | "LinearInt8") => {
                 let columns = self.index.constant(self.graph, input(1)?).filter(|t| t.shape().rank() == 2)?.shape()[1];
@@ -153,6 +154,7 @@ impl Trace<'_> {
             let next = match (node.domain.as_str(), node.op.as_str()) {
                 ("", "MatMul") if rank(1) == Some(2) => 0,
                 ("halfbyte", "Linear" | "LinearInt8") | ("", "LayerNormalization") => 0,
+                ("halfbyte", "LoRA") => 1,
                 ("", "Add") if rank(1) == Some(1) => 0,
                 ("", "Add") if rank(0) == Some(1) => 1,
                 _ => break,

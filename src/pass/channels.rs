@@ -183,14 +183,7 @@ fn flattens(graph: &Graph, node: &Node) -> bool {
 pub fn shrink(graph: &mut Graph, layers: &[Layer], at: usize, of: &Channels, kept: &[usize], weights: &[Vec<f32>]) -> Result<()> {
     let layer = &layers[at];
     put(graph, layer.nodes[0], 1, |t| select(t, usize::from(layer.is_transposed()), kept))?;
-    for (&(reader, width), new) in of.readers.iter().zip(weights) {
-        let reader = &layers[reader];
-        reader.set_weights(graph, new)?;
-        let flat = reader.op != "Conv";
-        let each = if flat { width } else { 1 };
-        let columns: Vec<usize> = kept.iter().flat_map(|c| c * each..(c + 1) * each).collect();
-        put(graph, reader.nodes[0], 1, |t| select(t, usize::from(!reader.is_transposed()), &columns))?;
-    }
+    shrink_readers(graph, layers, &of.readers, kept, weights)?;
     for &(node, input, axis) in &of.constants {
         put(graph, node, input, |t| select(t, axis, kept))?;
     }
@@ -200,8 +193,26 @@ pub fn shrink(graph: &mut Graph, layers: &[Layer], at: usize, of: &Channels, kep
     Ok(())
 }
 
+/// Gives readers, with columns of each channel, other weights, of which the columns of the channels that are left are taken.
+pub(super) fn shrink_readers(
+    graph: &mut Graph,
+    layers: &[Layer],
+    readers: &[(usize, usize)],
+    kept: &[usize],
+    weights: &[Vec<f32>],
+) -> Result<()> {
+    for (&(reader, width), new) in readers.iter().zip(weights) {
+        let reader = &layers[reader];
+        reader.set_weights(graph, new)?;
+        let each = if reader.op != "Conv" { width } else { 1 };
+        let columns: Vec<usize> = kept.iter().flat_map(|c| c * each..(c + 1) * each).collect();
+        put(graph, reader.nodes[0], 1, |t| select(t, usize::from(!reader.is_transposed()), &columns))?;
+    }
+    Ok(())
+}
+
 /// Gives a node another constant; other readers of the old one keep theirs.
-fn put(graph: &mut Graph, node: NodeId, input: usize, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
+pub(super) fn put(graph: &mut Graph, node: NodeId, input: usize, change: impl Fn(&Tensor) -> Result<Tensor>) -> Result<()> {
     let missing = || Error::BadInput(format!("input {input} of {} is no constant", graph.nodes[node].name));
     let old = graph.nodes[node].inputs.get(input).copied().flatten().ok_or_else(missing)?;
     let new = change(graph.constant(old).ok_or_else(missing)?)?;
@@ -217,7 +228,7 @@ fn put(graph: &mut Graph, node: NodeId, input: usize, change: impl Fn(&Tensor) -
 }
 
 /// Some places along an axis, of a tensor of f32.
-fn select(t: &Tensor, axis: usize, places: &[usize]) -> Result<Tensor> {
+pub(super) fn select(t: &Tensor, axis: usize, places: &[usize]) -> Result<Tensor> {
     let mut shape = t.shape().clone();
     let (values, size) = (t.values::<f32>()?, shape.get(axis).copied().unwrap_or(0));
     let inner: usize = shape.iter().skip(axis + 1).product();

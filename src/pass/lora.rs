@@ -21,7 +21,9 @@ pub struct Adapter {
 }
 
 /// The pairs of factors among tensors by name: `lora_A` with `lora_B`, or `lora_down` with `lora_up`. `alpha` is that of the whole adapter; a
-/// tensor `alpha` beside a pair goes before it, and without any the scale is 1. Errors when one of a pair is missing or they do not fit.
+/// tensor `alpha` beside a pair goes before it, and without any the scale is 1. Factors of integers come with the scale of each rank,
+/// `lora_scale` `[rank]`, beside them, and may have zero points, `lora_zero` `[rank, 2]` of A and of B. Errors when one of a pair is missing or they
+/// do not fit.
 pub fn adapters(tensors: &[(String, Tensor)], alpha: Option<f32>) -> Result<Vec<Adapter>> {
     let mut all = Vec::new();
     for (name, a) in tensors {
@@ -39,10 +41,34 @@ pub fn adapters(tensors: &[(String, Tensor)], alpha: Option<f32>) -> Result<Vec<
         }
         let own = tensor(&format!("{target}.alpha")).and_then(|t| t.to_f64().first().map(|&v| v as f32));
         let scale = own.or(alpha).map_or(1.0, |alpha| alpha / rank as f32);
-        let narrow = |t: &Tensor| t.to_f64().into_iter().map(|v| v as f32).collect();
-        all.push(Adapter { a: narrow(a), b: narrow(b), target, rank, scale });
+        let [a, b] = match a.dtype().is_float() && b.dtype().is_float() {
+            true => [a, b].map(reals),
+            false => {
+                let beside = |name: &str| tensor(&format!("{target}.{name}")).map(reals);
+                let scales = beside("lora_scale").filter(|s| s.len() == rank);
+                let scales = scales.ok_or_else(|| bad(format!("integers without lora_scale of {rank}")))?;
+                let zeros = beside("lora_zero").unwrap_or(vec![0.0; 2 * rank]);
+                if zeros.len() != 2 * rank {
+                    return Err(bad(format!("lora_zero is not {rank} x 2")));
+                }
+                from_codes([a, b].map(reals), &scales, &zeros)
+            }
+        };
+        all.push(Adapter { a, b, target, rank, scale });
     }
     if all.is_empty() { Err(Error::BadInput("no lora_A and lora_B, or lora_down and lora_up".into())) } else { Ok(all) }
+}
+
+fn reals(t: &Tensor) -> Vec<f32> {
+    t.to_f64().into_iter().map(|v| v as f32).collect()
+}
+
+/// A [rank x k] and B [rows x rank] of codes with a scale for each rank, which goes into B, and zero points of A and B for each.
+fn from_codes([mut a, mut b]: [Vec<f32>; 2], scales: &[f32], zeros: &[f32]) -> [Vec<f32>; 2] {
+    let (rank, k) = (scales.len(), a.len() / scales.len());
+    a.iter_mut().enumerate().for_each(|(i, a)| *a -= zeros[2 * (i / k)]);
+    b.iter_mut().enumerate().for_each(|(i, b)| *b = scales[i % rank] * (*b - zeros[2 * (i % rank) + 1]));
+    [a, b]
 }
 
 /// The layers that adapters belong to, by the names of their weights or of the modules that their nodes come from. Errors with those that

@@ -1,11 +1,13 @@
 //! Rewrites of a graph that need no shapes.
 
+pub mod adapted;
 mod attention;
 pub mod channels;
 mod emit;
 mod fold;
 mod fuse;
 pub mod half;
+pub mod heads;
 mod index;
 mod integer;
 pub mod layer;

@@ -7,7 +7,7 @@ use crate::base::DType;
 use crate::graph::{Attr, Graph, Node, NodeId, ValueId};
 
 /// Variables of one pattern at most.
-const MAX_VARS: usize = 6;
+const MAX_VARS: usize = 7;
 
 /// What a value must be.
 #[derive(Clone)]

@@ -1,6 +1,6 @@
 //! The order of the passes.
 
-use super::{attention, fold, fuse, integer, precision, rows, share, simplify};
+use super::{adapted, attention, fold, fuse, integer, precision, rows, share, simplify};
 use crate::graph::{Attr, Graph};
 
 /// How weights of matrix products are stored, when not as the model says.
@@ -17,6 +17,8 @@ pub enum WeightPrecision {
 pub struct PassOptions {
     /// Reduced precision of weights.
     pub weights: Option<WeightPrecision>,
+    /// Adapters beside weights as grouped products, for devices that have kernels for them.
+    pub grouped: bool,
 }
 
 /// A rewrite of one graph; gives how often it changed something.
@@ -50,6 +52,9 @@ pub fn standard(mut graph: Graph) -> Graph {
 /// Runs all passes, on subgraphs too; gives how often each changed the graph.
 pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String, usize)>) {
     let mut counts = Vec::new();
+    if options.grouped {
+        counts.push(("fuse adapters of low rank".to_string(), everywhere(&mut graph, &mut adapted::fuse)));
+    }
     for (name, pass, _) in PASSES {
         counts.push((name.to_string(), everywhere(&mut graph, &mut |g| pass(g))));
     }

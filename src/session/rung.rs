@@ -91,7 +91,8 @@ impl Rung {
                 Precision::F16 => Some(WeightPrecision::F16),
                 Precision::Int8 => Some(WeightPrecision::Int8),
             };
-            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights });
+            let (optimized, counts) =
+                pass::optimize(graph, &PassOptions { weights, grouped: device.info().kind == DeviceKind::Cpu });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));

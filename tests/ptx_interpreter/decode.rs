@@ -360,7 +360,9 @@ fn tensor(m: &mut Modifiers) -> Decoded {
             for word in ["sync", "aligned", "row", "col"] {
                 m.must(word)?;
             }
+            let sparse = m.choose(&[("sp", ()), ("sp::ordered_metadata", ())]).is_some();
             let shapes = [
+                ("m16n8k64", (16, 8, 64)),
                 ("m16n8k8", (16, 8, 8)),
                 ("m16n8k16", (16, 8, 16)),
                 ("m16n8k32", (16, 8, 32)),
@@ -372,6 +374,10 @@ fn tensor(m: &mut Modifiers) -> Decoded {
             let (sum, a, b) = factors(m)?;
             m.must(sum)?;
             let fits = match (rows, k) {
+                (16, 16 | 32) if sparse && !a.is_integer() => a != Element::TF32,
+                (16, 32 | 64) if sparse => a.is_integer(),
+                (_, 64) => false,
+                _ if sparse => false,
                 (16, 4) => a == Element::TF32,
                 (16, 8) => !a.is_integer(),
                 (16, 16) => a != Element::TF32,
@@ -380,7 +386,7 @@ fn tensor(m: &mut Modifiers) -> Decoded {
             if !fits || a.is_integer() != b.is_integer() || (!a.is_integer() && a != b) {
                 return fault(Kind::Syntax, "mma has no such shape of such elements");
             }
-            Ok((Op::Mma(Mma { m: rows, n, k, a, b, half: sum == "f16", saturate }), 4..=4))
+            Ok((Op::Mma(Mma { m: rows, n, k, a, b, half: sum == "f16", saturate, sparse }), if sparse { 6..=6 } else { 4..=4 }))
         }
         _ => wgmma(m),
     }
@@ -416,7 +422,7 @@ fn wgmma(m: &mut Modifiers) -> Decoded {
     if k * a.bytes() != 32 || !steps || (saturate && !a.is_integer()) {
         return fault(Kind::Syntax, "wgmma has no such shape of such elements");
     }
-    let shape = Mma { m: 64, n, k, a, b, half: sum == "f16", saturate };
+    let shape = Mma { m: 64, n, k, a, b, half: sum == "f16", saturate, sparse: false };
     // Signs of the factors, and of 16 bits whether they are transposed, the left one only in shared memory.
     Ok((
         Op::Wgmma(shape),

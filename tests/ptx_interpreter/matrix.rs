@@ -7,7 +7,7 @@ use super::entry::Instruction;
 use super::machine::Run;
 use super::number::Ty;
 use super::op::{Element, Mma, Op, Space};
-use super::operand::Operand;
+use super::operand::{Literal, Operand};
 use super::warp::Warp;
 use super::{Kind, Result, fault};
 
@@ -126,20 +126,23 @@ pub(super) fn register_of(shape: Mma, sums: [u32; 2]) -> u64 {
 
 /// `mma.sync d, a, b, c`. Lane l holds, with g = l / 4 and t = l % 4: of A (by rows) and B (by columns) in each register as
 /// many neighbouring elements of k as fit, from k = t * per on, rows or columns g; register r of A has rows g + 8 (r % 2) and
-/// k + (r / 2) * half; of C and D elements (g + 8 (r / 2), 2 t + r % 2). Source: PTX ISA 9.7.13.4, figures of each shape.
+/// k + (r / 2) * half; of C and D elements (g + 8 (r / 2), 2 t + r % 2). Source: PTX ISA 9.7.13.4, figures of each shape. With `mma.sp` A
+/// is half as deep, and two operands say which elements of a row it has: [`Fours`].
 fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     let per = 4 / shape.a.bytes();
     // Elements of k that one register of all four lanes of a row covers.
     let span = per * 4;
     let (tall, deep) = (shape.m / 8, shape.k / span);
-    let (a, b) = (expect(&o[1], tall * deep)?, expect(&o[2], deep)?);
+    let left_k = if shape.sparse { shape.k / 2 } else { shape.k };
+    let (a, b) = (expect(&o[1], tall * left_k / span)?, expect(&o[2], deep)?);
+    let fours = if shape.sparse { Some(Fours::new(warp, &o[4], &o[5], shape)?) } else { None };
     let per_register = if shape.half { 2 } else { 1 };
     let (d, c) = (expect(&o[0], tall * 2 / per_register)?, expect(&o[3], tall * 2 / per_register)?);
     a.iter().chain(&b).chain(&c).try_for_each(|r| warp.readable(*r, u32::MAX))?;
     let at = |of: Element, registers: &[usize], row: usize, k: usize| {
         element(of, warp.registers[registers[k / span]][row % 8 * 4 + k % span / per], k % per)
     };
-    let mut by_k = [0f32; 8 * 32];
+    let mut by_k = [0f32; 8 * 64];
     for (i, v) in by_k[..shape.k * 8].iter_mut().enumerate() {
         *v = at(shape.b, &b, i % 8, i / 8);
     }
@@ -155,10 +158,10 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
         }
     }
     for (row, sums) in sums[..shape.m].iter_mut().enumerate() {
-        let registers: SmallVec<[usize; 4]> = (0..deep).map(|h| a[row / 8 + tall * h]).collect();
-        let mut values = [0f32; 32];
-        for (k, v) in values[..shape.k].iter_mut().enumerate() {
-            *v = at(shape.a, &registers, row, k);
+        let registers: SmallVec<[usize; 4]> = (0..left_k / span).map(|h| a[row / 8 + tall * h]).collect();
+        let mut values = [0f32; 64];
+        for k in 0..left_k {
+            values[fours.as_ref().map_or(Ok(k), |f| f.column(warp, row, k))?] = at(shape.a, &registers, row, k);
         }
         accumulate(shape, sums, &values[..shape.k], &by_k[..shape.k * 8]);
     }
@@ -173,4 +176,47 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
         });
     }
     Ok(())
+}
+
+/// The metadata of `mma.sp`: of each four of a row two places of two bits, one after the other. Which lanes of each four give them says the
+/// sparsity selector. Source: PTX ISA, "Warp-level matrix instructions: mma.sp", figures of the metadata.
+struct Fours {
+    register: usize,
+    selector: usize,
+    shape: Mma,
+}
+
+impl Fours {
+    fn new(warp: &Warp, metadata: &Operand, selector: &Operand, shape: Mma) -> Result<Self> {
+        let register = expect(metadata, 1)?[0];
+        // Lanes of each four that give metadata.
+        let lanes = shape.k / 16;
+        let Operand::Literal(Literal::Integer(selector)) = selector else {
+            return fault(Kind::Syntax, "the selector is no constant");
+        };
+        let selector = *selector as usize;
+        if selector >= 4 / lanes {
+            return fault(Kind::Misuse, format!("selector {selector} of metadata that {lanes} lanes give"));
+        }
+        let mask = (0..32).filter(|lane| lane % 4 / lanes == selector).fold(0, |all, lane| all | 1u32 << lane);
+        warp.readable(register, mask)?;
+        Ok(Fours { register, selector, shape })
+    }
+
+    /// The column of element `k` of a row that is left.
+    fn column(&self, warp: &Warp, row: usize, k: usize) -> Result<usize> {
+        let (g, low, four) = (row % 8, row / 8, k / 2);
+        let (t, bit) = match (self.shape.a.is_integer(), self.shape.k) {
+            (false, 16) => (self.selector, 16 * low + 4 * four),
+            (false, _) => (2 * self.selector + four / 4, 16 * low + four % 4 * 4),
+            (true, 32) => (2 * self.selector + low, 4 * four),
+            (true, _) => (low + four / 8 * 2, four % 8 * 4),
+        };
+        let places = warp.registers[self.register][4 * g + t] >> bit;
+        let [first, second] = [places & 3, places >> 2 & 3].map(|p| p as usize);
+        if first >= second {
+            return fault(Kind::Misuse, format!("places {first} and {second} of row {row} are not in order"));
+        }
+        Ok(4 * four + if k % 2 == 0 { first } else { second })
+    }
 }

@@ -248,6 +248,8 @@ pub struct Mma {
     pub half: bool,
     /// Integer sums stay in range.
     pub saturate: bool,
+    /// Of every four neighbours in a row of the left factor two are given, metadata say which (`mma.sp`).
+    pub sparse: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -133,6 +133,7 @@ fn contraction(site: &Site, e: &Equation, steps: &[HashMap<u32, usize>]) -> Resu
         a: matrix(0),
         b: matrix(site.inputs.len() - 1),
         b_as: out,
+        pick: None,
         c: None,
         alpha: 1.0,
         beta: 1.0,

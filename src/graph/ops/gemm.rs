@@ -101,6 +101,7 @@ fn product(site: &Site, ia: usize, ib: usize, trans: (bool, bool)) -> Result<Gem
         a: matrix(ia, ta, row_a, col_a, &lead_a, m * k),
         b: matrix(ib, tb, row_b, col_b, &lead_b, k * n),
         b_as: tb.dtype,
+        pick: None,
         c: None,
         alpha: 1.0,
         beta: 1.0,

@@ -8,6 +8,7 @@ mod conv;
 mod dropout;
 mod einsum;
 mod gemm;
+mod lora;
 mod movement;
 mod normalize;
 mod pool;
@@ -24,6 +25,7 @@ static TABLES: &[&[OpDef]] = &[
     scalar::OPS,
     quantize::OPS,
     gemm::OPS,
+    lora::OPS,
     conv::OPS,
     pool::OPS,
     reduce::OPS,

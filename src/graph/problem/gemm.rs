@@ -71,6 +71,15 @@ pub struct Quant {
     pub out_zero: Option<Param>,
 }
 
+/// Which matrix of a stack B is, told while running (a grouped product).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pick {
+    /// Index of the kernel's input: for each batch the number of its matrix, or -1 where its product is zero.
+    pub input: usize,
+    /// Matrices of the stack, one after the other.
+    pub count: usize,
+}
+
 /// A sum over labelled axes that is no batched product of two matrices.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Contraction {
@@ -99,6 +108,8 @@ pub struct GemmProblem {
     pub b: Matrix,
     /// The element type that B is rounded to before the product; B's own unless its precision is lowered.
     pub b_as: DType,
+    /// B is a stack of matrices, of which each batch takes one.
+    pub pick: Option<Pick>,
     /// Addend, m x n: of integers it goes into the integer sum, of floats it is added after scaling.
     pub c: Option<Matrix>,
     /// Factor of the product.
@@ -158,7 +169,7 @@ impl GemmProblem {
             want *= dim;
             ok
         });
-        if self.contraction.is_none() && still(&self.b.batch) && even && c_even && a_even {
+        if self.contraction.is_none() && self.pick.is_none() && still(&self.b.batch) && even && c_even && a_even {
             self.m *= self.batch.numel();
             self.batch = Shape::scalar();
             self.a.batch.clear();

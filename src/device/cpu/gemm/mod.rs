@@ -19,6 +19,7 @@ mod interleave;
 mod real;
 mod reference;
 mod simd;
+mod stack;
 pub mod tile;
 
 #[cfg(test)]

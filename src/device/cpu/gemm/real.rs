@@ -4,6 +4,7 @@ use half::{bf16, f16};
 
 use super::core::{self, Isa, Rows, Weights, packed_len};
 use super::finish::{Finish, input, problem};
+use super::stack;
 use crate::base::{DType, Tensor, TensorView};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::error::Result;
@@ -13,6 +14,9 @@ use crate::hardware::DeviceInfo;
 
 /// How many different matrices B holds.
 pub(super) fn matrices(p: &GemmProblem) -> usize {
+    if let Some(stack) = &p.pick {
+        return stack.count;
+    }
     p.batch.iter().zip(&p.b.batch).map(|(&dim, &step)| if step == 0 { 1 } else { dim }).product()
 }
 
@@ -82,11 +86,15 @@ impl CpuCode for On {
         if p.m == 0 || p.n == 0 {
             return Ok(());
         }
+        let matrices = stack::matrices_of(p, inputs)?;
         let one = |batch: usize, weights: &Weights| product(isa, p, a, batch, weights, &finish);
         if packed.is_none() && in_place(p) {
             let b = input(inputs, p.b.input)?.slice::<f32>();
-            for batch in 0..p.batch.numel() {
-                let at = p.offset(&p.b.batch, batch);
+            for (batch, matrix) in matrices.iter().enumerate() {
+                let Some(at) = matrix.map(|m| m * p.k * p.n) else {
+                    stack::zero(p, batch, &finish);
+                    continue;
+                };
                 let tail = cast::<f32>(&mut scratch[..p.k * isa.columns * 4]);
                 one(batch, &Weights::in_place(isa, (p.k, p.n), &b[at..], p.b.row, tail));
             }
@@ -100,9 +108,9 @@ impl CpuCode for On {
             }
         };
         let bytes = packed_bytes(isa, p);
-        let each = |batch: usize| {
-            let at = matrix_of(p, batch) * bytes;
-            one(batch, &Weights::packed(isa, p.k, p.n, p.b_as, &panels[at..at + bytes]));
+        let each = |batch: usize| match matrices[batch] {
+            Some(m) => one(batch, &Weights::packed(isa, p.k, p.n, p.b_as, &panels[m * bytes..(m + 1) * bytes])),
+            None => stack::zero(p, batch, &finish),
         };
         over_batch(p, each);
         Ok(())

@@ -2,6 +2,7 @@
 
 use super::blocks::SEGMENT;
 use super::finish::{Finish, input, int_at, problem, real_at};
+use super::stack;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, TensorView, round};
 use crate::device::cpu::Call;
@@ -16,10 +17,12 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
         return contract(p, c, inputs, &finish);
     }
     let (a, b) = (input(inputs, p.a.input)?, input(inputs, p.b.input)?);
-    for batch in 0..p.batch.numel() {
-        match &p.quant {
-            Some(q) => quantised(p, q, (a, b), batch, &finish),
-            None => (0..p.m).for_each(|row| plain_row(p, (a, b), batch, row, &finish)),
+    for (batch, matrix) in stack::matrices_of(p, inputs)?.into_iter().enumerate() {
+        let at_b = if p.pick.is_some() { matrix.map(|m| m * p.k * p.n) } else { Some(p.offset(&p.b.batch, batch)) };
+        match (&p.quant, at_b) {
+            (_, None) => stack::zero(p, batch, &finish),
+            (Some(q), _) => quantised(p, q, (a, b), batch, &finish),
+            (None, Some(at_b)) => (0..p.m).for_each(|row| plain_row(p, (a, b), (batch, at_b), row, &finish)),
         }
     }
     Ok(())
@@ -34,9 +37,8 @@ fn lowered(x: f64, to: DType) -> f64 {
     }
 }
 
-fn plain_row(p: &GemmProblem, (a, b): (&TensorView, &TensorView), batch: usize, row: usize, finish: &Finish) {
+fn plain_row(p: &GemmProblem, (a, b): (&TensorView, &TensorView), (batch, at_b): (usize, usize), row: usize, finish: &Finish) {
     let at_a = p.offset(&p.a.batch, batch) + row * p.a.row;
-    let at_b = p.offset(&p.b.batch, batch);
     let places = |col: usize| (0..p.k).map(move |k| (at_a + k * p.a.col, at_b + k * p.b.row + col * p.b.col));
     if p.out.is_float() {
         let sum = |col| places(col).map(|(i, j)| real_at(a, i) * lowered(real_at(b, j), p.b_as)).sum::<f64>();

@@ -43,6 +43,7 @@ fn product(p: &RecurrentProblem, weights: usize, m: usize, params: [usize; 2]) -
         a: matrix(0, DType::F32, k, 0),
         b: matrix(weights, dtype, n, k * n),
         b_as: dtype,
+        pick: None,
         c: None,
         alpha: 1.0,
         beta: 1.0,
