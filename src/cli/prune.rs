@@ -132,7 +132,7 @@ fn parameters(model: &Model) -> (usize, usize) {
 
 fn show(done: &Done) {
     let (mut layers, mut channels) =
-        (table(&["layer", "weights", "zero", "error"]), table(&["layer", "channels", "left", "error"]));
+        (table(&["layer", "weights", "zero", "error"]), table(&["layer", "channels, heads", "left", "error"]));
     for l in &done.layers {
         let (zeros, error) = (format!("{:.1} %", 100.0 * l.zeros), format!("{:.4}", l.relative_error));
         layers.add_row([l.layer.clone(), l.weights.to_string(), zeros, error]);

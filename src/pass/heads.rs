@@ -218,7 +218,7 @@ fn reshape(graph: &mut Graph, node: NodeId, to: &[i64]) {
     graph.nodes[node].attrs.remove("allowzero");
 }
 
-/// Removes what nobody reads any more, sizes that the exporter worked out say.
+/// Removes what nobody reads any more: shapes that the exporter worked out while running.
 pub fn tidy(graph: &mut Graph) {
     drop_unused(graph);
 }

@@ -170,6 +170,24 @@ mod tests {
     }
 
     #[test]
+    fn integers_come_with_a_scale_for_each_rank() {
+        let named = |name: &str, t: Tensor| (format!("layer.1.query.{name}"), t);
+        let a = Tensor::new([2, 3], &[1i8, 2, 3, -4, 5, -128]).unwrap();
+        let b = Tensor::new([2, 2], &[10i16, 300, -20, 400]).unwrap();
+        let mut all = vec![named("lora_A.weight", a), named("lora_B.weight", b)];
+        let error = |t: &[(String, Tensor)]| adapters(t, None).unwrap_err().to_string();
+        assert!(error(&all).contains("without lora_scale of 2"));
+        all.push(named("lora_scale", Tensor::vector(&[0.5f32, 0.25])));
+        let found = adapters(&all, None).unwrap().remove(0);
+        assert_eq!((found.a, found.b), (vec![1.0, 2.0, 3.0, -4.0, 5.0, -128.0], vec![5.0, 75.0, -10.0, 100.0]));
+        all.push(named("lora_zero", Tensor::new([2, 2], &[1i8, 10, 0, -4]).unwrap()));
+        let found = adapters(&all, None).unwrap().remove(0);
+        assert_eq!((found.a, found.b), (vec![0.0, 1.0, 2.0, -4.0, 5.0, -128.0], vec![0.0, 76.0, -15.0, 101.0]));
+        all[3].1 = Tensor::vector(&[1i8]);
+        assert!(error(&all).contains("lora_zero"));
+    }
+
+    #[test]
     fn a_scale_beside_the_factors_goes_first() {
         let mut with = tensors("layer.1.query");
         with.push(("layer.1.query.alpha".into(), Tensor::scalar(8f32)));
