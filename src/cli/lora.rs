@@ -27,7 +27,7 @@ pub struct LoraArgs {
     /// An adapter: pairs lora_A and lora_B, or lora_down and lora_up, by the names of what they adapt. May be given often.
     #[arg(long, value_name = "SAFETENSORS", required = true)]
     adapter: Vec<PathBuf>,
-    /// Keep the adapters beside the weights: a new input `adapter`, i32 [batch], says which one each item of a batch takes, in the order
+    /// Keep the adapters beside the weights: a new input `adapter`, an i32 for each item of the batch, says which one it takes, in the order
     /// given here from 0 on, -1 for none.
     #[arg(long)]
     runtime: bool,
