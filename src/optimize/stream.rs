@@ -138,7 +138,7 @@ mod tests {
             stream.forward(graph, layer.nodes[0]).unwrap();
             assert_eq!(stream.at, layer.nodes[0]);
             let close = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-5 * (1.0 + a.abs());
-            assert!(shown(&stream).iter().flatten().zip(want.iter().flatten()).all(|pair| close(pair)));
+            assert!(shown(&stream).iter().flatten().zip(want.iter().flatten()).all(close));
         }
         let mut short = Stream { limit_bytes: 100, ..Stream::new(&model, &samples, 4, &options) };
         short.forward(graph, found[1].nodes[0]).unwrap();

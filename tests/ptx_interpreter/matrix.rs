@@ -217,6 +217,6 @@ impl Fours {
         if first >= second {
             return fault(Kind::Misuse, format!("places {first} and {second} of row {row} are not in order"));
         }
-        Ok(4 * four + if k % 2 == 0 { first } else { second })
+        Ok(4 * four + if k.is_multiple_of(2) { first } else { second })
     }
 }
