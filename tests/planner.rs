@@ -322,3 +322,76 @@ fn a_cropped_region_is_extrapolated_beyond_the_input() {
     assert!(linear.iter().zip([-9.0, 1.5, 4.0, -9.0, -9.0]).all(|(&v, w)| close(v, w)), "{linear:?}");
     assert_eq!(resized("linear", &[1.0, 2.0, 3.0, 4.0, 5.0], [0.0, 1.0]), [1.0, 2.0, 3.0, 4.0, 5.0]);
 }
+
+/// ConvInteger of u8 `x` [2, 3, 9, 7] to 5 channels, and the types that follow: `op` of f32 results, `stored` as bytes at the end.
+fn integer_convolution(op: &str, residual: bool, stored: Option<DType>) -> Draft {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::U8);
+    let weights: Vec<i8> = (0..5 * 3 * 9).map(|i| (i * 37 % 255 - 127) as i8).collect();
+    let w = d.constant(Tensor::new([5, 3, 3, 3], &weights).unwrap());
+    let zero = d.constant(Tensor::scalar(131u8));
+    let sums = d.node("ConvInteger", &[x, w, zero], &[("pads", Attr::Ints(vec![1; 4]))]);
+    let mut y = d.node("Cast", &[sums], &[("to", Attr::Int(1))]);
+    for (op, from) in [("Mul", 0.0003f32), ("Add", -0.7)] {
+        let each: Vec<f32> = (0..5).map(|i| from + from * i as f32).collect();
+        let each = d.constant(Tensor::new([5, 1, 1], &each).unwrap());
+        y = d.node(op, &[y, each], &[]);
+    }
+    if residual {
+        let r = d.input("r", DType::F32);
+        y = d.node("Add", &[y, r], &[]);
+    }
+    let bounds = [-0.5f32, 6.0].map(|v| d.constant(Tensor::scalar(v)));
+    let bounds = if op == "Clip" { &bounds[..] } else { &[] };
+    y = d.node(op, &[&[y], bounds].concat(), &[]);
+    if let Some(dtype) = stored {
+        let scale = d.constant(Tensor::scalar(0.031f32));
+        let zero = d.constant(if dtype == DType::I8 { Tensor::scalar(-100i8) } else { Tensor::scalar(17u8) });
+        y = d.node("QuantizeLinear", &[y, scale, zero], &[]);
+    }
+    d.output(y);
+    d
+}
+
+#[test]
+fn integer_convolutions_take_what_follows_up_to_the_next_bytes() {
+    let x: Vec<u8> = (0..2 * 3 * 9 * 7).map(|i| (i * 53 % 256) as u8).collect();
+    let r: Vec<f32> = (0..2 * 5 * 9 * 7).map(|i| (i % 31) as f32 / 10.0 - 1.5).collect();
+    for op in ["Relu", "HardSwish", "Clip", "Sigmoid"] {
+        for (residual, stored) in [(false, None), (true, None), (false, Some(DType::I8)), (true, Some(DType::U8))] {
+            let model = Model::from_graph(integer_convolution(op, residual, stored).0);
+            let given = [("x", TensorView::of([2, 3, 9, 7], &x)), ("r", TensorView::of([2, 5, 9, 7], &r))];
+            let given = &given[..1 + usize::from(residual)];
+            let [apart, fused] = [true, false].map(|no_optimize| {
+                Session::new(&model, Options { no_optimize, threads: Some(1), ..Options::default() }).unwrap()
+            });
+            let [want, got] = [&apart, &fused].map(|s| first(s, given));
+            assert_eq!(got, want, "{op}, residual {residual}, stored as {stored:?}");
+            let nodes = fused.report().nodes;
+            assert_eq!(nodes.len(), 1, "{:?}", nodes.iter().map(|n| &n.op).collect::<Vec<_>>());
+            assert!(nodes[0].op.starts_with("ConvInteger+Cast+Mul+Add+") && apart.report().nodes.len() >= 5);
+        }
+    }
+}
+
+/// Floats saturate where they are stored as integers, integers wrap: what is fused does as its parts do.
+#[test]
+fn fused_formulas_compute_in_the_type_of_their_parts() {
+    let chain = |ops: &[(&str, i64)]| {
+        let mut d = Draft::default();
+        let mut y = d.input("x", DType::I32);
+        for &(op, to) in ops {
+            y = d.node(op, &[y], if op == "Cast" { &[("to", Attr::Int(0))] } else { &[] });
+            if let Some(Attr::Int(v)) = d.0.nodes.last_mut().unwrap().attrs.get_mut("to") {
+                *v = to;
+            }
+        }
+        d.output(y);
+        d.session()
+    };
+    let x = [("x", TensorView::of([4], &[300i32, -5, 16_777_217, 77]))];
+    // i32 to f32 to u8, and i32 to i8 to f32.
+    assert_eq!(first(&chain(&[("Cast", 1), ("Relu", 0), ("Cast", 2)]), &x), [255.0, 0.0, 255.0, 77.0]);
+    assert_eq!(first(&chain(&[("Cast", 3), ("Cast", 1), ("Neg", 0)]), &x), [-44.0, 5.0, -1.0, -77.0]);
+    assert_eq!(first(&chain(&[("Neg", 0), ("Cast", 11), ("Neg", 0)]), &x), [300.0, -5.0, 16_777_217.0, 77.0]);
+}

@@ -34,14 +34,14 @@ pub(super) fn rewrite(graph: &mut Graph) -> usize {
 }
 
 /// What a DequantizeLinear or QuantizeLinear node is given: value, scale and zero point.
-struct Scaled {
-    value: ValueId,
-    scale: ValueId,
-    zero: ValueId,
+pub(super) struct Scaled {
+    pub value: ValueId,
+    pub scale: ValueId,
+    pub zero: ValueId,
 }
 
 /// The operands of a node of this name, if it is of 8-bit integers with a zero point.
-fn scaled(graph: &Graph, index: &Index, at: NodeId, op: &str) -> Option<Scaled> {
+pub(super) fn scaled(graph: &Graph, index: &Index, at: NodeId, op: &str) -> Option<Scaled> {
     let node = &graph.nodes[at];
     if node.op != op || !node.domain.is_empty() || node.epilogue.is_some() || node.attrs.contains_key("block_size") {
         return None;

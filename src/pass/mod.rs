@@ -3,6 +3,7 @@
 pub mod adapted;
 mod attention;
 pub mod channels;
+mod earlier;
 mod emit;
 mod fold;
 mod fuse;

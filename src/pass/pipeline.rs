@@ -1,6 +1,6 @@
 //! The order of the passes.
 
-use super::{adapted, attention, fold, fuse, integer, precision, rows, share, simplify};
+use super::{adapted, attention, earlier, fold, fuse, integer, precision, rows, share, simplify};
 use crate::graph::{Attr, Graph};
 
 /// How weights of matrix products are stored, when not as the model says.
@@ -38,7 +38,7 @@ const PASSES: [(&str, Pass, bool); 7] = [
 /// Gives products between quantised tensors to the integer operators, on subgraphs too; gives how many. To be run before constants
 /// are folded, which would turn quantised weights into floats.
 pub fn integers(graph: &mut Graph) -> usize {
-    everywhere(graph, &mut |g| rows::fuse(g) + integer::rewrite(g))
+    everywhere(graph, &mut |g| rows::fuse(g) + earlier::quantize(g) + integer::rewrite(g))
 }
 
 /// The passes whose results are standard operators.

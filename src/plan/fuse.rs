@@ -6,7 +6,7 @@ use super::work::{FactId, Facts, Work};
 use crate::base::DType;
 use crate::graph::Problem;
 use crate::graph::problem::{EpilogueSpec, ScalarProblem};
-use crate::scalar::{Formula, arg};
+use crate::scalar::{Domain, Formula, arg};
 
 /// Operands of one fused formula at most: each takes a register of the formula's evaluator.
 const MAX_OPERANDS: usize = 8;
@@ -118,19 +118,23 @@ fn join_scalar(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     if operands.inputs.len() > MAX_OPERANDS || formula.size() > MAX_STEPS {
         return None;
     }
-    let problem = Problem::Scalar(ScalarProblem { formula, operands: operands.types, out: second.out.clone() });
-    Some(Work { problem, inputs: operands.inputs, ..label(producer, consumer) })
+    let joined = ScalarProblem { formula, operands: operands.types, out: second.out.clone() };
+    // What wraps as integers do is not computed in floats, nor floats in integers.
+    let integers = |p: &ScalarProblem| p.domain() == Domain::I64;
+    if [first, second].into_iter().any(|p| integers(p) != integers(&joined) && !p.is_logical()) {
+        return None;
+    }
+    Some(Work { problem: Problem::Scalar(joined), inputs: operands.inputs, ..label(producer, consumer) })
 }
 
 fn join_epilogue(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let Problem::Scalar(scalar) = &consumer.problem else { return None };
-    let float = |d: DType| d == DType::F32;
     let sums = matches!(&producer.problem, Problem::Conv(p) if p.gives_sums());
-    let [from, to] = [scalar.operands[at].dtype, scalar.out.dtype];
-    // Sums of integers reach the formula as f32, and may leave it as bytes.
-    let fits =
-        if sums { from == DType::I32 && matches!(to, DType::F32 | DType::I8 | DType::U8) } else { float(from) && float(to) };
-    if scalar.operands[at].shape != scalar.out.shape || !fits {
+    // Sums of integers reach the formula as f32, may meet bytes there, and leave it as bytes.
+    let fits = |d: DType| d == DType::F32 || (sums && matches!(d, DType::I8 | DType::U8));
+    let from = if sums { DType::I32 } else { DType::F32 };
+    let given = &scalar.operands[at];
+    if given.shape != scalar.out.shape || given.dtype != from || !fits(scalar.out.dtype) || scalar.domain() != Domain::F32 {
         return None;
     }
     let fact = consumer.inputs[at];
@@ -138,7 +142,7 @@ fn join_epilogue(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let args: Vec<Formula> = (0..scalar.operands.len())
         .map(|i| if consumer.inputs[i] == fact { arg(0) } else { operands.arg_after(consumer, scalar, i) })
         .collect();
-    if operands.types.iter().any(|t| !float(t.dtype)) || operands.inputs.len() > MAX_OPERANDS {
+    if operands.types.iter().any(|t| !fits(t.dtype)) || operands.inputs.len() > MAX_OPERANDS {
         return None;
     }
     let epilogue = EpilogueSpec { formula: scalar.formula.compose(&args), operands: operands.types, out: scalar.out.dtype };

@@ -21,6 +21,15 @@ impl Domain {
             (d, _) => d,
         })
     }
+
+    /// The type of its values.
+    pub fn dtype(self) -> DType {
+        match self {
+            Domain::F32 => DType::F32,
+            Domain::F64 => DType::F64,
+            Domain::I64 => DType::I64,
+        }
+    }
 }
 
 /// One operation on earlier steps.
@@ -75,6 +84,8 @@ impl Steps {
             }
             Expr::Binary(op, a, b) => Step::Binary(*op, self.add(a), self.add(b)),
             Expr::Select(c, a, b) => Step::Select(self.add(c), self.add(a), self.add(b)),
+            // What is computed in a type is of that type already.
+            Expr::Cast(d, a) if *d == self.domain.dtype() => return self.add(a),
             Expr::Cast(d, a) => Step::Cast(*d, self.add(a)),
         };
         let same = |s: &Step| match (s, &step) {

@@ -11,6 +11,7 @@ mod cuda;
 mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
+mod integer_epilogues;
 #[cfg(feature = "cuda")]
 mod memory_rates;
 mod moves;

@@ -161,7 +161,7 @@ fn integer_products_are_exact() {
     }
 }
 
-fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
+pub fn geometry(r: &mut Xorshift, transposed: bool) -> ConvProblem {
     let rank = 1 + r.below(2);
     geometry_of(r, rank, transposed)
 }
@@ -203,7 +203,7 @@ fn geometry_of(r: &mut Xorshift, rank: usize, transposed: bool) -> ConvProblem {
     }
 }
 
-fn operands(r: &mut Xorshift, p: &ConvProblem) -> Vec<Option<Tensor>> {
+pub fn operands(r: &mut Xorshift, p: &ConvProblem) -> Vec<Option<Tensor>> {
     let x: Vec<usize> = [p.n, p.c].into_iter().chain(p.window.input.iter().copied()).collect();
     let w = if p.transposed { [p.c, p.m / p.groups] } else { [p.m, p.c / p.groups] };
     let w: Vec<usize> = w.into_iter().chain(p.window.kernel.iter().copied()).collect();
@@ -281,7 +281,7 @@ fn convolutions_of_other_types_and_of_f16_weights() {
 }
 
 /// `sum (x - x_zero) (w - w_zero)`, and a bias.
-fn integer_sums(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<i32> {
+pub fn integer_sums(p: &ConvProblem, inputs: &[Option<Tensor>]) -> Vec<i32> {
     let values = |i: usize, m: usize| inputs[i].as_ref().map_or(0.0, |t| t.to_f64()[if t.numel() == 1 { 0 } else { m }]);
     let w = inputs[1].as_ref().unwrap();
     let own = w.numel() / p.m;

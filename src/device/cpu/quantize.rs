@@ -2,6 +2,7 @@
 
 use super::exponent::larger;
 use super::isa::{Work, fold_lanes};
+use crate::scalar::cpu::math;
 
 /// Smallest and largest element and 0 (NaN ignored).
 pub(super) struct Range<'a>(pub &'a [f32]);
@@ -32,7 +33,7 @@ impl Work for QuantizeU8<'_> {
         for (y, &x) in self.y.iter_mut().zip(self.x) {
             let q = (x / self.scale).round_ties_even();
             let q = if q.is_nan() { 0.0 } else { q };
-            *y = (q + zero).clamp(0.0, 255.0) as i32 as u8;
+            *y = math::to_i32((q + zero).clamp(0.0, 255.0)) as u8;
         }
     }
 }

@@ -81,8 +81,12 @@ impl Finish {
         if operands.len() > OPERANDS || out.shape.numel() > i32::MAX as usize {
             return Err(refuse("a formula of more than 8 operands, or of 2^31 elements"));
         }
-        let mut types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
-        let steps = Steps::compile(formula, &types, out.dtype)?;
+        let types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
+        Finish::with_steps(value, Steps::compile(formula, &types, out.dtype)?, operands, out)
+    }
+
+    fn with_steps(value: Option<DType>, steps: Steps, operands: &[Type], out: &Type) -> Result<Finish> {
+        let refuse = |why: &str| Error::Device { device: "cuda".into(), why: why.into() };
         let broadcast = |t: &Type| t.shape.broadcast_strides(&out.shape).map(|s| s.to_vec());
         let all = operands.iter().map(broadcast).collect::<Option<Vec<_>>>();
         let all = all.ok_or_else(|| refuse("an operand that does not broadcast"))?;
@@ -99,7 +103,7 @@ impl Finish {
             _ => Indexing::Axes(s.iter().map(|&s| s > 0).collect()),
         };
         let operands: Vec<Indexing> = operands.iter().zip(&strides).map(indexing).collect();
-        types.push(out.dtype);
+        let types: Vec<DType> = steps.args.iter().copied().chain([out.dtype]).collect();
         let vector = if value.is_some() { 1 } else { width(&sizes, &strides, &operands, &types, steps.steps.len()) };
         let pairs = out.shape.last().is_some_and(|n| n % 2 == 0);
         let (value, value_type) = (value.is_some(), value.unwrap_or(DType::F32));
@@ -128,9 +132,15 @@ impl Finish {
         Ok(finish.signed())
     }
 
-    /// The epilogue of a family's kernel whose value is of type `value`; without one the value is converted and stored.
+    /// The epilogue of a family's kernel whose value is of type `value`, and of integers reaches the formula as f32; without one the value
+    /// is converted and stored.
     pub fn epilogue(epilogue: Option<&EpilogueSpec>, value: DType, out: &Type) -> Result<Finish> {
         match epilogue {
+            Some(e) if !value.is_float() => {
+                let mut steps = e.steps()?;
+                steps.args[0] = value;
+                Finish::with_steps(Some(value), steps, &e.operands, out)
+            }
             Some(e) => Finish::new(Some(value), &e.formula, &e.operands, out),
             None => Finish::new(Some(value), &arg(0), &[], out),
         }

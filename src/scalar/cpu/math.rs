@@ -25,6 +25,9 @@ pub const ERF_LARGE: [f32; 5] = [1.061_405_4, -1.453_152, 1.421_413_7, -0.284_49
 /// ln 2 as the sum of two numbers, the first of few bits.
 pub const LN_2: [f32; 2] = [0.693_359_4, -2.121_944_4e-4];
 
+/// 1.5 * 2^23: adding it rounds to an integer in the low bits.
+const MAGIC: f32 = 12_582_912.0;
+
 /// The polynomial with these coefficients, the highest power's first.
 #[inline(always)]
 fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
@@ -38,7 +41,6 @@ fn polynomial<const N: usize>(coefficients: [f32; N], x: f32) -> f32 {
 /// `e^x` within 2 ulp; 0 below -103.97, infinity above 88.73, NaN for NaN.
 #[inline(always)]
 pub fn exp(x: f32) -> f32 {
-    const MAGIC: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer in the low bits
     let clamped = x.clamp(-104.0, 89.0);
     let shifted = clamped * std::f32::consts::LOG2_E + MAGIC;
     let n = shifted - MAGIC;
@@ -110,6 +112,13 @@ pub fn erf(x: f32) -> f32 {
     }
 }
 
+/// An integer of magnitude at most 2^22 as i32; 0 for NaN. A conversion that saturates does not become vector code.
+#[inline(always)]
+pub fn to_i32(x: f32) -> i32 {
+    let shifted = if x.is_nan() { MAGIC } else { x + MAGIC };
+    shifted.to_bits() as i32 - MAGIC.to_bits() as i32
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +144,13 @@ mod tests {
         assert!(sweep(tanh, f64::tanh, -10.0, 10.0).1 < 1e-6);
         let (absolute, relative) = sweep(erf, crate::scalar::steps::erf, -5.0, 5.0);
         assert!(absolute < 5e-7 && relative < 2e-6, "{absolute} {relative}");
+    }
+
+    #[test]
+    fn integers_are_what_a_conversion_gives() {
+        for x in [0.0, -0.0, 1.0, -1.0, 255.0, -32_768.0, 65_535.0, 4_194_304.0, -4_194_304.0, f32::NAN, -f32::NAN] {
+            assert_eq!(to_i32(x), x as i32, "{x}");
+        }
     }
 
     #[test]

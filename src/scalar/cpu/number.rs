@@ -15,6 +15,8 @@ pub(super) trait Number: bytemuck::Pod + PartialOrd {
     fn to_f64(self) -> f64;
     /// Saturating toward i64, truncating.
     fn to_i64(self) -> i64;
+    /// Truncating and saturating toward a range of at most 2^22; of NaN, 0.
+    fn to_i32_in(self, low: i32, high: i32) -> i32;
     fn truth(t: bool) -> Self;
     fn unary(op: Unary, x: Self) -> Self;
     fn binary(op: Binary, a: Self, b: Self) -> Self;
@@ -47,6 +49,10 @@ macro_rules! float_number {
                 self as i64
             }
             #[inline(always)]
+            fn to_i32_in(self, low: i32, high: i32) -> i32 {
+                math::to_i32(self.clamp(low as $t, high as $t).trunc() as f32)
+            }
+            #[inline(always)]
             fn truth(t: bool) -> Self {
                 if t { 1.0 } else { 0.0 }
             }
@@ -56,7 +62,11 @@ macro_rules! float_number {
             }
             #[inline(always)]
             fn cast(dtype: DType, x: Self) -> Self {
-                crate::scalar::steps::cast(dtype, x as f64) as $t
+                match dtype {
+                    DType::I8 => x.to_i32_in(i8::MIN.into(), i8::MAX.into()) as $t,
+                    DType::U8 => x.to_i32_in(u8::MIN.into(), u8::MAX.into()) as $t,
+                    _ => crate::scalar::steps::cast(dtype, x as f64) as $t,
+                }
             }
             #[inline(always)]
             fn unary(op: Unary, x: Self) -> Self {
@@ -170,6 +180,10 @@ impl Number for i64 {
     #[inline(always)]
     fn to_i64(self) -> i64 {
         self
+    }
+    #[inline(always)]
+    fn to_i32_in(self, low: i32, high: i32) -> i32 {
+        self.clamp(low.into(), high.into()) as i32
     }
     #[inline(always)]
     fn truth(t: bool) -> Self {

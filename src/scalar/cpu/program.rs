@@ -267,10 +267,10 @@ fn store<T: Number>(dtype: DType, values: &[T], bytes: &mut [u8]) {
     #[inline(always)]
     fn store_saturated<T: Number>(dtype: DType, values: &[T], bytes: &mut [u8]) {
         match dtype {
-            DType::I8 => each(values, bytes, |x| x.to_f64() as i8),
-            DType::U8 => each(values, bytes, |x| x.to_f64() as u8),
-            DType::I16 => each(values, bytes, |x| x.to_f64() as i16),
-            DType::U16 => each(values, bytes, |x| x.to_f64() as u16),
+            DType::I8 => each(values, bytes, |x| x.to_i32_in(i8::MIN.into(), i8::MAX.into()) as i8),
+            DType::U8 => each(values, bytes, |x| x.to_i32_in(u8::MIN.into(), u8::MAX.into()) as u8),
+            DType::I16 => each(values, bytes, |x| x.to_i32_in(i16::MIN.into(), i16::MAX.into()) as i16),
+            DType::U16 => each(values, bytes, |x| x.to_i32_in(u16::MIN.into(), u16::MAX.into()) as u16),
             DType::I32 => each(values, bytes, |x| x.to_f64() as i32),
             _ => each(values, bytes, |x| x.to_f64() as u32),
         }
@@ -314,6 +314,11 @@ mod tests {
     #[test]
     fn stores_saturate_from_floats_and_wrap_from_integers() {
         assert_eq!(run::<f32, u8>(&arg(0), (DType::F32, DType::U8), &[-3.0, 300.0, 7.9, f32::NAN]), [0, 255, 7, 0]);
+        assert_eq!(
+            run::<f64, i8>(&arg(0), (DType::F64, DType::I8), &[-1e300, -7.9, f64::INFINITY, f64::NAN]),
+            [-128, -7, 127, 0]
+        );
+        assert_eq!(run::<f32, i16>(&arg(0), (DType::F32, DType::I16), &[-4e4, 32_766.9, 1e9]), [-32_768, 32_766, 32_767]);
         assert_eq!(run::<i64, u8>(&arg(0), (DType::I64, DType::U8), &[-3, 300, 7]), [253, 44, 7]);
         assert_eq!(run::<i64, i64>(&(arg(0) / 0.0), (DType::I64, DType::I64), &[5]), [0]);
         assert_eq!(run::<f32, u8>(&arg(0), (DType::F32, DType::Bool), &[0.0, 0.3, -2.0]), [0, 1, 1]);

@@ -210,12 +210,7 @@ impl Numbers for Bytes<'_> {
                     w.line(from, start + (tap * w.dilations[1]) as i64, line, self.zero);
                 }
             }
-            match group {
-                1 => interleave::<1>(lines, self.flip, row),
-                2 => interleave::<2>(lines, self.flip, row),
-                4 => interleave::<4>(lines, self.flip, row),
-                _ => interleave::<8>(lines, self.flip, row),
-            }
+            interleave(group, lines, self.flip, row);
         });
     }
 
@@ -247,15 +242,28 @@ impl Numbers for Bytes<'_> {
     }
 }
 
-/// Lines of equal length side by side, the elements of each pixel together, with some bits flipped.
-fn interleave<const GROUP: usize>(lines: &[u8], flip: u8, row: &mut [u8]) {
-    let (pixels, _) = row.as_chunks_mut::<GROUP>();
-    let n = pixels.len();
-    let lines: [&[u8]; GROUP] = std::array::from_fn(|i| &lines[i * n..][..n]);
-    wide(|| {
-        for (j, pixel) in pixels[..n].iter_mut().enumerate() {
-            for (to, line) in pixel.iter_mut().zip(&lines) {
-                *to = line[j] ^ flip;
+/// Lines of equal length side by side, the elements of each pixel together, with some bits flipped. In words of a pixel each, which
+/// becomes vector code.
+fn interleave(group: usize, lines: &[u8], flip: u8, row: &mut [u8]) {
+    let n = row.len() / group;
+    let line = |i: usize| lines[i * n..(i + 1) * n].iter();
+    wide(|| match group {
+        1 => row.iter_mut().zip(line(0)).for_each(|(to, v)| *to = v ^ flip),
+        2 => {
+            let pixels = row.as_chunks_mut::<2>().0.iter_mut().zip(line(0)).zip(line(1));
+            pixels.for_each(|((to, a), b)| *to = u16::from_le_bytes([a ^ flip, b ^ flip]).to_le_bytes());
+        }
+        4 => {
+            let flip = u32::from_ne_bytes([flip; 4]);
+            let pixels = row.as_chunks_mut::<4>().0.iter_mut().zip(line(0)).zip(line(1)).zip(line(2)).zip(line(3));
+            for ((((to, a), b), c), d) in pixels {
+                let word = u32::from(*a) | u32::from(*b) << 8 | u32::from(*c) << 16 | u32::from(*d) << 24;
+                *to = (word ^ flip).to_le_bytes();
+            }
+        }
+        _ => {
+            for (j, to) in row.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+                *to = std::array::from_fn(|i| lines[i * n + j] ^ flip);
             }
         }
     });

@@ -8,7 +8,7 @@ use crate::device::cpu::Call;
 use crate::device::cpu::gemm::blocks::wide;
 use crate::error::{Error, Result};
 use crate::graph::problem::ConvProblem;
-use crate::scalar::cpu::{Lane, Program};
+use crate::scalar::cpu::{Lane, Program, math};
 use crate::scalar::{arg, constant};
 
 /// An error of this family.
@@ -188,6 +188,6 @@ struct Rounding {
 impl Rounding {
     #[inline(always)]
     fn apply(self, sum: i32) -> i32 {
-        (sum as f32 * self.scale).round_ties_even().clamp(self.low, self.high) as i32 + self.zero
+        math::to_i32((sum as f32 * self.scale).round_ties_even().clamp(self.low, self.high)) + self.zero
     }
 }

@@ -1,6 +1,7 @@
 //! The plain definition, in f64: integers up to 2^53 are exact in it.
 
-use super::finish::{Quant, error};
+use super::dense::Place;
+use super::finish::{Epilogue, Quant, error};
 use crate::base::{DType, round};
 use crate::device::cpu::Call;
 use crate::error::Result;
@@ -51,12 +52,20 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     }
     if let Some(q) = &quant {
         sums.iter_mut().enumerate().for_each(|(i, s)| *s = q.value(i / pixels % p.m, *s as i32, p.y).into());
-        if p.epilogue.is_some() {
-            sums.iter_mut().for_each(|s| *s = f64::from(*s as f32));
-        }
     }
-    epilogue(p, call, &mut sums)?;
+    let of_integers = if quant.is_some() { Epilogue::new(p, call.inputs)? } else { None };
+    if of_integers.is_none() {
+        epilogue(p, call, &mut sums)?;
+    }
     let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+    if let (Some(epilogue), true) = (of_integers, pixels > 0) {
+        let rows = sums.chunks_exact(pixels).zip(out.bytes.chunks_exact_mut(pixels * epilogue.size()));
+        for (i, (row, out)) in rows.enumerate() {
+            let mut row: Vec<i32> = row.iter().map(|&s| s as i32).collect();
+            epilogue.integers(&Place { image: i / p.m, channel: i % p.m, pixel: 0 }, &mut row, 0, out);
+        }
+        return Ok(());
+    }
     let identity = Steps::compile(&crate::scalar::arg(0), &[DType::F64], out.dtype)?;
     let lane = crate::scalar::cpu::Lane::Slice(bytemuck::cast_slice(&sums));
     crate::scalar::cpu::Program::new(identity).run(&[lane], out.bytes);

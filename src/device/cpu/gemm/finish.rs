@@ -13,7 +13,7 @@ use crate::device::cpu::disjoint::Disjoint;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
-use crate::scalar::cpu::{Lane, Program};
+use crate::scalar::cpu::{Lane, Program, math};
 use crate::scalar::{arg, constant};
 
 /// The problem of a call to this family.
@@ -300,7 +300,8 @@ impl<'a> Finish<'a> {
 /// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition.
 pub fn round_to(x: &[f32], scale: f32, (zero, lo, hi): (i32, i32, i32), mut put: impl FnMut(usize, i32)) {
     let (low, high) = ((lo - zero) as f32, (hi - zero) as f32);
-    wide(|| x.iter().enumerate().for_each(|(i, &x)| put(i, (x / scale).round_ties_even().clamp(low, high) as i32 + zero)));
+    let round = |x: f32| math::to_i32((x / scale).round_ties_even().clamp(low, high)) + zero;
+    wide(|| x.iter().enumerate().for_each(|(i, &x)| put(i, round(x))));
 }
 
 fn relu(x: f32) -> f32 {

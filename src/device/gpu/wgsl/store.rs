@@ -13,6 +13,7 @@ use super::interface::Param;
 use crate::base::DType;
 use crate::device::gpu::finish::{AXES, AXES_AT, Finish, Indexing, STEPS_AT};
 use crate::error::Result;
+use crate::scalar::Domain;
 use crate::scalar::steps::Step;
 use crate::scalar::wgsl::{exact_function, function, loaded, stored, value_type, word_type};
 
@@ -62,6 +63,8 @@ pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result
 pub fn plain(finish: &Finish) -> Option<&'static str> {
     match finish.steps.out {
         _ if !finish.value || finish.value_type != DType::I32 || finish.steps.steps != [Step::Arg(0)] => None,
+        // Floats saturate where integers wrap.
+        _ if finish.steps.domain != Domain::I64 => None,
         DType::I32 | DType::U32 => Some("bitcast<u32>(v)"),
         DType::I16 | DType::U16 => Some("bitcast<u32>(v) & 0xffffu"),
         DType::I8 | DType::U8 => Some("bitcast<u32>(v) & 0xffu"),

@@ -6,7 +6,7 @@ use crate::graph::problem::{EpilogueSpec, Family};
 use crate::hardware::{Capabilities, DeviceInfo, DeviceKind};
 use crate::kernel::KernelDef;
 use crate::kernel::gpu::row::on;
-use crate::scalar::{Domain, Steps};
+use crate::scalar::Steps;
 
 /// Whether a row takes a problem.
 pub type Accepts = fn(&Problem) -> Result<(), &'static str>;
@@ -38,12 +38,11 @@ pub fn is_wide(dtype: DType) -> bool {
     matches!(dtype, DType::I64 | DType::U64 | DType::F64)
 }
 
-/// What becomes of a kernel's values of type `value`, through the epilogue if there is one: an error where it is computed in 64 bits.
-/// Integers that are only stored are not.
+/// What becomes of a kernel's values of type `value`, through the epilogue if there is one, which is given integers as f32: an error where
+/// it is computed in 64 bits.
 pub fn stores_in_32_bits(value: DType, epilogue: Option<&EpilogueSpec>, out: DType) -> Result<(), &'static str> {
-    let out = epilogue.map_or(out, |e| e.out);
-    let types = || [value, out].into_iter().chain(epilogue.iter().flat_map(|e| e.operands.iter().map(|t| t.dtype)));
-    match types().any(is_wide) || (epilogue.is_some() && Domain::of(types()) == Domain::I64) {
+    let operands = epilogue.iter().flat_map(|e| e.operands.iter().map(|t| t.dtype));
+    match [value, epilogue.map_or(out, |e| e.out)].into_iter().chain(operands).any(is_wide) {
         true => Err("computed in 64 bits"),
         false => Ok(()),
     }
