@@ -395,3 +395,38 @@ fn fused_formulas_compute_in_the_type_of_their_parts() {
     assert_eq!(first(&chain(&[("Cast", 3), ("Cast", 1), ("Neg", 0)]), &x), [-44.0, 5.0, -1.0, -77.0]);
     assert_eq!(first(&chain(&[("Neg", 0), ("Cast", 11), ("Neg", 0)]), &x), [300.0, -5.0, 16_777_217.0, 77.0]);
 }
+
+/// Two products with weights that are widened in the graph: of f16, and of i8 with scales by column.
+#[test]
+fn weights_stay_as_they_are_stored() {
+    let mut d = Draft::default();
+    let x = d.input("x", DType::F32);
+    let halves: Vec<half::f16> = (0..64 * 96).map(|i| half::f16::from_f32((i % 251) as f32 / 300.0 - 0.4)).collect();
+    let halves = d.constant(Tensor::new([64, 96], &halves).unwrap());
+    let w = d.node("Cast", &[halves], &[("to", Attr::Int(1))]);
+    let y = d.node("MatMul", &[x, w], &[]);
+    let y = d.node("Relu", &[y], &[]);
+    let bytes: Vec<i8> = (0..96 * 40).map(|i| (i * 91 % 255 - 127) as i8).collect();
+    let scales: Vec<f32> = (0..40).map(|i| 0.001 + i as f32 * 1e-5).collect();
+    let [bytes, scales, zeros] = [
+        d.constant(Tensor::new([40, 96], &bytes).unwrap()),
+        d.constant(Tensor::vector(&scales)),
+        d.constant(Tensor::vector(&[0i8; 40])),
+    ];
+    let w = d.node("DequantizeLinear", &[bytes, scales, zeros], &[("axis", Attr::Int(0))]);
+    let bias = d.constant(Tensor::vector(&[0.25f32; 40]));
+    let y = d.node("Gemm", &[y, w, bias], &[("transB", Attr::Int(1))]);
+    d.output(y);
+    let model = Model::from_graph(d.0);
+    for rows in [1, 7, 50] {
+        let x: Vec<f32> = (0..rows * 64).map(|i| (i % 89) as f32 / 40.0 - 1.0).collect();
+        let [apart, session] = [true, false].map(|no_optimize| {
+            let session = Session::new(&model, Options { no_optimize, threads: Some(1), ..Options::default() }).unwrap();
+            (first(&session, &[("x", TensorView::of([rows, 64], &x))]), session)
+        });
+        assert_eq!(session.0, apart.0, "{rows} rows");
+        // The model's own, and panels of up to 32 columns; 80000 as f32.
+        let report = session.1.report();
+        assert!(report.weight_bytes <= 2 * (64 * 96 * 2) + 96 * 40 + 96 * 64 + 1000, "{}", report.weight_bytes);
+    }
+}

@@ -91,8 +91,9 @@ fn dense_batch(p: &GemmProblem) -> bool {
 fn real(problem: &Problem) -> Result<(), &'static str> {
     let p = gemm(problem)?;
     let float = |d: DType| matches!(d, DType::F32 | DType::F16 | DType::BF16);
-    if p.quant.is_some() || !float(p.a.dtype) || !float(p.b.dtype) || !float(p.out) {
-        return Err("f32, f16 or bf16 only");
+    let b = float(p.b.dtype) || (p.b.dtype == DType::I8 && p.b_scale.is_some());
+    if p.quant.is_some() || !float(p.a.dtype) || !b || !float(p.out) {
+        return Err("f32, f16 or bf16 only, and B of i8 with scales");
     }
     packable(p)
 }

@@ -13,6 +13,7 @@ mod index;
 mod integer;
 pub mod layer;
 pub mod lora;
+pub mod narrow;
 mod pattern;
 pub mod pipeline;
 mod precision;

@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::graph::{Graph, Node};
 use crate::hardware::{self, DeviceKind};
 use crate::memory::pressure::Level;
+use crate::pass::narrow::Narrow;
 use crate::pass::{self, PassOptions, WeightPrecision};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::source::Source;
@@ -85,7 +86,10 @@ impl Rung {
         if !options.no_optimize {
             let host = hardware::cpu::info(1);
             let integers = pass::integers(&mut graph);
+            let widens = device.info().kind == DeviceKind::Cpu && precision == Precision::F32;
+            let mut narrow = if widens { Narrow::find(&graph) } else { Narrow::default() };
             let folded = fold::fold(&mut graph, &host);
+            narrow.locate(&graph);
             let weights = match precision {
                 Precision::F32 => None,
                 Precision::F16 => Some(WeightPrecision::F16),
@@ -95,6 +99,8 @@ impl Rung {
                 pass::optimize(graph, &PassOptions { weights, grouped: device.info().kind == DeviceKind::Cpu });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
+            let kept = narrow.restore(&mut graph);
+            passes.extend((kept > 0).then(|| ("weights as they are stored".to_string(), kept)));
             passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));
             passes.push(("fold constants".to_string(), folded));
             passes.extend(counts);

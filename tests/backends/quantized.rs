@@ -8,7 +8,7 @@ use halfbyte::scalar::bounds::Range;
 use halfbyte::scalar::{arg, constant};
 
 use super::check::*;
-use super::device::reference;
+use super::device::{launch, reference};
 use super::products::{gemm, lower_in};
 
 const MS: &str = "com.microsoft";
@@ -142,6 +142,45 @@ fn weights_of_16_bits() {
     }
 }
 
+/// f16, bf16, and i8 with scales: what a product of the widened weights gives, and on the CPU its bits.
+#[test]
+fn weights_as_they_are_stored() {
+    let mut r = Xorshift::new(38);
+    for i in 0..18 {
+        let [m, n, k] = shape(&mut r);
+        let (dtype, transposed) = ([DType::F16, DType::BF16, DType::I8][i % 3], i / 3 % 2 == 1);
+        let a = Some(random(&mut r, DType::F32, &[m, k]));
+        let b = random(&mut r, dtype, &if transposed { [n, k] } else { [k, n] });
+        let scale = (dtype == DType::I8).then(|| scales(&mut r, (i > 5).then_some(n)).unwrap());
+        let c = Some(random(&mut r, DType::F32, &[n])).filter(|_| i % 4 == 0);
+        let factor = |at: usize| {
+            let column = if transposed { at / k } else { at % n };
+            scale.as_ref().map_or(1.0, |s| s.to_f64()[if s.numel() == 1 { 0 } else { column }])
+        };
+        let wide: Vec<f64> = b.to_f64().iter().enumerate().map(|(at, v)| f64::from((v * factor(at)) as f32)).collect();
+        let wide = tensor(DType::F32, b.shape(), &wide);
+        let attrs = [("transB", Attr::Int(transposed.into()))];
+        let inputs = [a.clone(), Some(b), scale, c.clone()];
+        let problem = lower_in("halfbyte", "LinearStored", &attrs, &inputs);
+
+        let widened = [a, Some(wide), c];
+        let plain = lower_in("halfbyte", "Linear", &attrs, &widened);
+        let out = Type::new(DType::F32, gemm(&plain).shape.clone());
+        let [values, magnitudes] = exact(&widened).map(|inputs| {
+            let f64s = lower_in("", "Gemm", &attrs, &inputs);
+            reference(&f64s, &inputs, &[Type::new(DType::F64, out.shape.clone())])[0].to_f64()
+        });
+        let allowed = rounded(&around(&values, |i| gamma(k + 2) * magnitudes[i]), DType::F32);
+        assert!(each_kernel(&problem, &inputs, &[1, 2], out.clone(), &allowed) >= 4);
+        let cpu = halfbyte::device::cpu::CpuDevice::new(Some(2)).unwrap();
+        for kernel in super::device::kernels(&cpu, &problem) {
+            let run =
+                |p: &Problem, inputs: &[Option<Tensor>]| launch(&cpu, kernel, p, inputs, &[1, 2], std::slice::from_ref(&out));
+            assert_eq!(run(&problem, &inputs)[0].bytes(), run(&plain, &widened)[0].bytes(), "{} of {dtype}", kernel.name);
+        }
+    }
+}
+
 #[test]
 fn batches_broadcast_on_every_kernel() {
     let mut r = Xorshift::new(35);
@@ -217,7 +256,7 @@ fn products_and_contractions_of_every_type() {
 fn schedules_do_not_change_products() {
     use halfbyte::hardware::DeviceKind;
 
-    use super::device::{all, kernels, launch};
+    use super::device::{all, kernels};
     let mut r = Xorshift::new(37);
     for (dtype, [m, n, k]) in [(DType::F16, [70, 35, 330]), (DType::I8, [33, 130, 700]), (DType::BF16, [5, 70, 600])] {
         let inputs = [Some(random(&mut r, dtype, &[m, k])), Some(random(&mut r, dtype, &[k, n]))];

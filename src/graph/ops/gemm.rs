@@ -14,7 +14,7 @@ const MS: &str = "com.microsoft";
 type Build = fn(&Site) -> Result<GemmProblem>;
 
 /// Each operator's problem, from which its output type comes too.
-const BUILDS: [(&str, &str, Build); 11] = [
+const BUILDS: [(&str, &str, Build); 12] = [
     ("", "MatMul", matmul),
     ("", "Gemm", gemm),
     ("", "MatMulInteger", matmul_integer),
@@ -26,9 +26,11 @@ const BUILDS: [(&str, &str, Build); 11] = [
     ("halfbyte", "Linear", linear),
     ("", "Einsum", einsum::problem),
     ("halfbyte", "LinearInt8", linear_int8),
+    ("halfbyte", "LinearStored", linear_stored),
 ];
 
-pub(super) static OPS: &[OpDef] = &[row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10)];
+pub(super) static OPS: &[OpDef] =
+    &[row(0), row(1), row(2), row(3), row(4), row(5), row(6), row(7), row(8), row(9), row(10), row(11)];
 
 const fn row(i: usize) -> OpDef {
     let (domain, name, _) = BUILDS[i];
@@ -102,6 +104,7 @@ fn product(site: &Site, ia: usize, ib: usize, trans: (bool, bool)) -> Result<Gem
         b: matrix(ib, tb, row_b, col_b, &lead_b, k * n),
         b_as: tb.dtype,
         pick: None,
+        b_scale: None,
         c: None,
         alpha: 1.0,
         beta: 1.0,
@@ -318,6 +321,18 @@ fn linear_int8(site: &Site) -> Result<GemmProblem> {
     p.out = DType::F32;
     bytes_only(site, &p)?;
     Ok(p)
+}
+
+/// A product of f32 with weights as they are stored, f16, bf16, or i8 with scales by column: A, B, B's scales, C; `transB`.
+fn linear_stored(site: &Site) -> Result<GemmProblem> {
+    let mut p = product(site, 0, 1, (false, flag(site, "transB")))?;
+    float_a(site, &p)?;
+    p.b_scale = param(site, 2, &p, p.n, true)?;
+    p.c = addend(site, 3, &p)?;
+    match (p.b.dtype, &p.b_scale) {
+        (DType::F16 | DType::BF16, None) | (DType::I8, Some(Param { dtype: DType::F32, .. })) => Ok(p),
+        (dtype, _) => Err(site.error(format!("weights of {dtype}, or without the scales that they need"))),
+    }
 }
 
 /// A product with constant weights, of lowered precision where `weight_precision` says "f16" or "int8"; `transB`.

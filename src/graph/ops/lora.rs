@@ -62,6 +62,7 @@ fn grouped(s: &Sizes, k: usize, n: usize, stack: DType, c: bool, shape: Shape) -
         a: matrix(0, DType::F32, k, s.rows * k),
         b: matrix(1, stack, n, 0),
         b_as: stack,
+        b_scale: None,
         pick: Some(Pick { input: 2, count: s.adapters }),
         c: c.then(|| matrix(3, DType::F32, n, s.rows * n)),
         alpha: 1.0,

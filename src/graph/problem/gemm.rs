@@ -110,6 +110,8 @@ pub struct GemmProblem {
     pub b_as: DType,
     /// B is a stack of matrices, of which each batch takes one.
     pub pick: Option<Pick>,
+    /// Scale of a B of i8 whose product is of floats (without `quant`): `scale * b`, rounded to f32, is what is multiplied.
+    pub b_scale: Option<Param>,
     /// Addend, m x n: of integers it goes into the integer sum, of floats it is added after scaling.
     pub c: Option<Matrix>,
     /// Factor of the product.
@@ -159,7 +161,7 @@ impl GemmProblem {
     pub fn folded(mut self) -> Self {
         let still = |steps: &[usize]| steps.iter().all(|&s| s == 0);
         let q = self.quant.clone().unwrap_or_default();
-        let params = [&q.a_scale, &q.a_zero, &q.b_scale, &q.b_zero];
+        let params = [&q.a_scale, &q.a_zero, &q.b_scale, &q.b_zero, &self.b_scale];
         let even = params.iter().all(|p| p.as_ref().is_none_or(|p| still(&p.batch)))
             && [&q.a_scale, &q.a_zero].iter().all(|p| p.as_ref().is_none_or(|p| p.step == 0));
         let c_even = self.c.as_ref().is_none_or(|c| still(&c.batch) && c.row == 0);
@@ -176,6 +178,9 @@ impl GemmProblem {
             self.b.batch.clear();
             if let Some(c) = &mut self.c {
                 c.batch.clear();
+            }
+            if let Some(scale) = &mut self.b_scale {
+                scale.batch.clear();
             }
             if let Some(q) = &mut self.quant {
                 for p in [&mut q.a_scale, &mut q.a_zero, &mut q.b_scale, &mut q.b_zero].into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! Formulas on the CPU: vector code for chunks of elements.
 
+mod joined;
 pub mod math;
 mod number;
 mod program;

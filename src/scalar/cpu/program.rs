@@ -4,6 +4,7 @@ use std::cell::RefCell;
 
 use half::{bf16, f16};
 
+use super::joined::{Op, joined};
 use super::number::Number;
 use crate::base::{AlignedBytes, DType, round};
 use crate::scalar::steps::Step;
@@ -25,6 +26,8 @@ pub enum Lane<'a> {
 #[derive(Debug, Clone)]
 pub struct Program {
     steps: Steps,
+    /// Each with the step that it gives.
+    loops: Vec<(usize, Op)>,
 }
 
 thread_local! {
@@ -34,7 +37,8 @@ thread_local! {
 impl Program {
     /// Takes over a compiled formula.
     pub fn new(steps: Steps) -> Self {
-        Program { steps }
+        let loops = joined(&steps.steps);
+        Program { steps, loops }
     }
 
     /// Computes as many elements as `out` holds. Every [`Lane::Slice`] must hold as many of its argument's type.
@@ -60,14 +64,14 @@ impl Program {
             if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl")
             {
                 // SAFETY: the processor has these instruction sets.
-                return unsafe { run_avx512(&self.steps, args, out, registers) };
+                return unsafe { run_avx512(self, args, out, registers) };
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
                 // SAFETY: the processor has these instruction sets.
-                return unsafe { run_avx2(&self.steps, args, out, registers) };
+                return unsafe { run_avx2(self, args, out, registers) };
             }
         }
-        run_chunks(&self.steps, args, out, registers);
+        run_chunks(self, args, out, registers);
     }
 }
 
@@ -75,20 +79,21 @@ impl Program {
 /// The processor must have the instruction sets named.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,f16c")]
-unsafe fn run_avx512<T: Number>(steps: &Steps, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
-    run_chunks(steps, args, out, registers);
+unsafe fn run_avx512<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
+    run_chunks(program, args, out, registers);
 }
 
 /// # Safety
 /// The processor must have the instruction sets named.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
-unsafe fn run_avx2<T: Number>(steps: &Steps, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
-    run_chunks(steps, args, out, registers);
+unsafe fn run_avx2<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
+    run_chunks(program, args, out, registers);
 }
 
 #[inline(always)]
-fn run_chunks<T: Number>(steps: &Steps, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
+fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
+    let steps = &program.steps;
     let size = steps.out.size_bytes();
     let total = out.len() / size;
     let widest = total.min(CHUNK);
@@ -107,22 +112,22 @@ fn run_chunks<T: Number>(steps: &Steps, args: &[Lane<'_>], out: &mut [u8], regis
             _ => {}
         }
     }
-    let Some((last, steps_before)) = steps.steps.split_last() else { return };
-    let direct = steps.out == T::DTYPE;
+    let Some(((end, last), loops_before)) = program.loops.split_last() else { return };
+    let direct = steps.out == T::DTYPE && !matches!(last, Op::One(Step::Arg(_) | Step::Constant(_) | Step::Cast(..)));
     let mut at = 0;
     while at < total {
         let n = CHUNK.min(total - at);
-        for (i, step) in steps_before.iter().enumerate() {
+        for (i, op) in loops_before {
             let (before, register) = registers.split_at_mut(i * CHUNK);
-            one_step(&Chunk { steps, args, at, n, before }, *step, &mut register[..n]);
+            one_loop(&Chunk { steps, args, at, n, before }, *op, &mut register[..n]);
         }
-        let (before, register) = registers.split_at_mut(steps_before.len() * CHUNK);
+        let (before, register) = registers.split_at_mut(end * CHUNK);
         let (chunk, out) = (Chunk { steps, args, at, n, before }, &mut out[at * size..(at + n) * size]);
-        if direct && matches!(last, Step::Unary(..) | Step::Binary(..) | Step::Select(..)) {
-            one_step(&chunk, *last, bytemuck::cast_slice_mut(out));
+        if direct {
+            one_loop(&chunk, *last, bytemuck::cast_slice_mut(out));
         } else {
-            one_step(&chunk, *last, &mut register[..n]);
-            store(steps.out, chunk.value(steps_before.len(), register), out);
+            one_loop(&chunk, *last, &mut register[..n]);
+            store(steps.out, chunk.value(*end, register), out);
         }
         at += n;
     }
@@ -161,6 +166,34 @@ impl<'a, T: Number> Chunk<'a, T> {
     #[inline(always)]
     fn register(&self, i: usize) -> &[T] {
         self.value(i, &self.before[i * CHUNK..])
+    }
+}
+
+#[inline(always)]
+fn one_loop<T: Number>(chunk: &Chunk<T>, op: Op, out: &mut [T]) {
+    let n = out.len();
+    let clip = |x: T, low: T, high: T| T::binary(Binary::Min, T::binary(Binary::Max, x, low), high);
+    match op {
+        Op::One(step) => one_step(chunk, step, out),
+        Op::MulAdd(of) => {
+            let [a, b, c] = of.map(|i| &chunk.register(i)[..n]);
+            for i in 0..n {
+                out[i] = T::binary(Binary::Add, T::binary(Binary::Mul, a[i], b[i]), c[i]);
+            }
+        }
+        Op::Clip(of) => {
+            let [a, low, high] = of.map(|i| &chunk.register(i)[..n]);
+            for i in 0..n {
+                out[i] = clip(a[i], low[i], high[i]);
+            }
+        }
+        Op::Quantize(of) => {
+            let [a, scale, zero, low, high] = of.map(|i| &chunk.register(i)[..n]);
+            for i in 0..n {
+                let rounded = T::unary(Unary::Round, T::binary(Binary::Div, a[i], scale[i]));
+                out[i] = clip(T::binary(Binary::Add, rounded, zero[i]), low[i], high[i]);
+            }
+        }
     }
 }
 

@@ -199,18 +199,28 @@ impl Numbers for Bytes<'_> {
 
     fn fill(&self, planes: &Planes, at: usize, first: [usize; 2], size: [usize; 2], out: &mut [u8]) {
         let (w, group) = (&self.window, self.isa.group);
-        let mut lines = vec![0; group * planes.width()];
+        let step = w.dilations[1];
+        let mut lines = vec![0; group * (planes.width() + step)];
         planes.fill(first, size, group, out, |unit, iy, start, row| {
             let Some(iy) = iy else { return row.fill(self.zero ^ self.flip) };
-            let lines = &mut lines[..row.len()];
-            for (i, line) in lines.chunks_exact_mut(row.len() / group).enumerate() {
-                // Elements that are none meet weights of zero.
-                if let Some((channel, tap)) = self.units.element(unit, i) {
-                    let from = &self.x[at + channel * w.plane() + iy * w.input[1]..][..w.input[1]];
-                    w.line(from, start + (tap * w.dilations[1]) as i64, line, self.zero);
-                }
+            let n = row.len() / group;
+            let line = |channel: usize| &self.x[at + channel * w.plane() + iy * w.input[1]..][..w.input[1]];
+            // Elements that are none meet weights of zero.
+            let element = |i: usize| self.units.element(unit, i).unwrap_or((0, 0));
+            if self.units.across && w.strides[1] == 1 {
+                let lines = &mut lines[..n + (group - 1) * step];
+                w.line(line(unit), start, lines, self.zero);
+                return interleave(group, |i| &lines[i * step..][..n], self.flip, row);
             }
-            interleave(group, lines, self.flip, row);
+            if let Some(inside) = w.inside(start, n).filter(|_| !self.units.across) {
+                return interleave(group, |i| &line(element(i).0)[inside.clone()], self.flip, row);
+            }
+            let lines = &mut lines[..row.len()];
+            for (i, to) in lines.chunks_exact_mut(n).enumerate() {
+                let (channel, tap) = element(i);
+                w.line(line(channel), start + (tap * step) as i64, to, self.zero);
+            }
+            interleave(group, |i| &lines[i * n..][..n], self.flip, row);
         });
     }
 
@@ -242,11 +252,9 @@ impl Numbers for Bytes<'_> {
     }
 }
 
-/// Lines of equal length side by side, the elements of each pixel together, with some bits flipped. In words of a pixel each, which
-/// becomes vector code.
-fn interleave(group: usize, lines: &[u8], flip: u8, row: &mut [u8]) {
-    let n = row.len() / group;
-    let line = |i: usize| lines[i * n..(i + 1) * n].iter();
+/// Lines side by side, the elements of each pixel together, with some bits flipped. In words of a pixel each, which becomes vector
+/// code.
+fn interleave<'a>(group: usize, line: impl Fn(usize) -> &'a [u8], flip: u8, row: &mut [u8]) {
     wide(|| match group {
         1 => row.iter_mut().zip(line(0)).for_each(|(to, v)| *to = v ^ flip),
         2 => {
@@ -262,8 +270,9 @@ fn interleave(group: usize, lines: &[u8], flip: u8, row: &mut [u8]) {
             }
         }
         _ => {
+            let lines: [&[u8]; 8] = std::array::from_fn(line);
             for (j, to) in row.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                *to = std::array::from_fn(|i| lines[i * n + j] ^ flip);
+                *to = lines.map(|line| line[j] ^ flip);
             }
         }
     });

@@ -1,5 +1,7 @@
 //! Where the pixels of a convolution read from.
 
+use std::ops::Range;
+
 use crate::device::cpu::gemm::blocks::wide;
 use crate::graph::problem::Window;
 
@@ -53,6 +55,12 @@ impl Window2d {
     /// Whether output pixels are input pixels: one tap, no steps, no padding.
     pub fn pointwise(&self) -> bool {
         self.kernel == [1, 1] && self.strides == [1, 1] && self.pads == [0, 0] && self.input == self.output
+    }
+
+    /// Where `n` elements of an input line lie from its column `start` on, if there are as many and no steps.
+    pub fn inside(&self, start: i64, n: usize) -> Option<Range<usize>> {
+        let start = usize::try_from(start).ok().filter(|s| self.strides[1] == 1 && s + n <= self.input[1])?;
+        Some(start..start + n)
     }
 
     /// Writes the elements of an input line from its column `start` on in steps of the stride; `pad` where there are none.

@@ -1,7 +1,7 @@
 //! The float product: B in panels of two vectors, A in panels of up to `rows` rows, blocks that stay in the caches, and
 //! finished row segments handed to a closure while they are hot.
 //!
-//! B may be stored as f32, f16 or bf16; arithmetic is f32. One sum's order of additions depends on K and the height of its row
+//! B may be stored as f32, f16, bf16, or i8 with scales by column; arithmetic is f32. One sum's order of additions depends on K and the height of its row
 //! panel only.
 
 use std::cell::RefCell;
@@ -119,8 +119,10 @@ pub struct Weights<'a> {
     pub k: usize,
     /// Columns.
     pub n: usize,
-    /// f32, f16 or bf16.
+    /// f32, f16, bf16, or i8 with scales.
     pub dtype: DType,
+    /// One for each column of all panels, of i8.
+    scales: &'a [f32],
     /// Whole panels; each row of a panel holds as many columns as the panel is wide.
     panels: &'a [u8],
     /// Elements from row to row of a panel, and from panel to panel.
@@ -169,7 +171,13 @@ impl<'a> Weights<'a> {
     /// What [`pack_b`] wrote.
     pub fn packed(isa: &Isa, k: usize, n: usize, dtype: DType, panels: &'a [u8]) -> Self {
         assert!(panels.len() >= packed_len(isa, k, n) * dtype.size_bytes(), "packed weights are too short");
-        Weights { k, n, dtype, panels, steps: (isa.columns, isa.columns * k), tail: None }
+        Weights { k, n, dtype, scales: &[], panels, steps: (isa.columns, isa.columns * k), tail: None }
+    }
+
+    /// The same of i8, each column with its scale; those of a last panel are as many as it has columns.
+    pub fn scaled(isa: &Isa, k: usize, n: usize, scales: &'a [f32], panels: &'a [u8]) -> Self {
+        assert!(scales.len() >= n.next_multiple_of(isa.columns), "too few scales");
+        Weights { scales, ..Weights::packed(isa, k, n, DType::I8, panels) }
     }
 
     /// Row-major B read where it lies; `tail` is room for the last panel when it is not whole ([`packed_len`] of its columns).
@@ -180,7 +188,7 @@ impl<'a> Weights<'a> {
             pack_b(isa, &b[whole..], (row, 1), (k, n - whole), tail, |x| x);
             bytemuck::cast_slice(&*tail)
         });
-        Weights { k, n, dtype: DType::F32, panels: bytemuck::cast_slice(b), steps: (row, isa.columns), tail }
+        Weights { k, n, dtype: DType::F32, scales: &[], panels: bytemuck::cast_slice(b), steps: (row, isa.columns), tail }
     }
 
     fn store(&self) -> u8 {
@@ -200,10 +208,13 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// The same for packed panels of 16 bits, turned into f32: as many rows as `room` holds.
+    /// The same for packed panels of 8 or 16 bits, turned into f32: as many rows as `room` holds.
     fn widened<'r>(&self, isa: &Isa, j: usize, k: usize, room: &'r mut [f32]) -> (&'r [u8], usize) {
         let (panel, step) = self.panel(isa, j, k);
-        widen(self.dtype, &bytemuck::cast_slice(panel)[..room.len()], room);
+        match self.dtype {
+            DType::I8 => scale(bytemuck::cast_slice(panel), &self.scales[j * isa.columns..][..isa.columns], room),
+            _ => widen(self.dtype, &bytemuck::cast_slice(panel)[..room.len()], room),
+        }
         (bytemuck::cast_slice(room), step)
     }
 }
@@ -304,8 +315,8 @@ fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, s
     let most = isa.tiles[0].len();
     assert!(a.len() >= rows * b.k && sums.len() >= rows * SEGMENT && panels.len() * isa.columns <= SEGMENT);
     let depth = depth(isa, rows, b.k);
-    // Panels of 16 bits that several row panels pass are turned into f32 once.
-    let once = b.dtype != DType::F32 && rows > most;
+    // Panels of 16 bits that several row panels pass are turned into f32 once, those of 8 bits always.
+    let once = b.dtype == DType::I8 || (b.dtype != DType::F32 && rows > most);
     let tiles = isa.tiles[if once { tile::F32 } else { b.store() } as usize];
     with_buffer(&PANEL, if once { depth * isa.columns * 4 } else { 0 }, |room| {
         let room: &mut [f32] = bytemuck::cast_slice_mut(room);
@@ -337,6 +348,15 @@ pub fn widen(dtype: DType, from: &[u16], to: &mut [f32]) {
         DType::F16 => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = f16(h))),
         _ => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = bf16(h))),
     }
+}
+
+/// Rows of as many bytes as there are scales, as f32 times these.
+fn scale(from: &[i8], scales: &[f32], to: &mut [f32]) {
+    wide(|| {
+        for (to, from) in to.chunks_exact_mut(scales.len()).zip(from.chunks_exact(scales.len())) {
+            to.iter_mut().zip(from).zip(scales).for_each(|((to, &b), s)| *to = f32::from(b) * s);
+        }
+    });
 }
 
 /// One element's conversion for [`pack_b`].

@@ -1,4 +1,4 @@
-//! The float kernels: f32, f16 and bf16 operands, f32 arithmetic.
+//! The float kernels: f32, f16 and bf16 operands, B also of i8 with scales, f32 arithmetic.
 
 use half::{bf16, f16};
 
@@ -37,6 +37,7 @@ fn pack_one(isa: &Isa, p: &GemmProblem, b: &TensorView, at: usize, out: &mut [u8
         (DType::F32, DType::F16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<f16>(out), core::to_f16),
         (DType::F32, DType::BF16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<bf16>(out), core::to_bf16),
         (DType::F32, _) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<f32>(out), |x: f32| x),
+        (DType::I8, _) => core::pack_b(isa, &b.bytes[at..], steps, size, out, |x: u8| x),
         _ => core::pack_b(isa, &bytemuck::cast_slice::<u8, u16>(b.bytes)[at..], steps, size, cast::<u16>(out), |x: u16| x),
     }
 }
@@ -52,6 +53,12 @@ fn pack_all(isa: &Isa, p: &GemmProblem, b: &TensorView, out: &mut [u8]) {
     }
 }
 
+/// A scale for each column of all panels, of a B of i8.
+fn column_scales(isa: &Isa, p: &GemmProblem, scales: &TensorView) -> Vec<f32> {
+    let (step, scales) = (p.b_scale.as_ref().map_or(0, |s| s.step), scales.slice::<f32>());
+    (0..p.n.next_multiple_of(isa.columns)).map(|j| if j < p.n { scales[j * step] } else { 0.0 }).collect()
+}
+
 /// Few rows read a row-major B where it lies: packing would cost as much as the product.
 fn in_place(p: &GemmProblem) -> bool {
     p.b.col == 1 && p.b.dtype == DType::F32 && p.b_as == DType::F32 && p.m <= 8
@@ -64,10 +71,17 @@ impl CpuCode for On {
     fn pack(&self, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
         let p = problem(problem_)?;
         let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
+        let scale = p.b_scale.as_ref().map(|s| s.input);
+        let scales = scale.map(|i| constants.get(i).and_then(|s| s.as_ref()).map(Tensor::aligned));
+        if scales == Some(None) {
+            return Ok(None);
+        }
         let b = b.aligned();
         let mut out = Tensor::zeros(DType::U8, [matrices(p) * packed_bytes(self.0, p)])?;
         pack_all(self.0, p, &b.view(), out.view_mut().bytes);
-        Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
+        let scales = scales.flatten().map(|s| Tensor::vector(&column_scales(self.0, p, &s.view())));
+        let dropped = [p.b.input].into_iter().chain(scale).collect();
+        Ok(Some((Packed { parts: [out].into_iter().chain(scales).collect() }, dropped)))
     }
 
     fn scratch_bytes(&self, problem_: &Problem, _: &DeviceInfo) -> usize {
@@ -107,10 +121,24 @@ impl CpuCode for On {
                 scratch
             }
         };
+        let made;
+        let scales: Option<&[f32]> = match (&p.b_scale, packed.and_then(|p| p.parts.get(1))) {
+            (None, _) => None,
+            (Some(_), Some(part)) => Some(bytemuck::cast_slice(part.bytes())),
+            (Some(s), None) => {
+                made = column_scales(isa, p, input(inputs, s.input)?);
+                Some(&made)
+            }
+        };
         let bytes = packed_bytes(isa, p);
-        let each = |batch: usize| match matrices[batch] {
-            Some(m) => one(batch, &Weights::packed(isa, p.k, p.n, p.b_as, &panels[m * bytes..(m + 1) * bytes])),
-            None => stack::zero(p, batch, &finish),
+        let each = |batch: usize| {
+            let Some(m) = matrices[batch] else { return stack::zero(p, batch, &finish) };
+            let panels = &panels[m * bytes..(m + 1) * bytes];
+            let weights = match scales {
+                Some(scales) => Weights::scaled(isa, p.k, p.n, scales, panels),
+                None => Weights::packed(isa, p.k, p.n, p.b_as, panels),
+            };
+            one(batch, &weights);
         };
         over_batch(p, each);
         Ok(())

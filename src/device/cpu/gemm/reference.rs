@@ -41,7 +41,12 @@ fn plain_row(p: &GemmProblem, (a, b): (&TensorView, &TensorView), (batch, at_b):
     let at_a = p.offset(&p.a.batch, batch) + row * p.a.row;
     let places = |col: usize| (0..p.k).map(move |k| (at_a + k * p.a.col, at_b + k * p.b.row + col * p.b.col));
     if p.out.is_float() {
-        let sum = |col| places(col).map(|(i, j)| real_at(a, i) * lowered(real_at(b, j), p.b_as)).sum::<f64>();
+        let scales = p.b_scale.as_ref().and_then(|s| Some((s.step, finish.view(s.input)?)));
+        let b = |j: usize, col: usize| match scales {
+            Some((step, scales)) => f64::from((real_at(b, j) * real_at(scales, col * step)) as f32),
+            None => lowered(real_at(b, j), p.b_as),
+        };
+        let sum = |col| places(col).map(|(i, j)| real_at(a, i) * b(j, col)).sum::<f64>();
         return real_row(p, batch, row, finish, sum);
     }
     let at_c = p.c.as_ref().map(|c| p.offset(&c.batch, batch) + row * c.row);
