@@ -12,6 +12,8 @@ use crate::scalar::{Binary, Domain, Steps, Unary};
 
 /// Elements computed at a time: with 20 registers of f32, 20 KiB.
 const CHUNK: usize = 256;
+/// What vector loops take at once; a chunk is computed in whole ones.
+const WHOLE: usize = 64;
 
 /// One argument of a run.
 #[derive(Debug, Clone, Copy)]
@@ -96,7 +98,7 @@ fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], r
     let steps = &program.steps;
     let size = steps.out.size_bytes();
     let total = out.len() / size;
-    let widest = total.min(CHUNK);
+    let widest = total.min(CHUNK).next_multiple_of(WHOLE);
     // Constants and splats are written once; slices are loaded for each chunk.
     for (i, step) in steps.steps.iter().enumerate() {
         let register = &mut registers[i * CHUNK..i * CHUNK + widest];
@@ -114,40 +116,51 @@ fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], r
     }
     let Some(((end, last), loops_before)) = program.loops.split_last() else { return };
     let direct = steps.out == T::DTYPE && !matches!(last, Op::One(Step::Arg(_) | Step::Constant(_) | Step::Cast(..)));
-    let mut at = 0;
-    while at < total {
-        let n = CHUNK.min(total - at);
+    for at in (0..total).step_by(CHUNK) {
+        let count = CHUNK.min(total - at);
+        let n = count.next_multiple_of(WHOLE);
         for (i, op) in loops_before {
             let (before, register) = registers.split_at_mut(i * CHUNK);
-            one_loop(&Chunk { steps, args, at, n, before }, *op, &mut register[..n]);
+            one_loop(&Chunk { steps, args, at, count, n, before }, *op, &mut register[..n]);
         }
         let (before, register) = registers.split_at_mut(end * CHUNK);
-        let (chunk, out) = (Chunk { steps, args, at, n, before }, &mut out[at * size..(at + n) * size]);
-        if direct {
+        let (chunk, out) = (Chunk { steps, args, at, count, n, before }, &mut out[at * size..(at + count) * size]);
+        if direct && count == n {
             one_loop(&chunk, *last, bytemuck::cast_slice_mut(out));
-        } else {
-            one_loop(&chunk, *last, &mut register[..n]);
-            store(steps.out, chunk.value(*end, register), out);
+            continue;
         }
-        at += n;
+        one_loop(&chunk, *last, &mut register[..n]);
+        if count == n {
+            store(steps.out, chunk.value(*end, register), out);
+            continue;
+        }
+        // Of a part, the registers before are no longer needed: room to store whole vectors.
+        match bytemuck::cast_slice_mut(before).get_mut(..n * size) {
+            Some(room) => {
+                store(steps.out, &register[..n], room);
+                out.copy_from_slice(&room[..count * size]);
+            }
+            None => store(steps.out, &register[..count], out),
+        }
     }
 }
 
-/// Elements `at..at + n` of a run, with the registers of the steps done.
+/// Elements `at..at + count` of a run, computed in `n` with those behind the last one, and the registers of the loops done.
 struct Chunk<'a, T> {
     steps: &'a Steps,
     args: &'a [Lane<'a>],
     at: usize,
+    count: usize,
     n: usize,
     before: &'a [T],
 }
 
 impl<'a, T: Number> Chunk<'a, T> {
-    /// An argument's elements, where they are stored as they are computed with.
+    /// An argument's elements, where they are stored as they are computed with, and as many.
     #[inline(always)]
     fn stored(&self, arg: usize) -> Option<&'a [T]> {
         match self.args[arg] {
-            Lane::Slice(bytes) if self.steps.args[arg] == T::DTYPE => {
+            Lane::Slice(bytes) if self.steps.args[arg] == T::DTYPE && self.count == self.n => {
                 Some(&bytemuck::cast_slice(bytes)[self.at..self.at + self.n])
             }
             _ => None,
@@ -171,27 +184,27 @@ impl<'a, T: Number> Chunk<'a, T> {
 
 #[inline(always)]
 fn one_loop<T: Number>(chunk: &Chunk<T>, op: Op, out: &mut [T]) {
-    let n = out.len();
-    let clip = |x: T, low: T, high: T| T::binary(Binary::Min, T::binary(Binary::Max, x, low), high);
+    // Zipped: what is indexed keeps its bounds checks here, and with them a loop of scalars after the one of vectors.
     match op {
         Op::One(step) => one_step(chunk, step, out),
-        Op::MulAdd(of) => {
-            let [a, b, c] = of.map(|i| &chunk.register(i)[..n]);
-            for i in 0..n {
-                out[i] = T::binary(Binary::Add, T::binary(Binary::Mul, a[i], b[i]), c[i]);
+        Op::MulAdd([a, b, c]) => {
+            for (((o, &a), &b), &c) in out.iter_mut().zip(chunk.register(a)).zip(chunk.register(b)).zip(chunk.register(c)) {
+                *o = T::binary(Binary::Add, T::binary(Binary::Mul, a, b), c);
             }
         }
-        Op::Clip(of) => {
-            let [a, low, high] = of.map(|i| &chunk.register(i)[..n]);
-            for i in 0..n {
-                out[i] = clip(a[i], low[i], high[i]);
+        Op::Clip([a, low, high]) => {
+            for (((o, &a), &low), &high) in
+                out.iter_mut().zip(chunk.register(a)).zip(chunk.register(low)).zip(chunk.register(high))
+            {
+                *o = T::binary(Binary::Min, T::binary(Binary::Max, a, low), high);
             }
         }
-        Op::Quantize(of) => {
-            let [a, scale, zero, low, high] = of.map(|i| &chunk.register(i)[..n]);
-            for i in 0..n {
-                let rounded = T::unary(Unary::Round, T::binary(Binary::Div, a[i], scale[i]));
-                out[i] = clip(T::binary(Binary::Add, rounded, zero[i]), low[i], high[i]);
+        Op::Quantize([a, scale, zero, low, high]) => {
+            let bounds = chunk.register(low).iter().zip(chunk.register(high));
+            let shifted = chunk.register(a).iter().zip(chunk.register(scale)).zip(chunk.register(zero));
+            for ((o, ((&a, &scale), &zero)), (&low, &high)) in out.iter_mut().zip(shifted).zip(bounds) {
+                let rounded = T::unary(Unary::Round, T::binary(Binary::Div, a, scale));
+                *o = T::binary(Binary::Min, T::binary(Binary::Max, T::binary(Binary::Add, rounded, zero), low), high);
             }
         }
     }
@@ -206,7 +219,7 @@ fn one_step<T: Number>(chunk: &Chunk<T>, step: Step, out: &mut [T]) {
             if let (Lane::Slice(bytes), None) = (chunk.args[a], chunk.stored(a)) {
                 let dtype = chunk.steps.args[a];
                 let size = dtype.size_bytes();
-                load(dtype, &bytes[chunk.at * size..(chunk.at + chunk.n) * size], out);
+                load(dtype, &bytes[chunk.at * size..(chunk.at + chunk.count) * size], out);
             }
         }
         Step::Unary(op, a) => unary(op, register(a), out),
