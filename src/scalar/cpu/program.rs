@@ -357,6 +357,33 @@ mod tests {
         }
     }
 
+    /// Runs of any length give each element what it is given alone, whatever whole vectors it is computed in.
+    #[test]
+    fn an_element_does_not_depend_on_its_place() {
+        let x: Vec<f32> = (0..600).map(|i| ((i * 7919) % 601) as f32 * 0.37 - 90.0).collect();
+        let bytes: Vec<i8> = (0..600).map(|i| (i * 31 % 256) as u8 as i8).collect();
+        let swish = arg(0).clone() * (arg(0) * 0.17 + constant(0.5)).clip(0.0, 1.0) + arg(1) * 0.5;
+        let quantized = ((swish.clone() / 0.31).round() + arg(1)).clip(-128.0, 127.0);
+        for (formula, out) in
+            [(swish.tanh(), DType::F32), (quantized.clone(), DType::I8), (quantized, DType::I64), (arg(1), DType::F32)]
+        {
+            let program = Program::new(Steps::compile(&formula, &[DType::F32, DType::I8], out).unwrap());
+            let run = |from: usize, to: usize| {
+                let mut bits = vec![0u64; 600];
+                let bits: &mut [u8] = &mut bytemuck::cast_slice_mut(&mut bits)[..(to - from) * out.size_bytes()];
+                program.run(
+                    &[Lane::Slice(bytemuck::cast_slice(&x[from..to])), Lane::Slice(bytemuck::cast_slice(&bytes[from..to]))],
+                    bits,
+                );
+                bits.to_vec()
+            };
+            let alone: Vec<u8> = (0..600).flat_map(|i| run(i, i + 1)).collect();
+            for n in [1, 2, 49, 63, 64, 65, 200, 255, 256, 257, 300, 512, 599, 600] {
+                assert_eq!(run(0, n), alone[..n * out.size_bytes()], "{n} of {out}");
+            }
+        }
+    }
+
     #[test]
     fn stores_saturate_from_floats_and_wrap_from_integers() {
         assert_eq!(run::<f32, u8>(&arg(0), (DType::F32, DType::U8), &[-3.0, 300.0, 7.9, f32::NAN]), [0, 255, 7, 0]);
