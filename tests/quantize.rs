@@ -10,9 +10,9 @@ use halfbyte::cli::npz;
 use halfbyte::export::onnx;
 use halfbyte::graph::{Dim, Graph, Port};
 use halfbyte::hardware::DeviceKind;
-use halfbyte::optimize::quantize::{Products, Quantized, prepared};
-use halfbyte::optimize::{QuantizeOptions, Sample, Samples, best_of, candidates, quantize};
-use halfbyte::pass::quantize::Scheme;
+use halfbyte::optimize::quantize::{Convolutions, Products, Quantized, prepared};
+use halfbyte::optimize::{Biases, QuantizeOptions, Rounding, Sample, Samples, best_of, candidates, quantize};
+use halfbyte::pass::quantize::{Bits, Scheme};
 use halfbyte::{DType, Model, Options, Session, Tensor};
 
 fn session(graph: &Graph) -> Session {
@@ -177,9 +177,7 @@ fn products_of_quantised_rows_have_the_same_bits_in_onnx_runtime() {
     let samples = random(path, 40);
     for products in [Products::Rows, Products::RowsAsymmetric] {
         let (_, mut done) = made(path, &QuantizeOptions { products, ..QuantizeOptions::default() }, None);
-        // What goes into the softmax, whose own rounding is each engine's.
-        let softmax = done.graph.nodes.iter().find(|n| n.op == "Softmax").unwrap().inputs[0].unwrap();
-        done.graph.outputs[0] = Port { value: softmax, dtype: Some(DType::F32), dims: None };
+        without_softmax(&mut done.graph);
         let file = folder.path().join("q.onnx");
         onnx::write(&done.graph, &[], &file).unwrap();
         let read = Model::open(&file).unwrap();
@@ -195,6 +193,97 @@ fn products_of_quantised_rows_have_the_same_bits_in_onnx_runtime() {
             &differ[..5.min(differ.len())]
         );
     }
+}
+
+/// What goes into the softmax, whose own rounding is each engine's.
+fn without_softmax(graph: &mut Graph) {
+    let softmax = graph.nodes.iter().find(|n| n.op == "Softmax").unwrap().inputs[0].unwrap();
+    graph.outputs[0] = Port { value: softmax, dtype: Some(DType::F32), dims: None };
+}
+
+#[test]
+fn weights_of_4_and_16_bits_are_read_back_alike() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut bytes = Vec::new();
+    for (file, bits, least_db) in [
+        ("digits-mlp", Bits::Four(16), 12.0),
+        ("digits-mlp", Bits::Eight, 35.0),
+        ("digits-mlp", Bits::Sixteen, 80.0),
+        ("digits-cnn", Bits::Four(16), 12.0),
+        ("digits-cnn", Bits::Sixteen, 80.0),
+    ] {
+        let path = PathBuf::from(format!("models/{file}.onnx"));
+        let samples = random(&path, 40);
+        let (products, convolutions) = (Products::Weights, Convolutions::Weights);
+        let options = QuantizeOptions { products, convolutions, bits, ..QuantizeOptions::default() };
+        let (mut exact, mut done) = made(&path, &options, None);
+        without_softmax(&mut done.graph);
+        let mut graph = exact.graph().clone();
+        without_softmax(&mut graph);
+        exact = Model::from_graph(graph);
+        let written = folder.path().join("q.onnx");
+        onnx::write(&done.graph, &[], &written).unwrap();
+        let read = Model::open(&written).unwrap();
+        assert_eq!(read.graph().constant_bytes(), done.graph.constant_bytes(), "4 bits stay 4 bits");
+        bytes.push(std::fs::metadata(&written).unwrap().len());
+        let ours = answers(&session(read.graph()), &samples, 40);
+        assert_eq!(ours, answers(&session(&done.graph), &samples, 40));
+        let db = sqnr_db(&answers(&session(exact.graph()), &samples, 40), &ours);
+        println!("{file}, weights of {bits:?}: {db:.1} dB");
+        assert!(db > least_db, "{file}, {bits:?}: {db} dB");
+        let sample = samples.batches(40).next().unwrap().unwrap();
+        if let Some(theirs) = in_onnx_runtime(&written, &sample[0].0, &sample[0].1) {
+            assert!(sqnr_db(&theirs, &ours) > 100.0, "{file}, {bits:?}: {} dB apart", sqnr_db(&theirs, &ours));
+        }
+    }
+    assert!(bytes[0] * 10 < bytes[1] * 8 && bytes[1] * 10 < bytes[2] * 7, "{bytes:?}");
+    let options = QuantizeOptions { bits: Bits::Sixteen, ..QuantizeOptions::default() };
+    let model = prepared(&Model::open("models/digits-mlp.onnx").unwrap()).unwrap();
+    let error = quantize(&model, &options, None, &mut |_, _| ()).unwrap_err().to_string();
+    assert!(error.contains("8 bits alone"), "{error}");
+}
+
+#[test]
+fn rounding_by_what_goes_into_layers_is_nearer_on_it() {
+    let path = Path::new("models/digits-mlp.onnx");
+    let samples = random(path, 64);
+    let error = |rounding| {
+        let (products, bits) = (Products::Weights, Bits::Four(16));
+        let options = QuantizeOptions { products, bits, rounding, ..QuantizeOptions::default() };
+        let (exact, mut done) = made(path, &options, Some(&samples));
+        let mut graph = exact.graph().clone();
+        without_softmax(&mut done.graph);
+        without_softmax(&mut graph);
+        sqnr_db(&answers(&session(&graph), &samples, 64), &answers(&session(&done.graph), &samples, 64))
+    };
+    let (nearest, gptq) = (error(Rounding::Nearest), error(Rounding::Gptq));
+    println!("4 bits: {nearest:.1} dB to the nearest, {gptq:.1} dB by GPTQ");
+    assert!(gptq > nearest + 1.0, "{nearest} {gptq}");
+    let model = prepared(&Model::open(path).unwrap()).unwrap();
+    let options = QuantizeOptions { rounding: Rounding::Gptq, ..QuantizeOptions::default() };
+    assert!(quantize(&model, &options, None, &mut |_, _| ()).unwrap_err().to_string().contains("needs samples"));
+}
+
+#[test]
+fn corrected_biases_keep_the_mean_of_what_comes_out() {
+    let path = Path::new("models/digits-cnn.onnx");
+    // As many as means are taken over.
+    let samples = random(path, 16);
+    let means = |biases| {
+        let options = QuantizeOptions { products: Products::Static, biases, ..QuantizeOptions::default() };
+        let (exact, mut done) = made(path, &options, Some(&samples));
+        let mut graph = exact.graph().clone();
+        without_softmax(&mut done.graph);
+        without_softmax(&mut graph);
+        let mean = |graph: &Graph| {
+            let all = answers(&session(graph), &samples, 16);
+            (0..10).map(|i| all.iter().skip(i).step_by(10).sum::<f32>() / 16.0).collect::<Vec<f32>>()
+        };
+        sqnr_db(&mean(&graph), &mean(&done.graph))
+    };
+    let (plain, corrected) = (means(Biases::Keep), means(Biases::InOrder));
+    println!("means of the last layer: {plain:.1} dB, {corrected:.1} dB with corrected biases");
+    assert!(corrected > plain + 10.0 && corrected > 60.0, "{plain} {corrected}");
 }
 
 /// Name, the best exact 8-bit figure of ONNX Runtime (peers_ort.json), the least agreement.

@@ -184,7 +184,7 @@ pub struct Grid<'a> {
     /// Columns that share a scale.
     pub group: usize,
     /// 127 for eight bits, 7 for four.
-    pub limit: i8,
+    pub limit: i16,
 }
 
 impl Grid<'_> {
@@ -200,7 +200,7 @@ impl Grid<'_> {
 
 /// Rounds weights [rows x k] to a grid and lets those that are not rounded yet make up for the error. `weights` become what the integers
 /// stand for; gives the integers.
-pub fn round(weights: &mut [f32], inputs: &Curvature, grid: Grid) -> Vec<i8> {
+pub fn round(weights: &mut [f32], inputs: &Curvature, grid: Grid) -> Vec<i16> {
     let k = inputs.k;
     let mut wide: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
     for block in blocks(k, BLOCK) {
@@ -213,7 +213,7 @@ pub fn round(weights: &mut [f32], inputs: &Curvature, grid: Grid) -> Vec<i8> {
         let scale = grid.scale(at / k, at % k, k);
         let code = grid.code(*v, scale);
         *w = (code * scale) as f32;
-        code as i8
+        code as i16
     });
     each.collect()
 }
@@ -339,7 +339,7 @@ mod tests {
 
     #[test]
     fn rounding_with_the_others_making_up_for_it_is_nearer_than_rounding_each() {
-        for (limit, group, k) in [(127i8, 140, 140), (7, 32, 140), (7, 48, 64)] {
+        for (limit, group, k) in [(127i16, 140, 140), (7, 32, 140), (7, 48, 64)] {
             let (gram, weights) = layer(6, k, 8);
             let scale = |part: &[f32]| part.iter().fold(0f32, |m, w| m.max(w.abs())) / f32::from(limit);
             let scales: Vec<f32> = weights.chunks(k).flat_map(|row| row.chunks(group).map(scale)).collect();

@@ -14,7 +14,8 @@ use crate::calibrate::Calibrator;
 use crate::error::Result;
 use crate::export::onnx;
 use crate::optimize::quantize::{Convolutions, LayerReport, Products, prepared};
-use crate::optimize::{QuantizeOptions, quantize};
+use crate::optimize::{Biases, QuantizeOptions, Rounding, quantize};
+use crate::pass::quantize::Bits;
 use crate::session::Model;
 
 /// Arguments of `quantize`.
@@ -34,15 +35,25 @@ pub struct QuantizeArgs {
     /// What convolutions become; ranges need --calibrate.
     #[arg(long, value_enum, default_value = "static")]
     pub convolutions: ConvolutionsName,
+    /// What convolutions of each channel by itself become, where convolutions have ranges.
+    #[arg(long, value_enum, default_value = "static")]
+    pub depthwise: ConvolutionsName,
     /// Leave embedding tables as they are.
     #[arg(long)]
     pub no_tables: bool,
     /// How ranges are chosen: min-max, percentile:99.99, mse or entropy.
     #[arg(long, default_value = "mse", value_parser = calibrator)]
     pub calibrator: Calibrator,
-    /// Leave biases as they are.
-    #[arg(long)]
-    pub no_bias_correction: bool,
+    /// How weights are stored: int8, int16, or int4:GROUP with a scale for so many weights; other than int8 with --products weights and
+    /// --convolutions weights or keep.
+    #[arg(long, default_value = "int8", value_parser = bits)]
+    pub weights: Bits,
+    /// How weights become integers; gptq needs --calibrate.
+    #[arg(long, value_enum, default_value = "nearest")]
+    pub rounding: RoundingName,
+    /// How biases make up for the mean error of rounding; needs --calibrate.
+    #[arg(long, value_enum, default_value = "alone")]
+    pub biases: BiasesName,
     /// Move large channels of inputs into weights by this strength, e.g. 0.5; needs --calibrate.
     #[arg(long, value_name = "STRENGTH")]
     pub smooth: Option<f32>,
@@ -72,6 +83,31 @@ pub enum ConvolutionsName {
     Keep,
 }
 
+impl From<ConvolutionsName> for Convolutions {
+    fn from(name: ConvolutionsName) -> Self {
+        match name {
+            ConvolutionsName::Static => Convolutions::Static,
+            ConvolutionsName::Weights => Convolutions::Weights,
+            ConvolutionsName::Keep => Convolutions::Keep,
+        }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum RoundingName {
+    Nearest,
+    Gptq,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+#[allow(missing_docs)]
+pub enum BiasesName {
+    Keep,
+    Alone,
+    InOrder,
+}
+
 fn calibrator(text: &str) -> std::result::Result<Calibrator, String> {
     match text.split_once(':') {
         None if text == "min-max" => Ok(Calibrator::MinMax),
@@ -82,6 +118,19 @@ fn calibrator(text: &str) -> std::result::Result<Calibrator, String> {
             _ => Err(format!("{p:?} is no percentage from 50 to 100")),
         },
         _ => Err("expected min-max, percentile:P, mse or entropy".into()),
+    }
+}
+
+fn bits(text: &str) -> std::result::Result<Bits, String> {
+    match text.split_once(':') {
+        None if text == "int8" => Ok(Bits::Eight),
+        None if text == "int16" => Ok(Bits::Sixteen),
+        None if text == "int4" => Ok(Bits::Four(32)),
+        Some(("int4", group)) => match group.parse() {
+            Ok(group) if group > 1 => Ok(Bits::Four(group)),
+            _ => Err(format!("{group:?} is no number of weights from 2 on")),
+        },
+        _ => Err("expected int8, int16, int4 or int4:GROUP".into()),
     }
 }
 
@@ -151,14 +200,20 @@ impl QuantizeArgs {
                 ProductsName::Weights => Products::Weights,
                 ProductsName::Keep => Products::Keep,
             },
-            convolutions: match self.convolutions {
-                ConvolutionsName::Static => Convolutions::Static,
-                ConvolutionsName::Weights => Convolutions::Weights,
-                ConvolutionsName::Keep => Convolutions::Keep,
-            },
+            convolutions: self.convolutions.into(),
+            depthwise: self.depthwise.into(),
             tables: !self.no_tables,
             calibrator: self.calibrator,
-            correct_biases: !self.no_bias_correction,
+            bits: self.weights,
+            rounding: match self.rounding {
+                RoundingName::Nearest => Rounding::Nearest,
+                RoundingName::Gptq => Rounding::Gptq,
+            },
+            biases: match self.biases {
+                BiasesName::Keep => Biases::Keep,
+                BiasesName::Alone => Biases::Alone,
+                BiasesName::InOrder => Biases::InOrder,
+            },
             smooth: self.smooth,
             keep: self.keep.clone(),
         }

@@ -33,6 +33,8 @@ pub struct Value {
     pub name: String,
     /// Set for constants (initialisers, Constant nodes, folded values).
     pub constant: Option<Tensor>,
+    /// Whether files hold the constant's i8 or u8 with 4 bits, two in a byte (INT4, UINT4).
+    pub is_packed: bool,
 }
 
 /// An input or output of the whole graph.
@@ -134,7 +136,7 @@ pub struct Graph {
 impl Graph {
     /// Adds a value.
     pub fn add_value(&mut self, name: impl Into<String>, constant: Option<Tensor>) -> ValueId {
-        self.values.push(Value { name: name.into(), constant });
+        self.values.push(Value { name: name.into(), constant, is_packed: false });
         ValueId(self.values.len() - 1)
     }
 
@@ -143,9 +145,11 @@ impl Graph {
         self.values[id.0].constant.as_ref()
     }
 
-    /// Bytes of all constants, those of subgraphs too.
+    /// Bytes of all constants as files hold them, those of subgraphs too.
     pub fn constant_bytes(&self) -> usize {
-        let own: usize = self.values.iter().filter_map(|v| v.constant.as_ref()).map(|t| t.bytes().len()).sum();
+        let bytes = |(bytes, is_packed): (usize, bool)| if is_packed { bytes.div_ceil(2) } else { bytes };
+        let own: usize =
+            self.values.iter().filter_map(|v| Some((v.constant.as_ref()?.bytes().len(), v.is_packed))).map(bytes).sum();
         let inner = |a: &Attr| if let Attr::Graph(inner) = a { inner.constant_bytes() } else { 0 };
         own + self.nodes.iter().flat_map(|n| n.attrs.values()).map(inner).sum::<usize>()
     }

@@ -2,7 +2,7 @@
 
 use super::quantize::{Convolutions, Products, quantize};
 use super::taps::run;
-use super::{QuantizeOptions, Samples};
+use super::{Biases, QuantizeOptions, Rounding, Samples};
 use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
@@ -22,7 +22,8 @@ pub struct Tried {
     pub sqnr_db: f64,
 }
 
-/// `base` and what may be better than it: other calibrators for what has ranges, smoothing for products, biases as they are. With no samples
+/// `base` and what may be better than it: other calibrators for what has ranges, biases corrected in
+/// other ways, depthwise convolutions in floats, GPTQ rounding, smoothing for products. With no samples
 /// to calibrate on, `base` alone.
 pub fn candidates(base: &QuantizeOptions, calibrated: bool) -> Vec<QuantizeOptions> {
     let mut all = vec![base.clone()];
@@ -36,7 +37,17 @@ pub fn candidates(base: &QuantizeOptions, calibrated: bool) -> Vec<QuantizeOptio
                 add(QuantizeOptions { calibrator, ..base.clone() });
             }
         }
-        add(QuantizeOptions { correct_biases: !base.correct_biases, ..base.clone() });
+        for biases in [Biases::Keep, Biases::Alone, Biases::InOrder].into_iter().filter(|b| *b != base.biases) {
+            add(QuantizeOptions { biases, ..base.clone() });
+        }
+        let depthwise = Convolutions::Weights;
+        if base.convolutions == Convolutions::Static && base.depthwise == Convolutions::Static {
+            add(QuantizeOptions { depthwise, ..base.clone() });
+            add(QuantizeOptions { depthwise, biases: Biases::InOrder, ..base.clone() });
+        }
+    }
+    if base.rounding != Rounding::Gptq {
+        add(QuantizeOptions { rounding: Rounding::Gptq, ..base.clone() });
     }
     if !matches!(base.products, Products::Keep | Products::Weights) {
         for strength in [0.5, 0.7].into_iter().filter(|s| base.smooth != Some(*s)) {

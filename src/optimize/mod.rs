@@ -1,5 +1,6 @@
 //! Making models smaller and faster, and showing what that costs: what runs a model in order to change it.
 
+mod biases;
 pub mod blocks;
 pub mod budget;
 mod candidates;
@@ -10,13 +11,16 @@ pub mod heads;
 pub mod prune;
 pub mod quantize;
 mod ranges;
+mod rounding;
 mod samples;
 mod stream;
 mod taps;
 
+pub use biases::Biases;
 pub use candidates::{Tried, best_of, candidates};
 pub use exam::{Exam, Labels};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};
+pub use rounding::Rounding;
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};

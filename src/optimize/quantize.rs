@@ -1,16 +1,18 @@
 //! Quantisation of a model: which layers become what, with ranges and biases from samples.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::Samples;
-use super::ranges::{Measured, by_channel, correct_bias, measure, smoothed};
-use crate::base::Tensor;
+use super::biases::{Biases, correct};
+use super::ranges::{ranges, smoothed, sources};
+use super::rounding::{Rounding, gptq};
 use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::hardware;
-use crate::pass::quantize::{Kind, Layer, Scheme, Stored, layers, quantize as rewrite, round_weights};
+use crate::pass::layer::{Kind, Layer, all_layers};
+use crate::pass::quantize::{Affine, Bits, Scheme, Stored, quantize as rewrite};
 use crate::pass::{standard, upgrade};
 use crate::plan::fold;
 use crate::session::Model;
@@ -55,12 +57,18 @@ pub struct QuantizeOptions {
     pub products: Products,
     /// Of Conv.
     pub convolutions: Convolutions,
+    /// Of those of each channel by itself, whose channels may differ far in range and which are little work.
+    pub depthwise: Convolutions,
     /// Rows of embedding tables as 8 bits with a scale each.
     pub tables: bool,
     /// How ranges are chosen.
     pub calibrator: Calibrator,
-    /// Move biases by the mean error that rounding leaves (Nagel et al., "Data-Free Quantization", 2019, with measured means).
-    pub correct_biases: bool,
+    /// How weights are stored; other than 8 bits go with schemes of weights alone.
+    pub bits: Bits,
+    /// How weights become integers.
+    pub rounding: Rounding,
+    /// How biases make up for errors.
+    pub biases: Biases,
     /// Moves large channels of the inputs of products whose rows are quantised into their weights, by this strength (0.5 is even).
     pub smooth: Option<f32>,
     /// Names of nodes that stay as they are.
@@ -72,9 +80,12 @@ impl Default for QuantizeOptions {
         QuantizeOptions {
             products: Products::default(),
             convolutions: Convolutions::default(),
+            depthwise: Convolutions::default(),
             tables: true,
             calibrator: Calibrator::default(),
-            correct_biases: true,
+            bits: Bits::default(),
+            rounding: Rounding::default(),
+            biases: Biases::default(),
             smooth: None,
             keep: Vec::new(),
         }
@@ -82,14 +93,42 @@ impl Default for QuantizeOptions {
 }
 
 impl QuantizeOptions {
+    /// Whether one of a layer's nodes is to stay.
+    pub(super) fn keeps(&self, graph: &Graph, layer: &Layer) -> bool {
+        is_named(graph, layer, &self.keep)
+    }
+
+    /// What a convolution becomes: no more than convolutions, and no more than depthwise ones where it is one.
+    fn convolution(&self, layer: &Layer) -> Convolutions {
+        match (self.convolutions, self.depthwise) {
+            (Convolutions::Static, depthwise) if layer.is_depthwise() => depthwise,
+            (Convolutions::Weights, Convolutions::Keep) if layer.is_depthwise() => Convolutions::Keep,
+            (all, _) => all,
+        }
+    }
+
+    /// Whether a layer becomes another.
+    fn rounds(&self, layer: &Layer) -> bool {
+        match layer.kind {
+            Kind::Conv => self.convolution(layer) != Convolutions::Keep,
+            Kind::Table => self.tables,
+            _ => self.products != Products::Keep,
+        }
+    }
+
     /// Whether ranges have to be found for a layer.
-    fn is_static(&self, kind: Kind) -> bool {
-        match kind {
-            Kind::Conv => self.convolutions == Convolutions::Static,
+    fn is_static(&self, layer: &Layer) -> bool {
+        match layer.kind {
+            Kind::Conv => self.convolution(layer) == Convolutions::Static,
             Kind::Table => false,
             _ => self.products == Products::Static,
         }
     }
+}
+
+/// Whether the name of the layer or of one of its nodes is among these.
+fn is_named(graph: &Graph, layer: &Layer, names: &[String]) -> bool {
+    names.contains(&layer.name) || layer.nodes.iter().any(|&n| names.contains(&graph.nodes[n].name))
 }
 
 /// What became of a layer.
@@ -104,6 +143,8 @@ pub struct LayerReport {
     pub scheme: Option<Scheme>,
     /// Number of weights.
     pub weights: usize,
+    /// How its weights are stored.
+    pub bits: Option<Bits>,
     /// Signal to noise of the rounded weights, in dB.
     pub weight_sqnr_db: Option<f64>,
     /// Why it stayed.
@@ -123,7 +164,7 @@ pub struct Quantized {
 /// operators.
 pub fn prepared(model: &Model) -> Result<Model> {
     let mut graph = model.graph().clone();
-    upgrade(&mut graph)?;
+    upgrade(&mut graph, 13)?;
     fold::fold(&mut graph, &hardware::cpu::info(1));
     Ok(Model::from_graph(standard(graph)))
 }
@@ -135,15 +176,18 @@ pub fn quantize(
     samples: Option<&Samples>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Quantized> {
-    Calibrated::new(model, options, samples, progress)?.quantized(&[])
+    Calibrated::new(model, options, samples, progress)?.with_progress(&[], progress)
 }
 
-/// A [`prepared`] model of which all is known that quantisation asks for: any choice of layers can be quantised without runs.
+/// A [`prepared`] model with the ranges of its layers' inputs: any choice of layers can be quantised. Only correction of biases runs it again.
 pub struct Calibrated {
     model: Model,
     options: QuantizeOptions,
     layers: Vec<Layer>,
-    measured: BTreeMap<ValueId, Measured>,
+    samples: Option<Samples>,
+    ranges: BTreeMap<Vec<ValueId>, Affine>,
+    /// Of each layer, as it is quantised.
+    stored: Vec<Stored>,
 }
 
 impl Calibrated {
@@ -159,18 +203,20 @@ impl Calibrated {
             (Some(_), None) => return Err(Error::BadInput("smoothing needs samples".into())),
             (None, _) => model.clone(),
         };
-        let layers = layers(model.graph());
-        let known = |name: &String| layers.iter().any(|l| l.name == *name);
+        let graph = model.graph();
+        let (layers, _) = all_layers(graph);
+        let known = |name: &&String| layers.iter().any(|l| is_named(graph, l, std::slice::from_ref(name)));
         if let Some(name) = options.keep.iter().find(|name| !known(name)) {
             return Err(Error::BadInput(format!("no layer {name:?} to keep: {}", names(&layers))));
         }
-        let ranged: Vec<&Layer> =
-            layers.iter().filter(|l| !options.keep.contains(&l.name) && options.is_static(l.kind)).collect();
-        let measured = match samples {
-            Some(samples) if !ranged.is_empty() => measure(&model, &ranged, samples, options, progress)?,
+        let ranged = layers.iter().filter(|l| !options.keeps(graph, l) && options.is_static(l));
+        let ranged: BTreeSet<Vec<ValueId>> = ranged.map(|l| sources(graph, l)).collect();
+        let ranges = match samples {
+            Some(samples) if !ranged.is_empty() => ranges(&model, &ranged, samples, options.calibrator, progress)?,
             _ => BTreeMap::new(),
         };
-        Ok(Calibrated { model, options: options.clone(), layers, measured })
+        let stored = stored(&model, &layers, options, samples, progress)?;
+        Ok(Calibrated { model, options: options.clone(), layers, samples: samples.cloned(), ranges, stored })
     }
 
     /// The layers' names, in the graph's order.
@@ -180,20 +226,24 @@ impl Calibrated {
 
     /// The model with all layers quantised but those to keep, by the options or here.
     pub fn quantized(&self, keep: &[String]) -> Result<Quantized> {
+        self.with_progress(keep, &mut |_, _| ())
+    }
+
+    fn with_progress(&self, keep: &[String], progress: &mut dyn FnMut(usize, usize)) -> Result<Quantized> {
         let mut graph = self.model.graph().clone();
         let (mut chosen, mut reports) = (Vec::new(), Vec::new());
-        for layer in &self.layers {
-            let asked = self.options.keep.contains(&layer.name);
-            let scheme = match asked || keep.contains(&layer.name) {
+        for (layer, stored) in self.layers.iter().zip(&self.stored) {
+            let asked = self.options.keeps(&graph, layer);
+            let scheme = match asked || is_named(&graph, layer, keep) {
                 true => Err(if asked { "asked for" } else { "its error is too large" }.to_string()),
-                false => scheme(layer.kind, &self.options, self.measured.get(&layer.input)),
+                false => scheme(layer, &self.options, self.ranges.get(&sources(&graph, layer))),
             };
-            let weights = graph.constant(layer.weight).cloned().unwrap_or_else(|| Tensor::scalar(0f32));
             let report = LayerReport {
                 name: layer.name.clone(),
                 kind: layer.kind,
                 scheme: scheme.as_ref().ok().copied(),
-                weights: weights.numel(),
+                weights: layer.rows * layer.k,
+                bits: None,
                 weight_sqnr_db: None,
                 reason: scheme.as_ref().err().cloned(),
             };
@@ -201,16 +251,41 @@ impl Calibrated {
                 reports.push(report);
                 continue;
             };
-            let stored = round_weights(layer.kind, &weights)?;
-            let weight_sqnr_db = Some(weight_sqnr_db(layer.kind, &weights, &stored)?);
-            reports.push(LayerReport { weight_sqnr_db, ..report });
-            if let Some(means) = self.measured.get(&layer.input).filter(|_| self.options.correct_biases) {
-                correct_bias(&mut graph, layer, &weights, &stored, means)?;
-            }
-            chosen.push((layer.clone(), scheme, stored));
+            let mut difference = Difference::default();
+            difference.add(&layer.weights(&graph)?, &stored.dequantised(), 0);
+            reports.push(LayerReport { bits: Some(stored.bits), weight_sqnr_db: Some(difference.sqnr_db()), ..report });
+            chosen.push((layer.clone(), scheme, stored.clone()));
+        }
+        if let Some(samples) = &self.samples {
+            correct(&self.model, &mut graph, &chosen, self.options.biases, samples, progress)?;
         }
         Ok(Quantized { graph: rewrite(&graph, &chosen)?, layers: reports })
     }
+}
+
+/// The weights of each layer as integers.
+fn stored(
+    model: &Model,
+    layers: &[Layer],
+    options: &QuantizeOptions,
+    samples: Option<&Samples>,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Stored>> {
+    let one = |(at, layer): (usize, &Layer)| {
+        let bits = match (options.bits, layer.kind.is_product()) {
+            (Bits::Four(_), false) => Bits::Eight,
+            (bits, _) => bits,
+        };
+        let nearest = Stored::nearest(&layer.weights(model.graph())?, layer.k, bits);
+        progress(at + 1, layers.len());
+        match (options.rounding, samples) {
+            (Rounding::Nearest, _) => Ok(nearest),
+            (Rounding::Gptq, None) => Err(Error::BadInput("rounding by what goes into layers needs samples".into())),
+            _ if layer.kind == Kind::Table || options.keeps(model.graph(), layer) || !options.rounds(layer) => Ok(nearest),
+            (Rounding::Gptq, Some(samples)) => gptq(model, layer, &nearest, samples),
+        }
+    };
+    layers.iter().enumerate().map(one).collect()
 }
 
 fn names(all: &[Layer]) -> String {
@@ -218,12 +293,9 @@ fn names(all: &[Layer]) -> String {
     format!("the layers are {}", names.join(", "))
 }
 
-fn scheme(kind: Kind, options: &QuantizeOptions, measured: Option<&Measured>) -> Result<Scheme, String> {
-    let ranged = || match measured {
-        Some(m) => Ok(Scheme::Static(m.affine)),
-        None => Err("ranges need samples".to_string()),
-    };
-    match (kind, options.products, options.convolutions) {
+fn scheme(layer: &Layer, options: &QuantizeOptions, range: Option<&Affine>) -> Result<Scheme, String> {
+    let ranged = || range.map(|affine| Scheme::Static(*affine)).ok_or("ranges need samples".to_string());
+    match (layer.kind, options.products, options.convolution(layer)) {
         (Kind::Table, ..) if options.tables => Ok(Scheme::Weights),
         (Kind::Conv, _, Convolutions::Static) => ranged(),
         (Kind::Conv, _, Convolutions::Weights) => Ok(Scheme::Weights),
@@ -233,14 +305,4 @@ fn scheme(kind: Kind, options: &QuantizeOptions, measured: Option<&Measured>) ->
         (_, Products::RowsAsymmetric, _) => Ok(Scheme::RowsAsymmetric),
         (_, Products::Weights, _) => Ok(Scheme::Weights),
     }
-}
-
-/// Signal to noise of rounded weights.
-fn weight_sqnr_db(kind: Kind, weights: &Tensor, stored: &Stored) -> Result<f64> {
-    let channels = stored.scales.numel();
-    let exact = by_channel(kind == Kind::Product, weights, channels)?;
-    let rounded = by_channel(kind.is_product(), &stored.dequantised(kind)?, channels)?;
-    let mut difference = Difference::default();
-    exact.iter().zip(&rounded).for_each(|(w, q)| difference.add(w, q, 0));
-    Ok(difference.sqnr_db())
 }

@@ -21,7 +21,7 @@ pub(super) fn constants(graph: &mut Graph) -> usize {
     graph.optional_inputs.iter().chain(&graph.outputs).for_each(|p| special[p.value.0] = true);
     let mut count = 0;
     for (i, value) in graph.values.iter().enumerate() {
-        let small = value.constant.as_ref().filter(|t| t.bytes().len() <= SMALL_BYTES && !special[i]);
+        let small = value.constant.as_ref().filter(|t| t.bytes().len() <= SMALL_BYTES && !special[i] && !value.is_packed);
         let Some(t) = small else { continue };
         let kept = *first.entry((t.dtype(), t.shape().clone(), t.bytes().to_vec())).or_insert(ValueId(i));
         if kept.0 != i {

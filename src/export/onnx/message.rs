@@ -2,7 +2,7 @@
 
 use super::names::Names;
 use super::opset;
-use crate::base::Tensor;
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::check::UNSUPPORTED;
 use crate::graph::proto::{
@@ -58,7 +58,7 @@ impl Writer {
         for (i, value) in graph.values.iter().enumerate() {
             let Some(constant) = &value.constant else { continue };
             if (uses[i] > 0 && !captured(ValueId(i))) || optional(ValueId(i)) {
-                proto.initializer.push(tensor(constant, &names[i]));
+                proto.initializer.push(if value.is_packed { packed(constant, &names[i]) } else { tensor(constant, &names[i]) });
             }
         }
         for node in &graph.nodes {
@@ -142,6 +142,14 @@ fn tensor(tensor: &Tensor, name: &str) -> TensorProto {
         raw_data: Some(tensor.to_shared()),
         ..TensorProto::default()
     }
+}
+
+/// Of i8 or u8 with 4 bits: two in a byte, the first in the lower half (INT4, UINT4).
+fn packed(of: &Tensor, name: &str) -> TensorProto {
+    let half = |pair: &[u8]| (pair[0] & 15) | pair.get(1).map_or(0, |&b| b << 4);
+    let bytes: Vec<u8> = of.bytes().chunks(2).map(half).collect();
+    let number = if of.dtype() == DType::I8 { 22 } else { 21 };
+    TensorProto { data_type: Some(number), raw_data: Some(bytes.into()), ..tensor(of, name) }
 }
 
 fn port(port: &Port, name: String) -> ValueInfoProto {

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use super::sort::sort;
-use super::tensor::tensor;
+use super::tensor::{packed, tensor};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::check::UNSUPPORTED;
@@ -94,7 +94,10 @@ impl<'a> Builder<'a> {
         for t in &proto.initializer {
             let id = self.define(t.name.as_deref().unwrap_or(""))?;
             match tensor(t, self.context.folder.as_deref()) {
-                Ok(value) => self.scope().graph.values[id.0].constant = Some(value),
+                Ok(tensor) => {
+                    let value = &mut self.scope().graph.values[id.0];
+                    (value.constant, value.is_packed) = (Some(tensor), packed(t.data_type.unwrap_or(0)).is_some());
+                }
                 Err(Error::Unsupported { why, .. }) => self.missing(id, why),
                 Err(e) => return Err(e),
             }

@@ -12,6 +12,9 @@ pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tenso
     let at = || format!("tensor {}", proto.name.as_deref().unwrap_or("without a name"));
     let bad = |why: String| Error::BadModel { at: at(), why };
     let number = proto.data_type.unwrap_or(0);
+    if let Some(signed) = packed(number) {
+        return unpacked(proto, folder, signed);
+    }
     let dtype = DType::from_onnx(number)
         .ok_or_else(|| Error::Unsupported { at: at(), why: format!("element type {number} of onnx.proto") })?;
     let dim = |&d: &i64| usize::try_from(d).map_err(|_| bad(format!("size {d} is negative")));
@@ -28,6 +31,30 @@ pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tenso
         }
     }
     Tensor::from_raw(dtype, shape, &typed(proto, dtype)).map_err(fits)
+}
+
+/// Whether an element type of 4 bits has a sign; `None` of others. INT4 and UINT4 become i8 and u8.
+pub(super) fn packed(number: i32) -> Option<bool> {
+    match number {
+        21 => Some(false),
+        22 => Some(true),
+        _ => None,
+    }
+}
+
+/// Elements that lie two in a byte, the first in the lower half. Source: ONNX, "4 bit integer types".
+fn unpacked(proto: &TensorProto, folder: Option<&Path>, signed: bool) -> Result<Tensor> {
+    let bad = |why: &str| Error::BadModel { at: format!("tensor {}", proto.name.as_deref().unwrap_or("")), why: why.into() };
+    let sizes = proto.dims.iter().map(|&d| usize::try_from(d).map_err(|_| bad("a negative size")));
+    let shape = sizes.collect::<Result<Shape>>()?;
+    let numel = shape.checked_numel().ok_or_else(|| bad("its shape overflows"))?;
+    let bytes = TensorProto { data_type: Some(DType::U8.onnx()), dims: vec![numel.div_ceil(2) as i64], ..proto.clone() };
+    let bytes = tensor(&bytes, folder)?;
+    let halves = bytes.bytes().iter().flat_map(|&b| [b & 15, b >> 4]).take(numel);
+    match signed {
+        true => Tensor::new(shape, &halves.map(|h| ((h << 4) as i8) >> 4).collect::<Vec<_>>()),
+        false => Tensor::new(shape, &halves.collect::<Vec<u8>>()),
+    }
 }
 
 /// Little-endian bytes of the field that holds elements of `dtype`.

@@ -1,19 +1,21 @@
 //! Layers on integers in the place of those on floats.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 
-use super::layers::{Kind, Layer};
-use super::weights::Stored;
+use super::weights::{Bits, Stored};
 use crate::base::{Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Graph, Node, ValueId};
 use crate::pass::emit::{Emit, TO_F32, TO_I8, TO_I32, splice};
+use crate::pass::layer::{Kind, Layer, transposed};
 use crate::pass::share;
 use crate::pass::simplify::drop_unused;
+use crate::pass::upgrade;
 
 /// The least operator set whose (De)QuantizeLinear takes scales by channel.
-pub const OPSET: i64 = 13;
+const OPSET: i64 = 13;
+/// The least operator set whose DequantizeLinear takes 4 bits and scales by group.
+const PACKED_OPSET: i64 = 21;
 
 /// `x = scale * (q - zero)` for q in [-128, 127].
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,42 +46,50 @@ pub enum Scheme {
 pub fn quantize(graph: &Graph, chosen: &[(Layer, Scheme, Stored)]) -> Result<Graph> {
     let mut graph = graph.clone();
     let mut made = HashMap::new();
-    // Layers may share their weights.
-    let mut shared: HashMap<(ValueId, Kind), Integers> = HashMap::new();
     for (layer, scheme, stored) in chosen {
-        let node = graph.nodes[layer.node].clone();
-        if node.opset < OPSET {
-            let why = format!("operator set {} is below {OPSET}, which quantised layers need", node.opset);
-            return Err(Error::Node { node: node.name.clone(), op: node.full_op(), why });
+        let stored = Integers::new(&mut graph, layer, stored)?;
+        for &at in &layer.nodes {
+            let node = graph.nodes[at].clone();
+            made.insert(at, integer(&mut graph, &node, layer, *scheme, &stored)?);
         }
-        let stored = &*match shared.entry((layer.weight, layer.kind)) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(Integers::new(&mut graph, layer, stored)?),
-        };
-        let mut emit = Emit::new(&mut graph, &node);
-        match (layer.kind, scheme) {
-            (Kind::Table, _) => table(&mut emit, &node, stored),
-            (_, Scheme::Weights) => weights_alone(&mut emit, &node, layer, stored),
-            (_, Scheme::Static(affine)) => stored_range(&mut emit, &node, layer, stored, *affine),
-            (Kind::Conv, _) => {
-                let why = "convolutions are quantised with ranges known ahead".into();
-                return Err(Error::Node { node: node.name.clone(), op: node.full_op(), why });
-            }
-            (_, Scheme::Rows | Scheme::RowsAsymmetric) => rows(&mut emit, &node, layer.input, stored, *scheme),
-        }
-        let nodes = emit.done();
-        made.insert(layer.node, nodes);
     }
     splice(&mut graph, made);
+    if chosen.iter().any(|(.., stored)| matches!(stored.bits, Bits::Four(_))) {
+        upgrade(&mut graph, PACKED_OPSET)?;
+    }
     // Small constants alone: each layer is recognised by nodes of its own.
     share::constants(&mut graph);
     drop_unused(&mut graph);
     Ok(graph)
 }
 
+/// What becomes of a layer's node.
+fn integer(graph: &mut Graph, node: &Node, layer: &Layer, scheme: Scheme, stored: &Integers) -> Result<Vec<Node>> {
+    let error = |why: String| Error::Node { node: node.name.clone(), op: node.full_op(), why };
+    if node.opset < OPSET {
+        return Err(error(format!("operator set {} is below {OPSET}, which quantised layers need", node.opset)));
+    }
+    let x = node.inputs.first().copied().flatten().ok_or_else(|| error("no input".into()))?;
+    if stored.bits != Bits::Eight && layer.kind != Kind::Table && scheme != Scheme::Weights {
+        return Err(error("inputs are quantised with weights of 8 bits alone".into()));
+    }
+    let mut emit = Emit::new(graph, node);
+    match (layer.kind, scheme) {
+        (Kind::Table, _) => table(&mut emit, node, stored),
+        (kind, Scheme::Weights) => weights_alone(&mut emit, node, kind, x, stored),
+        (kind, Scheme::Static(affine)) => stored_range(&mut emit, node, kind, x, stored, affine),
+        (Kind::Conv, _) => return Err(error("convolutions are quantised with ranges known ahead".into())),
+        (_, Scheme::Rows | Scheme::RowsAsymmetric) => rows(&mut emit, node, x, stored, scheme),
+    }
+    Ok(emit.done())
+}
+
 /// A layer's weights in a graph.
 struct Integers {
     values: ValueId,
+    bits: Bits,
+    group: usize,
+    /// By channel; by group and channel; of tables, a column.
     scales: ValueId,
     zeros: ValueId,
     /// The scales as a matrix of one row.
@@ -90,21 +100,38 @@ struct Integers {
 
 impl Integers {
     fn new(graph: &mut Graph, layer: &Layer, stored: &Stored) -> Result<Self> {
-        let name = graph.values[layer.weight.0].name.clone();
-        let (rows, channels) = (stored.values.shape()[0], stored.scales.numel());
-        let mut column = stored.values.shape().clone();
+        let value = &graph.values[layer.weight.0];
+        let (name, shape) = (value.name.clone(), value.constant.as_ref().map(|t| t.shape().clone()).unwrap_or_default());
+        let (rows, k, product) = (layer.rows, layer.k, layer.kind.is_product());
+        let codes = if product { transposed(&stored.codes, rows, k) } else { stored.codes.clone() };
+        let shape = if product { Shape::from([k, rows]) } else { shape };
+        let values = match stored.bits {
+            Bits::Sixteen => Tensor::new(shape.clone(), &codes)?,
+            _ => Tensor::new(shape.clone(), &codes.iter().map(|&c| c as i8).collect::<Vec<_>>())?,
+        };
+        let ones_but = |axis: usize| (0..shape.rank()).map(|i| if i == axis { shape[i] } else { 1 }).collect::<Shape>();
+        let mut column = shape.clone();
         column.last_mut().into_iter().for_each(|n| *n = 1);
-        let scales = if layer.kind == Kind::Table { stored.scales.reshaped(column)? } else { stored.scales.clone() };
-        let row = stored.scales.reshaped(Shape::from([1, channels]))?;
-        let ones = Tensor::new([1, rows], &vec![1i8; rows])?;
+        let scales = Tensor::vector(&stored.scales);
+        let row_of_scales = scales.reshaped([1, stored.scales.len()].into())?;
+        let scales = match (stored.bits, layer.kind) {
+            (_, Kind::Table) => scales.reshaped(column)?,
+            (Bits::Four(_), _) => Tensor::new([k / stored.group, rows], &transposed(&stored.scales, rows, k / stored.group))?,
+            (Bits::Sixteen, _) => scales.reshaped(ones_but(if product { 1 } else { 0 }))?,
+            (Bits::Eight, _) => scales,
+        };
         let mut add = |what: &str, t: Tensor| graph.add_value(format!("{name}/{what}"), Some(t));
-        Ok(Integers {
-            values: add("int8", stored.values.clone()),
+        let made = Integers {
+            values: add("integers", values),
+            bits: stored.bits,
+            group: stored.group,
             scales: add("scales", scales),
-            row_of_scales: add("row_of_scales", row),
-            zeros: add("zeros", Tensor::vector(&vec![0i8; channels])),
-            ones: add("ones", ones),
-        })
+            row_of_scales: add("row_of_scales", row_of_scales),
+            zeros: add("zeros", Tensor::vector(&vec![0i8; rows])),
+            ones: add("ones", Tensor::new([1, k], &vec![1i8; k])?),
+        };
+        graph.values[made.values.0].is_packed = matches!(stored.bits, Bits::Four(_));
+        Ok(made)
     }
 }
 
@@ -126,8 +153,19 @@ fn table(emit: &mut Emit, node: &Node, stored: &Integers) {
 
 /// The weights as a float value again.
 fn dequantised(emit: &mut Emit, kind: Kind, stored: &Integers) -> ValueId {
-    let axis = if kind.is_product() { 1 } else { 0 };
-    emit.with("DequantizeLinear", &[stored.values, stored.scales, stored.zeros], [("axis", Attr::Int(axis))])
+    let axis = ("axis", Attr::Int(if kind.is_product() && stored.bits == Bits::Eight { 1 } else { 0 }));
+    match stored.bits {
+        Bits::Eight => emit.with("DequantizeLinear", &[stored.values, stored.scales, stored.zeros], [axis]),
+        Bits::Four(_) => {
+            let group = ("block_size", Attr::Int(stored.group as i64));
+            emit.with("DequantizeLinear", &[stored.values, stored.scales], [axis, group])
+        }
+        // DequantizeLinear takes 16 bits from operator set 21 on.
+        Bits::Sixteen => {
+            let wide = emit.cast(stored.values, TO_F32);
+            emit.op("Mul", &[wide, stored.scales])
+        }
+    }
 }
 
 /// The layer itself on other operands.
@@ -139,17 +177,17 @@ fn again(emit: &mut Emit, node: &Node, x: ValueId, weight: ValueId) {
     emit.node(new);
 }
 
-fn weights_alone(emit: &mut Emit, node: &Node, layer: &Layer, stored: &Integers) {
-    let weight = dequantised(emit, layer.kind, stored);
-    again(emit, node, layer.input, weight);
+fn weights_alone(emit: &mut Emit, node: &Node, kind: Kind, x: ValueId, stored: &Integers) {
+    let weight = dequantised(emit, kind, stored);
+    again(emit, node, x, weight);
 }
 
-fn stored_range(emit: &mut Emit, node: &Node, layer: &Layer, stored: &Integers, affine: Affine) {
+fn stored_range(emit: &mut Emit, node: &Node, kind: Kind, x: ValueId, stored: &Integers, affine: Affine) {
     let scale = emit.constant("input_scale", Tensor::scalar(affine.scale));
     let zero = emit.constant("input_zero", Tensor::scalar(affine.zero));
-    let x = emit.op("QuantizeLinear", &[layer.input, scale, zero]);
+    let x = emit.op("QuantizeLinear", &[x, scale, zero]);
     let x = emit.op("DequantizeLinear", &[x, scale, zero]);
-    let weight = dequantised(emit, layer.kind, stored);
+    let weight = dequantised(emit, kind, stored);
     again(emit, node, x, weight);
 }
 

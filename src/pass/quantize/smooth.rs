@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::layers::{Kind, Layer};
 use crate::base::Tensor;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, ValueId};
 use crate::pass::emit::splice;
+use crate::pass::layer::Layer;
 
 /// Divides the channels of each input by its factors, and multiplies the weights of the products that read it by them (Xiao et al.,
 /// "SmoothQuant", 2023). The products must be all of `layers` that read the input. Errors where the factors do not fit.
@@ -15,8 +15,9 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
     // A value may be the weights of several products with different inputs: those stay.
     let mut before: HashMap<NodeId, Vec<Node>> = HashMap::new();
     for (&input, factors) in factors {
-        let readers: Vec<&Layer> = layers.iter().filter(|l| l.input == input && l.kind.is_product()).collect();
-        let Some(first) = readers.iter().map(|l| l.node).min() else { continue };
+        let readers = || layers.iter().filter(|l| l.kind.is_product() && l.inputs(&graph).contains(&input));
+        let readers: Vec<&Layer> = readers().collect();
+        let Some(&first) = readers.iter().flat_map(|l| &l.nodes).min() else { continue };
         let name = graph.values[input.0].name.clone();
         let inverse: Vec<f32> = factors.iter().map(|f| 1.0 / f).collect();
         let inverse = graph.add_value(format!("{name}/smooth_factors"), Some(Tensor::vector(&inverse)));
@@ -28,8 +29,10 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
             let scaled = scaled(&graph, layer, factors)?;
             let name = format!("{}/smooth_weights", layer.name);
             let weight = graph.add_value(name, Some(scaled));
-            graph.nodes[layer.node].inputs[0] = Some(smoothed);
-            graph.nodes[layer.node].inputs[1] = Some(weight);
+            for &at in &layer.nodes {
+                graph.nodes[at].inputs[0] = Some(smoothed);
+                graph.nodes[at].inputs[1] = Some(weight);
+            }
         }
     }
     for (&at, nodes) in &mut before {
@@ -39,36 +42,24 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
     Ok(graph)
 }
 
-/// The weights with the row of each input channel multiplied.
+/// The weights with those of each input channel multiplied.
 fn scaled(graph: &Graph, layer: &Layer, factors: &[f32]) -> Result<Tensor> {
-    let unfit = || Error::BadInput(format!("{} factors do not fit the weights of {}", factors.len(), layer.name));
-    let weights = graph.constant(layer.weight).ok_or_else(unfit)?;
-    let &[rows, columns] = &weights.shape()[..] else { return Err(unfit()) };
-    let by_column = layer.kind == Kind::TransposedProduct;
-    if factors.len() != if by_column { columns } else { rows } {
-        return Err(unfit());
+    if factors.len() != layer.k {
+        return Err(Error::BadInput(format!("{} factors do not fit the weights of {}", factors.len(), layer.name)));
     }
-    let values = weights.values::<f32>()?;
-    let channel = |i: usize| if by_column { i % columns } else { i / columns };
-    let all: Vec<f32> = values.iter().enumerate().map(|(i, w)| w * factors[channel(i)]).collect();
-    Tensor::new(weights.shape().clone(), &all)
+    let mut weights = layer.weights(graph)?;
+    weights.chunks_exact_mut(layer.k).for_each(|row| row.iter_mut().zip(factors).for_each(|(w, f)| *w *= f));
+    layer.tensor(graph, &weights)
 }
 
 /// Factors that share the difficulty: `largest input ^ strength / largest weight ^ (1 - strength)` for each channel, about 1 on average.
-/// `weights`: those of all products that read the input.
+/// `layers`: all products that read the input. `None` where channels do not fit.
 pub fn factors(graph: &Graph, layers: &[&Layer], largest_inputs: &[f32], strength: f32) -> Option<Vec<f32>> {
     let channels = largest_inputs.len();
     let mut largest_weights = vec![0f32; channels];
     for layer in layers {
-        let weights = graph.constant(layer.weight)?;
-        let &[rows, columns] = &weights.shape()[..] else { return None };
-        let by_column = layer.kind == Kind::TransposedProduct;
-        if channels != if by_column { columns } else { rows } {
-            return None;
-        }
-        for (i, w) in weights.values::<f32>().ok()?.iter().enumerate() {
-            let channel = if by_column { i % columns } else { i / columns };
-            largest_weights[channel] = largest_weights[channel].max(w.abs());
+        for row in layer.weights(graph).ok().filter(|_| layer.k == channels)?.chunks_exact(channels.max(1)) {
+            largest_weights.iter_mut().zip(row).for_each(|(m, w)| *m = m.max(w.abs()));
         }
     }
     let factor = |(x, w): (&f32, &f32)| {

@@ -1,70 +1,89 @@
 //! Weights as integers.
 
-use super::layers::Kind;
-use crate::base::quant::{quantize, symmetric_scale};
-use crate::base::{Shape, Tensor};
-use crate::error::{Error, Result};
+use crate::base::quant::quantize;
 
-/// Weights in [-127, 127], with a symmetric scale for each output channel (of a table: each row).
-#[derive(Debug, Clone)]
+/// How weights are stored, all with symmetric scales.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+pub enum Bits {
+    /// In [-7, 7], a scale for so many weights of a row; where a row is no multiple of that, and of other layers than products, 8 bits.
+    Four(usize),
+    /// In [-127, 127], a scale for each row.
+    #[default]
+    Eight,
+    /// In [-32767, 32767], a scale for each row.
+    Sixteen,
+}
+
+impl Bits {
+    /// The largest integer.
+    pub fn limit(self) -> i16 {
+        match self {
+            Bits::Four(_) => 7,
+            Bits::Eight => 127,
+            Bits::Sixteen => i16::MAX,
+        }
+    }
+}
+
+/// Weights of a layer as integers.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// i8; of products `[k, n]`, else in the shape of the weights.
-    pub values: Tensor,
-    /// f32, one for each channel.
-    pub scales: Tensor,
+    /// [rows x k].
+    pub codes: Vec<i16>,
+    /// Row by row, one for each group; positive.
+    pub scales: Vec<f32>,
+    /// Weights of a row that share a scale: a divisor of k.
+    pub group: usize,
+    /// What the integers are.
+    pub bits: Bits,
 }
 
 impl Stored {
-    /// Rounds rows, each by its largest magnitude; `transpose` stores them as columns.
-    fn of_rows(shape: Shape, rows: &[Vec<f32>], transpose: bool) -> Result<Stored> {
-        let largest = |row: &Vec<f32>| row.iter().fold(0f32, |m, w| m.max(w.abs()));
-        let scales: Vec<f32> = rows.iter().map(|row| symmetric_scale(largest(row))).collect();
-        let round = |row: usize, i: usize| quantize(rows[row][i], scales[row], 0, -127, 127) as i8;
-        let length = rows.first().map_or(0, Vec::len);
-        let values: Vec<i8> = if transpose {
-            (0..length).flat_map(|i| (0..rows.len()).map(move |row| (row, i))).map(|(row, i)| round(row, i)).collect()
-        } else {
-            (0..rows.len()).flat_map(|row| (0..length).map(move |i| (row, i))).map(|(row, i)| round(row, i)).collect()
+    /// Each weight of rows of `k` to the nearest integer, with scales for the largest ones.
+    pub fn nearest(weights: &[f32], k: usize, bits: Bits) -> Self {
+        let (bits, group) = match bits {
+            Bits::Four(group) if group > 1 && k.is_multiple_of(group) => (bits, group),
+            Bits::Four(_) => (Bits::Eight, k),
+            _ => (bits, k),
         };
-        Ok(Stored { values: Tensor::new(shape, &values)?, scales: Tensor::vector(&scales) })
+        let limit = bits.limit();
+        let scale = |part: &[f32]| match part.iter().fold(0f32, |m, w| m.max(w.abs())) {
+            0.0 => 1.0,
+            largest => largest / f32::from(limit),
+        };
+        let scales: Vec<f32> = weights.chunks_exact(group.max(1)).map(scale).collect();
+        let code = |w: f32, scale: f32| quantize(w, scale, 0, (-limit).into(), limit.into()) as i16;
+        let groups = weights.chunks_exact(group.max(1)).zip(&scales);
+        let codes = groups.flat_map(|(part, &scale)| part.iter().map(move |&w| code(w, scale))).collect();
+        Stored { codes, scales, group, bits }
     }
 
-    /// The weights that the integers stand for, in the shape of the integers.
-    pub fn dequantised(&self, kind: Kind) -> Result<Tensor> {
-        let (values, scales) = (self.values.values::<i8>()?, self.scales.values::<f32>()?);
-        let each = values.len() / scales.len().max(1);
-        let scale = |i: usize| if kind.is_product() { scales[i % scales.len()] } else { scales[i / each] };
-        let all: Vec<f32> = values.iter().enumerate().map(|(i, &v)| f32::from(v) * scale(i)).collect();
-        Tensor::new(self.values.shape().clone(), &all)
+    /// The weights that the integers stand for, [rows x k].
+    pub fn dequantised(&self) -> Vec<f32> {
+        let groups = self.codes.chunks_exact(self.group.max(1)).zip(&self.scales);
+        groups.flat_map(|(part, scale)| part.iter().map(move |&c| f32::from(c) * scale)).collect()
     }
 }
 
-impl Kind {
-    /// Whether it is a matrix product.
-    pub fn is_product(self) -> bool {
-        matches!(self, Kind::Product | Kind::TransposedProduct)
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::xorshift::Xorshift;
 
-/// Rounds the weights of a layer to the nearest integers. Errors when they are not f32.
-pub fn round_weights(kind: Kind, weights: &Tensor) -> Result<Stored> {
-    let (values, shape) = (weights.values::<f32>()?, weights.shape());
-    if shape.is_empty() {
-        return Err(Error::BadInput("weights without an axis".into()));
-    }
-    let length = values.len() / shape[0].max(1);
-    match kind {
-        Kind::Product => {
-            let column = |j: usize| values.iter().skip(j).step_by(length).copied().collect();
-            let columns: Vec<Vec<f32>> = (0..length).map(column).collect();
-            Stored::of_rows(shape.clone(), &columns, true)
-        }
-        _ => {
-            let length = if kind == Kind::Table { shape.last().copied().unwrap_or(1) } else { length };
-            let rows: Vec<Vec<f32>> = values.chunks_exact(length.max(1)).map(<[f32]>::to_vec).collect();
-            let transpose = kind == Kind::TransposedProduct;
-            let shape = if transpose { Shape::from([length, shape[0]]) } else { shape.clone() };
-            Stored::of_rows(shape, &rows, transpose)
-        }
+    #[test]
+    fn more_bits_and_smaller_groups_are_nearer() {
+        let weights = Xorshift::new(2).reals(6 * 64, 1.0);
+        let error = |bits| {
+            let stored = Stored::nearest(&weights, 64, bits);
+            let each = stored.dequantised().into_iter().zip(&weights).map(|(a, b)| f64::from(a - b).powi(2));
+            assert!(stored.codes.iter().all(|c| c.abs() <= stored.bits.limit()));
+            (each.sum::<f64>(), stored.bits)
+        };
+        let ways = [Bits::Four(64), Bits::Four(16), Bits::Eight, Bits::Sixteen];
+        assert!(ways.windows(2).all(|w| error(w[1]).0 < error(w[0]).0));
+        assert_eq!(error(Bits::Four(48)).1, Bits::Eight, "48 does not divide 64");
+        assert_eq!(Stored::nearest(&[0.0; 4], 2, Bits::Eight).scales, [1.0, 1.0]);
     }
 }
