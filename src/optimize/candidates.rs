@@ -7,6 +7,7 @@ use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::pass::layer::{Layer, all_layers};
 use crate::session::{Model, Options, Session};
 
 /// Samples of one run where they can be joined.
@@ -67,10 +68,17 @@ pub fn best_of(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<(QuantizeOptions, Vec<Tried>)> {
     let exact = session(model.graph())?;
-    let mut tried = Vec::with_capacity(candidates.len());
+    let (layers, _) = all_layers(model.graph());
+    let mut tried: Vec<Tried> = Vec::with_capacity(candidates.len());
     for options in candidates {
-        let quantized = quantize(model, options, calibrate, &mut |_, _| ())?;
-        let sqnr_db = worst_sqnr_db(&exact, &session(&quantized.graph)?, select)?;
+        let known = tried.iter().find(|t| effective(&t.options, &layers) == effective(options, &layers));
+        let sqnr_db = match known {
+            Some(same) => same.sqnr_db,
+            None => {
+                let quantized = quantize(model, options, calibrate, &mut |_, _| ())?;
+                worst_sqnr_db(&exact, &session(&quantized.graph)?, select)?
+            }
+        };
         tried.push(Tried { options: options.clone(), sqnr_db });
         progress(tried.len(), candidates.len());
     }
@@ -79,6 +87,21 @@ pub fn best_of(
     let best = tried.iter().cloned().reduce(|a, b| better(&a, &b));
     let best = best.ok_or_else(|| Error::BadInput("no way to quantise was given".into()))?;
     Ok((best.options, tried))
+}
+
+/// The options without what means nothing for these layers.
+fn effective(options: &QuantizeOptions, layers: &[Layer]) -> QuantizeOptions {
+    let mut left = options.clone();
+    if !layers.iter().any(Layer::is_depthwise) {
+        left.depthwise = Convolutions::default();
+    }
+    if !layers.iter().any(|l| options.is_static(l)) {
+        left.calibrator = Calibrator::default();
+    }
+    if !layers.iter().any(|l| matches!(l.op.as_str(), "Conv" | "Gemm")) {
+        left.biases = Biases::default();
+    }
+    left
 }
 
 fn session(graph: &Graph) -> Result<Session> {

@@ -117,7 +117,7 @@ impl QuantizeOptions {
     }
 
     /// Whether ranges have to be found for a layer.
-    fn is_static(&self, layer: &Layer) -> bool {
+    pub(super) fn is_static(&self, layer: &Layer) -> bool {
         match layer.kind {
             Kind::Conv => self.convolution(layer) == Convolutions::Static,
             Kind::Table => false,
