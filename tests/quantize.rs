@@ -157,6 +157,7 @@ fn in_onnx_runtime(model: &Path, input: &str, x: &Tensor) -> Option<Vec<f32>> {
     };
     let code = "import sys, numpy as np, onnxruntime as ort; o = ort.SessionOptions(); \
                 o.add_session_config_entry('session.x64quantprecision', '1'); \
+                o.add_session_config_entry('session.qdq_matmulnbits_accuracy_level', '1'); \
                 x = np.frombuffer(sys.stdin.buffer.read(), np.float32).reshape([int(n) for n in sys.argv[3].split(',')]); \
                 s = ort.InferenceSession(sys.argv[1], o, providers=['CPUExecutionProvider']); \
                 sys.stdout.buffer.write(s.run(None, {sys.argv[2]: x})[0].tobytes())";
