@@ -26,7 +26,8 @@ pub(super) fn gptq(model: &Model, layer: &Layer, nearest: &Stored, samples: &Sam
     let graph = model.graph();
     let mut weights = layer.weights(graph)?;
     let (part, scales) = (weights.len() / layer.groups, nearest.scales.len() / layer.groups);
-    let grams = grams(model, graph, layer, samples, &Pruning::default())?;
+    let how = Pruning::default();
+    let grams = grams(&how.stream(model, samples), graph, layer)?;
     let mut codes = Vec::with_capacity(weights.len());
     for ((weights, scales), gram) in weights.chunks_exact_mut(part).zip(nearest.scales.chunks_exact(scales)).zip(&grams) {
         let grid = Grid { scales, group: nearest.group, limit: nearest.bits.limit() };
