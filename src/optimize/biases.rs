@@ -35,7 +35,7 @@ struct Place {
 }
 
 /// Moves the biases of layers in `graph`, which is not rewritten yet, one after the other. `model` is the one without errors. Layers of several
-/// nodes, or without room for a bias, stay.
+/// nodes, without room for a bias, or whose rows are quantised while running, stay.
 pub(super) fn correct(
     model: &Model,
     graph: &mut Graph,
@@ -45,7 +45,9 @@ pub(super) fn correct(
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<()> {
     let samples = samples.clone().first(SAMPLES);
-    let places = chosen.iter().filter(|_| how != Biases::Keep);
+    // Errors of rows that are quantised while running are near zero on average; means of few rows would add more than they take.
+    let has_mean = |scheme: &Scheme| !matches!(scheme, Scheme::Rows | Scheme::RowsAsymmetric);
+    let places = chosen.iter().filter(|(_, scheme, _)| how != Biases::Keep && has_mean(scheme));
     let (places, rounded): (Vec<Place>, Vec<_>) = places.filter_map(|each| Some((place(graph, &each.0)?, each))).unzip();
     if places.is_empty() {
         return Ok(());
