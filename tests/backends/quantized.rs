@@ -142,7 +142,8 @@ fn weights_of_16_bits() {
     }
 }
 
-/// f16, bf16, and i8 with scales: what a product of the widened weights gives, and on the CPU its bits.
+/// f16, bf16, and i8 with scales: the bits of a product of the widened weights. On the CPU, which alone is given such problems: elsewhere
+/// kernels may round A as well.
 #[test]
 fn weights_as_they_are_stored() {
     let mut r = Xorshift::new(38);
@@ -166,12 +167,6 @@ fn weights_as_they_are_stored() {
         let widened = [a, Some(wide), c];
         let plain = lower_in("halfbyte", "Linear", &attrs, &widened);
         let out = Type::new(DType::F32, gemm(&plain).shape.clone());
-        let [values, magnitudes] = exact(&widened).map(|inputs| {
-            let f64s = lower_in("", "Gemm", &attrs, &inputs);
-            reference(&f64s, &inputs, &[Type::new(DType::F64, out.shape.clone())])[0].to_f64()
-        });
-        let allowed = rounded(&around(&values, |i| gamma(k + 2) * magnitudes[i]), DType::F32);
-        assert!(each_kernel(&problem, &inputs, &[1, 2], out.clone(), &allowed) >= 4);
         let cpu = halfbyte::device::cpu::CpuDevice::new(Some(2)).unwrap();
         for kernel in super::device::kernels(&cpu, &problem) {
             let run =
