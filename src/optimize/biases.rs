@@ -34,38 +34,67 @@ struct Place {
     axis: Option<usize>,
 }
 
-/// Moves the biases of layers in `graph`, which is not rewritten yet, one after the other. `model` is the one without errors. Layers of several
-/// nodes, without room for a bias, or whose rows are quantised while running, stay.
-pub(super) fn correct(
+/// A layer, what it becomes, and its weights as integers.
+pub(super) type Rounded = (Layer, Scheme, Stored);
+
+/// The bias of each layer, moved for the error that the layer alone makes of exact inputs; `None` of layers of several nodes, without room for
+/// a bias, or whose rows are quantised while running.
+pub(super) fn alone(
+    model: &Model,
+    layers: &[Rounded],
+    samples: &Samples,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Vec<Option<Tensor>>> {
+    let mut graph = model.graph().clone();
+    let samples = samples.clone().first(SAMPLES);
+    let places: Vec<Option<Place>> = layers.iter().map(|layer| place(&mut graph, layer)).collect();
+    let exact = means(model, places.iter().flatten(), &samples)?;
+    let (mut exact, all) = (exact.iter(), exact.len());
+    let mut biases = vec![None; layers.len()];
+    for ((layer, place), bias) in layers.iter().zip(&places).zip(&mut biases) {
+        let Some(place) = place else { continue };
+        let Some(exact_means) = exact.next() else { break };
+        *bias = corrected(&graph, std::slice::from_ref(layer), place, exact_means, &samples)?;
+        progress(all - exact.len(), all);
+    }
+    Ok(biases)
+}
+
+/// Gives layers of `graph`, which is not rewritten yet, their biases.
+pub(super) fn put(graph: &mut Graph, layer: &Rounded, bias: &Tensor) {
+    if let Some(place) = place(graph, layer) {
+        graph.values[place.bias.0].constant = Some(bias.clone());
+    }
+}
+
+/// Moves the biases of layers in `graph`, which is not rewritten yet, one after the other, each for the error of its layer's output when it
+/// and all before it are rounded. `model` is the one without errors. The layers that [`alone`] leaves alone stay.
+pub(super) fn in_order(
     model: &Model,
     graph: &mut Graph,
-    chosen: &[(Layer, Scheme, Stored)],
-    how: Biases,
+    layers: &[Rounded],
     samples: &Samples,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<()> {
     let samples = samples.clone().first(SAMPLES);
-    // Errors of rows that are quantised while running are near zero on average; means of few rows would add more than they take.
-    let has_mean = |scheme: &Scheme| !matches!(scheme, Scheme::Rows | Scheme::RowsAsymmetric);
-    let places = chosen.iter().filter(|(_, scheme, _)| how != Biases::Keep && has_mean(scheme));
-    let (places, rounded): (Vec<Place>, Vec<_>) = places.filter_map(|each| Some((place(graph, &each.0)?, each))).unzip();
-    if places.is_empty() {
-        return Ok(());
-    }
-    let outputs: Vec<ValueId> = places.iter().map(|p| p.output).collect();
-    let exact = means(model, &outputs, &places, &samples)?;
+    let places: Vec<Place> = layers.iter().filter_map(|layer| place(graph, layer)).collect();
+    let exact = means(model, places.iter(), &samples)?;
     for (done, (place, exact)) in places.iter().zip(&exact).enumerate() {
-        let rounded = if how == Biases::Alone { std::slice::from_ref(rounded[done]) } else { chosen };
-        let quantized = Model::from_graph(quantize(graph, rounded)?);
-        let own = &means(&quantized, &[place.output], std::slice::from_ref(place), &samples)?[0];
-        if let Some(bias) = graph.constant(place.bias) {
-            let each = bias.values::<f32>()?.into_owned().into_iter().zip(exact.iter().zip(own));
-            let moved: Vec<f32> = each.map(|(b, (exact, own))| moved(b, exact - own)).collect();
-            graph.values[place.bias.0].constant = Some(Tensor::vector(&moved));
+        if let Some(moved) = corrected(graph, layers, place, exact, &samples)? {
+            graph.values[place.bias.0].constant = Some(moved);
         }
         progress(done + 1, places.len());
     }
     Ok(())
+}
+
+/// A layer's bias, moved by what its output lacks on average when these layers are rounded.
+fn corrected(graph: &Graph, rounded: &[Rounded], place: &Place, exact: &[f64], samples: &Samples) -> Result<Option<Tensor>> {
+    let quantized = Model::from_graph(quantize(graph, rounded)?);
+    let own = means(&quantized, std::iter::once(place), samples)?;
+    let Some(bias) = graph.constant(place.bias) else { return Ok(None) };
+    let each = bias.values::<f32>()?.into_owned().into_iter().zip(exact.iter().zip(own.iter().flatten()));
+    Ok(Some(Tensor::vector(&each.map(|(b, (exact, own))| moved(b, exact - own)).collect::<Vec<f32>>())))
 }
 
 /// As it was where the error is no number.
@@ -74,8 +103,12 @@ fn moved(bias: f32, by: f64) -> f32 {
     if moved.is_finite() { moved } else { bias }
 }
 
-/// Gives a layer of one node a bias of its own.
-fn place(graph: &mut Graph, layer: &Layer) -> Option<Place> {
+/// Gives a layer of one node a bias of its own, where there is something to correct: errors of rows that are quantised while running are near
+/// zero on average, and means of few rows would add more than they take.
+fn place(graph: &mut Graph, (layer, scheme, _): &Rounded) -> Option<Place> {
+    if matches!(scheme, Scheme::Rows | Scheme::RowsAsymmetric) {
+        return None;
+    }
     let [at] = layer.nodes[..] else { return None };
     let node = &graph.nodes[at];
     if !matches!(node.op.as_str(), "Conv" | "Gemm") {
@@ -96,12 +129,17 @@ fn place(graph: &mut Graph, layer: &Layer) -> Option<Place> {
     Some(Place { bias, output, axis: (layer.kind == Kind::Conv).then_some(1) })
 }
 
-/// Means of each value's channels over all samples.
-fn means(model: &Model, values: &[ValueId], places: &[Place], samples: &Samples) -> Result<Vec<Vec<f64>>> {
-    let taps = Taps::new(model, values, Options::default())?;
-    let mut sums: Vec<(Vec<f64>, usize)> = vec![Default::default(); values.len()];
+/// Means of each place's channels over all samples.
+fn means<'a>(model: &Model, places: impl Iterator<Item = &'a Place>, samples: &Samples) -> Result<Vec<Vec<f64>>> {
+    let places: Vec<&Place> = places.collect();
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let outputs: Vec<ValueId> = places.iter().map(|p| p.output).collect();
+    let taps = Taps::new(model, &outputs, Options::default())?;
+    let mut sums: Vec<(Vec<f64>, usize)> = vec![Default::default(); places.len()];
     for sample in samples.batches(SAMPLES) {
-        for (((sums, count), place), t) in sums.iter_mut().zip(places).zip(taps.run(&sample?)?) {
+        for (((sums, count), place), t) in sums.iter_mut().zip(&places).zip(taps.run(&sample?)?) {
             let axis = place.axis.unwrap_or(t.shape().rank().saturating_sub(1));
             *count += add_channels(sums, &t, axis)?;
         }

@@ -3,9 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Samples;
-use super::biases::{Biases, correct};
+use super::biases::{self, Biases, Rounded};
 use super::ranges::{ranges, smoothed, sources};
 use super::rounding::{Rounding, gptq};
+use crate::base::Tensor;
 use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
@@ -179,15 +180,30 @@ pub fn quantize(
     Calibrated::new(model, options, samples, progress)?.with_progress(&[], progress)
 }
 
-/// A [`prepared`] model with the ranges of its layers' inputs: any choice of layers can be quantised. Only correction of biases runs it again.
+/// A [`prepared`] model with all that its layers' quantised forms need: any choice of them can be quantised. Only correction of biases in order
+/// runs it again.
 pub struct Calibrated {
     model: Model,
     options: QuantizeOptions,
-    layers: Vec<Layer>,
     samples: Option<Samples>,
-    ranges: BTreeMap<Vec<ValueId>, Affine>,
-    /// Of each layer, as it is quantised.
-    stored: Vec<Stored>,
+    layers: Vec<Ready>,
+}
+
+/// A layer with its quantised form.
+struct Ready {
+    layer: Layer,
+    /// Or why it stays.
+    scheme: Result<Scheme, String>,
+    stored: Stored,
+    weight_sqnr_db: f64,
+    /// Corrected for its own error.
+    bias: Option<Tensor>,
+}
+
+impl Ready {
+    fn rounded(&self, scheme: Scheme) -> Rounded {
+        (self.layer.clone(), scheme, self.stored.clone())
+    }
 }
 
 impl Calibrated {
@@ -216,12 +232,28 @@ impl Calibrated {
             _ => BTreeMap::new(),
         };
         let stored = stored(&model, &layers, options, samples, progress)?;
-        Ok(Calibrated { model, options: options.clone(), layers, samples: samples.cloned(), ranges, stored })
+        let ready = |(layer, stored): (Layer, Stored)| {
+            let scheme = match options.keeps(graph, &layer) {
+                true => Err("asked for".to_string()),
+                false => scheme(&layer, options, ranges.get(&sources(graph, &layer))),
+            };
+            let mut difference = Difference::default();
+            difference.add(&layer.weights(graph)?, &stored.dequantised(), 0);
+            Ok(Ready { layer, scheme, stored, weight_sqnr_db: difference.sqnr_db(), bias: None })
+        };
+        let mut layers = layers.into_iter().zip(stored).map(ready).collect::<Result<Vec<Ready>>>()?;
+        if let Some(samples) = samples.filter(|_| options.biases == Biases::Alone) {
+            let mut rounded: Vec<&mut Ready> = layers.iter_mut().filter(|l| l.scheme.is_ok()).collect();
+            let all: Vec<Rounded> = rounded.iter().filter_map(|l| Some(l.rounded(l.scheme.clone().ok()?))).collect();
+            let biases = biases::alone(&model, &all, samples, progress)?;
+            rounded.iter_mut().zip(biases).for_each(|(layer, bias)| layer.bias = bias);
+        }
+        Ok(Calibrated { model, options: options.clone(), samples: samples.cloned(), layers })
     }
 
     /// The layers' names, in the graph's order.
     pub fn layers(&self) -> impl Iterator<Item = &str> {
-        self.layers.iter().map(|l| l.name.as_str())
+        self.layers.iter().map(|l| l.layer.name.as_str())
     }
 
     /// The model with all layers quantised but those to keep, by the options or here.
@@ -232,32 +264,30 @@ impl Calibrated {
     fn with_progress(&self, keep: &[String], progress: &mut dyn FnMut(usize, usize)) -> Result<Quantized> {
         let mut graph = self.model.graph().clone();
         let (mut chosen, mut reports) = (Vec::new(), Vec::new());
-        for (layer, stored) in self.layers.iter().zip(&self.stored) {
-            let asked = self.options.keeps(&graph, layer);
-            let scheme = match asked || is_named(&graph, layer, keep) {
-                true => Err(if asked { "asked for" } else { "its error is too large" }.to_string()),
-                false => scheme(layer, &self.options, self.ranges.get(&sources(&graph, layer))),
+        for ready in &self.layers {
+            let Ready { layer, stored, .. } = ready;
+            let scheme = match is_named(&graph, layer, keep) {
+                true => Err("its error is too large".to_string()),
+                false => ready.scheme.clone(),
             };
-            let report = LayerReport {
+            reports.push(LayerReport {
                 name: layer.name.clone(),
                 kind: layer.kind,
                 scheme: scheme.as_ref().ok().copied(),
                 weights: layer.rows * layer.k,
-                bits: None,
-                weight_sqnr_db: None,
+                bits: scheme.is_ok().then_some(stored.bits),
+                weight_sqnr_db: scheme.is_ok().then_some(ready.weight_sqnr_db),
                 reason: scheme.as_ref().err().cloned(),
-            };
-            let Ok(scheme) = scheme else {
-                reports.push(report);
-                continue;
-            };
-            let mut difference = Difference::default();
-            difference.add(&layer.weights(&graph)?, &stored.dequantised(), 0);
-            reports.push(LayerReport { bits: Some(stored.bits), weight_sqnr_db: Some(difference.sqnr_db()), ..report });
-            chosen.push((layer.clone(), scheme, stored.clone()));
+            });
+            let Ok(scheme) = scheme else { continue };
+            let rounded = ready.rounded(scheme);
+            if let Some(bias) = &ready.bias {
+                biases::put(&mut graph, &rounded, bias);
+            }
+            chosen.push(rounded);
         }
-        if let Some(samples) = &self.samples {
-            correct(&self.model, &mut graph, &chosen, self.options.biases, samples, progress)?;
+        if let Some(samples) = self.samples.as_ref().filter(|_| self.options.biases == Biases::InOrder) {
+            biases::in_order(&self.model, &mut graph, &chosen, samples, progress)?;
         }
         Ok(Quantized { graph: rewrite(&graph, &chosen)?, layers: reports })
     }
