@@ -52,7 +52,7 @@ pub struct QuantizeArgs {
     #[arg(long, value_enum, default_value = "nearest")]
     pub rounding: RoundingName,
     /// How biases make up for the mean error of rounding; needs --calibrate.
-    #[arg(long, value_enum, default_value = "alone")]
+    #[arg(long, value_enum, default_value = "in-order")]
     pub biases: BiasesName,
     /// Move large channels of inputs into weights by this strength, e.g. 0.5; needs --calibrate.
     #[arg(long, value_name = "STRENGTH")]

@@ -20,9 +20,9 @@ pub enum Biases {
     /// They stay.
     Keep,
     /// Each for the error that its layer makes of exact inputs.
-    #[default]
     Alone,
     /// Layer after layer, each for the error of its output when it and all before it are rounded.
+    #[default]
     InOrder,
 }
 
@@ -37,64 +37,46 @@ struct Place {
 /// A layer, what it becomes, and its weights as integers.
 pub(super) type Rounded = (Layer, Scheme, Stored);
 
-/// The bias of each layer, moved for the error that the layer alone makes of exact inputs; `None` of layers of several nodes, without room for
-/// a bias, or whose rows are quantised while running.
-pub(super) fn alone(
+/// The bias of each layer, corrected when these layers are all rounded; `None` where it stays, also of layers of several nodes, without room
+/// for a bias, or whose rows are quantised while running.
+pub(super) fn corrected(
     model: &Model,
     layers: &[Rounded],
+    how: Biases,
     samples: &Samples,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Vec<Option<Tensor>>> {
+    let mut biases = vec![None; layers.len()];
+    if how == Biases::Keep {
+        return Ok(biases);
+    }
     let mut graph = model.graph().clone();
     let samples = samples.clone().first(SAMPLES);
-    let places: Vec<Option<Place>> = layers.iter().map(|layer| place(&mut graph, layer)).collect();
-    let exact = means(model, places.iter().flatten(), &samples)?;
-    let (mut exact, all) = (exact.iter(), exact.len());
-    let mut biases = vec![None; layers.len()];
-    for ((layer, place), bias) in layers.iter().zip(&places).zip(&mut biases) {
-        let Some(place) = place else { continue };
-        let Some(exact_means) = exact.next() else { break };
-        *bias = corrected(&graph, std::slice::from_ref(layer), place, exact_means, &samples)?;
-        progress(all - exact.len(), all);
+    let places: Vec<(usize, Place)> =
+        layers.iter().enumerate().filter_map(|(at, layer)| Some((at, place(&mut graph, layer)?))).collect();
+    let exact = means(model, places.iter().map(|(_, place)| place), &samples)?;
+    for (done, ((at, place), exact)) in places.iter().zip(&exact).enumerate() {
+        let rounded = if how == Biases::Alone { std::slice::from_ref(&layers[*at]) } else { layers };
+        let quantized = Model::from_graph(quantize(&graph, rounded)?);
+        let own = means(&quantized, std::iter::once(place), &samples)?;
+        if let Some(bias) = graph.constant(place.bias) {
+            let each = bias.values::<f32>()?.into_owned().into_iter().zip(exact.iter().zip(own.iter().flatten()));
+            let bias = Tensor::vector(&each.map(|(b, (exact, own))| moved(b, exact - own)).collect::<Vec<f32>>());
+            if how == Biases::InOrder {
+                graph.values[place.bias.0].constant = Some(bias.clone());
+            }
+            biases[*at] = Some(bias);
+        }
+        progress(done + 1, places.len());
     }
     Ok(biases)
 }
 
-/// Gives layers of `graph`, which is not rewritten yet, their biases.
+/// Gives a layer of `graph`, which is not rewritten yet, its bias.
 pub(super) fn put(graph: &mut Graph, layer: &Rounded, bias: &Tensor) {
     if let Some(place) = place(graph, layer) {
         graph.values[place.bias.0].constant = Some(bias.clone());
     }
-}
-
-/// Moves the biases of layers in `graph`, which is not rewritten yet, one after the other, each for the error of its layer's output when it
-/// and all before it are rounded. `model` is the one without errors. The layers that [`alone`] leaves alone stay.
-pub(super) fn in_order(
-    model: &Model,
-    graph: &mut Graph,
-    layers: &[Rounded],
-    samples: &Samples,
-    progress: &mut dyn FnMut(usize, usize),
-) -> Result<()> {
-    let samples = samples.clone().first(SAMPLES);
-    let places: Vec<Place> = layers.iter().filter_map(|layer| place(graph, layer)).collect();
-    let exact = means(model, places.iter(), &samples)?;
-    for (done, (place, exact)) in places.iter().zip(&exact).enumerate() {
-        if let Some(moved) = corrected(graph, layers, place, exact, &samples)? {
-            graph.values[place.bias.0].constant = Some(moved);
-        }
-        progress(done + 1, places.len());
-    }
-    Ok(())
-}
-
-/// A layer's bias, moved by what its output lacks on average when these layers are rounded.
-fn corrected(graph: &Graph, rounded: &[Rounded], place: &Place, exact: &[f64], samples: &Samples) -> Result<Option<Tensor>> {
-    let quantized = Model::from_graph(quantize(graph, rounded)?);
-    let own = means(&quantized, std::iter::once(place), samples)?;
-    let Some(bias) = graph.constant(place.bias) else { return Ok(None) };
-    let each = bias.values::<f32>()?.into_owned().into_iter().zip(exact.iter().zip(own.iter().flatten()));
-    Ok(Some(Tensor::vector(&each.map(|(b, (exact, own))| moved(b, exact - own)).collect::<Vec<f32>>())))
 }
 
 /// As it was where the error is no number.

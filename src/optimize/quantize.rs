@@ -177,15 +177,13 @@ pub fn quantize(
     samples: Option<&Samples>,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Quantized> {
-    Calibrated::new(model, options, samples, progress)?.with_progress(&[], progress)
+    Calibrated::new(model, options, samples, progress)?.quantized(&[])
 }
 
-/// A [`prepared`] model with all that its layers' quantised forms need: any choice of them can be quantised. Only correction of biases in order
-/// runs it again.
+/// A [`prepared`] model with all that its layers' quantised forms need: any choice of them can be quantised without
+/// running it again.
 pub struct Calibrated {
     model: Model,
-    options: QuantizeOptions,
-    samples: Option<Samples>,
     layers: Vec<Ready>,
 }
 
@@ -196,7 +194,7 @@ struct Ready {
     scheme: Result<Scheme, String>,
     stored: Stored,
     weight_sqnr_db: f64,
-    /// Corrected for its own error.
+    /// Corrected, with all layers rounded.
     bias: Option<Tensor>,
 }
 
@@ -242,13 +240,13 @@ impl Calibrated {
             Ok(Ready { layer, scheme, stored, weight_sqnr_db: difference.sqnr_db(), bias: None })
         };
         let mut layers = layers.into_iter().zip(stored).map(ready).collect::<Result<Vec<Ready>>>()?;
-        if let Some(samples) = samples.filter(|_| options.biases == Biases::Alone) {
+        if let Some(samples) = samples {
             let mut rounded: Vec<&mut Ready> = layers.iter_mut().filter(|l| l.scheme.is_ok()).collect();
             let all: Vec<Rounded> = rounded.iter().filter_map(|l| Some(l.rounded(l.scheme.clone().ok()?))).collect();
-            let biases = biases::alone(&model, &all, samples, progress)?;
+            let biases = biases::corrected(&model, &all, options.biases, samples, progress)?;
             rounded.iter_mut().zip(biases).for_each(|(layer, bias)| layer.bias = bias);
         }
-        Ok(Calibrated { model, options: options.clone(), samples: samples.cloned(), layers })
+        Ok(Calibrated { model, layers })
     }
 
     /// The layers' names, in the graph's order.
@@ -258,10 +256,6 @@ impl Calibrated {
 
     /// The model with all layers quantised but those to keep, by the options or here.
     pub fn quantized(&self, keep: &[String]) -> Result<Quantized> {
-        self.with_progress(keep, &mut |_, _| ())
-    }
-
-    fn with_progress(&self, keep: &[String], progress: &mut dyn FnMut(usize, usize)) -> Result<Quantized> {
         let mut graph = self.model.graph().clone();
         let (mut chosen, mut reports) = (Vec::new(), Vec::new());
         for ready in &self.layers {
@@ -285,9 +279,6 @@ impl Calibrated {
                 biases::put(&mut graph, &rounded, bias);
             }
             chosen.push(rounded);
-        }
-        if let Some(samples) = self.samples.as_ref().filter(|_| self.options.biases == Biases::InOrder) {
-            biases::in_order(&self.model, &mut graph, &chosen, samples, progress)?;
         }
         Ok(Quantized { graph: rewrite(&graph, &chosen)?, layers: reports })
     }
