@@ -11,7 +11,7 @@ use halfbyte::export::onnx;
 use halfbyte::graph::{Dim, Graph, Port};
 use halfbyte::hardware::DeviceKind;
 use halfbyte::optimize::quantize::{Convolutions, Products, Quantized, prepared};
-use halfbyte::optimize::{Biases, QuantizeOptions, Rounding, Sample, Samples, best_of, candidates, quantize};
+use halfbyte::optimize::{Best, Biases, QuantizeOptions, Rounding, Sample, Samples, best_of, candidates, quantize};
 use halfbyte::pass::quantize::{Bits, Scheme};
 use halfbyte::{DType, Model, Options, Session, Tensor};
 
@@ -137,13 +137,16 @@ fn of_several_ways_the_nearest_on_other_samples_wins() {
     let ways = candidates(&base, true);
     assert!(ways.len() > 4 && candidates(&base, false).len() == 1);
     let mut steps = Vec::new();
-    let (best, tried) = best_of(&model, &ways, Some(&all), &all.clone().first(16), &mut |n, of| steps.push((n, of))).unwrap();
+    let some = all.clone().first(16);
+    let Best { options: best, calibrated, tried } =
+        best_of(&model, &ways, Some(&all), &some, &mut |n, of| steps.push((n, of))).unwrap();
     assert_eq!((tried.len(), steps.last()), (ways.len(), Some(&(ways.len(), ways.len()))));
     let found = |o: &QuantizeOptions| tried.iter().find(|t| t.options == *o).unwrap().sqnr_db;
     assert!(tried.iter().all(|t| t.sqnr_db <= found(&best)), "{tried:?}");
-    // The figure is that of the model that such options make.
+    // The figure is that of the model that was calibrated, and of the one that such options make.
     let done = quantize(&model, &best, Some(&all), &mut |_, _| ()).unwrap();
-    let some = all.first(16);
+    let bytes = |graph: &Graph| onnx::to_bytes(graph, &[]).unwrap();
+    assert!(bytes(&done.graph) == bytes(&calibrated.quantized(&[]).unwrap().graph));
     let db = sqnr_db(&answers(&session(model.graph()), &some, 16), &answers(&session(&done.graph), &some, 16));
     assert!((db - found(&best)).abs() < 1e-3, "{db} {}", found(&best));
     assert!(best_of(&model, &[], None, &some, &mut |_, _| ()).is_err());

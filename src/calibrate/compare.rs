@@ -103,7 +103,7 @@ impl Difference {
 }
 
 /// Where the largest value is, the first of equal ones.
-fn top<T: Copy + Into<f64>>(row: &[T]) -> usize {
+pub(super) fn top<T: Copy + Into<f64>>(row: &[T]) -> usize {
     let larger = |best: usize, i: usize| if row[i].into() > row[best].into() { i } else { best };
     (0..row.len()).fold(0, larger)
 }

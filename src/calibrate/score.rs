@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::compare::{Difference, top};
+
 /// What a changed model's answers are judged by. Scores lie between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -39,10 +41,9 @@ impl Metric {
         if output.iter().any(|v| v.is_nan()) {
             return Answer::Broken;
         }
-        let largest = |row: &[f64]| (1..row.len()).fold(0, |best, i| if row[i] > row[best] { i } else { best }) as u32;
         let mut classes: Vec<u32> = match self {
             Metric::Accuracy | Metric::Agreement | Metric::Characters(_) => {
-                output.chunks_exact(width.max(1)).map(largest).collect()
+                output.chunks_exact(width.max(1)).map(|row| top(row) as u32).collect()
             }
             Metric::Cosine => return Answer::Values(output.iter().map(|&v| v as f32).collect()),
             Metric::Mask(threshold) => return Answer::Mask(output.iter().map(|&v| v > f64::from(threshold)).collect()),
@@ -69,7 +70,11 @@ impl Metric {
                 let same = a.iter().zip(b).filter(|(a, b)| a == b).count();
                 same as f64 / a.len().max(1) as f64
             }
-            (Answer::Values(a), Answer::Values(b)) if a.len() == b.len() => cosine(a, b),
+            (Answer::Values(a), Answer::Values(b)) if a.len() == b.len() => {
+                let mut difference = Difference::default();
+                difference.add(a, b, 0);
+                difference.cosine().max(0.0)
+            }
             (Answer::Mask(a), Answer::Mask(b)) if a.len() == b.len() => {
                 let count = |of: fn(bool, bool) -> bool| a.iter().zip(b).filter(|&(&a, &b)| of(a, b)).count() as f64;
                 let union = count(|a, b| a | b);
@@ -78,14 +83,6 @@ impl Metric {
             _ => 0.0,
         }
     }
-}
-
-fn cosine(a: &[f32], b: &[f32]) -> f64 {
-    if a == b {
-        return 1.0;
-    }
-    let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-    (dot(a, b) / (dot(a, a) * dot(b, b)).sqrt().max(f64::MIN_POSITIVE)).max(0.0)
 }
 
 /// Insertions, deletions and replacements that make `b` of `a` (Levenshtein 1965).

@@ -6,17 +6,15 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::args::{Inputs, Running};
+use super::measurement::quantile;
 use super::output::{print, print_json, table};
-use super::sides::{Side, median, run, sides, times};
+use super::sides::{Side, run, sides, times};
 use super::{inputs, progress, samples};
 use crate::base::Tensor;
 use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
-use crate::optimize::Sample;
+use crate::optimize::{Sample, Samples};
 use crate::session::{Model, Session};
-
-/// Samples of `--data` that are run together.
-const BATCH: usize = 16;
 
 /// Arguments of `compare`.
 #[derive(Args)]
@@ -92,8 +90,9 @@ pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
     let outputs = differences(&original.1, &changed.1, &batches)?;
     let lines: Vec<OutputLine> = outputs.into_iter().map(|(name, d)| line(name, &d, args)).collect();
     let times = times([&original.1, &changed.1], &batches[0], args.runs)?;
-    let side =
-        |path: &PathBuf, (model, session): &(Model, Session), times: &[f64]| Side::new(path, model, session, median(times));
+    let side = |path: &PathBuf, (model, session): &(Model, Session), times: &[f64]| {
+        Side::new(path, model, session, quantile(times, 0.5))
+    };
     let done = Comparison {
         original: side(&args.original, &original, &times[0]),
         changed: side(&args.changed, &changed, &times[1]),
@@ -112,7 +111,10 @@ pub fn compare(args: &CompareArgs) -> Result<ExitCode> {
 /// The inputs of each run: from a file, or made, each with another seed.
 fn batches(model: &Model, args: &CompareArgs) -> Result<Vec<Sample>> {
     if let Some(path) = &args.data {
-        return samples::read(model, path, &args.arrays)?.first(args.samples.unwrap_or(usize::MAX)).batches(BATCH).collect();
+        return samples::read(model, path, &args.arrays)?
+            .first(args.samples.unwrap_or(usize::MAX))
+            .batches(Samples::BATCH)
+            .collect();
     }
     let runs = if args.inputs.inputs.is_some() { 1 } else { args.samples.unwrap_or(8).max(1) as u64 };
     (0..runs).map(|i| inputs::inputs(model, &Inputs { seed: args.inputs.seed + i, ..args.inputs.clone() })).collect()

@@ -50,7 +50,7 @@ impl Measurement {
         times_us.sort_by(f64::total_cmp);
         let n = times_us.len() as f64;
         let mean_us = times_us.iter().sum::<f64>() / n;
-        let at = |p: f64| times_us[((n * p).ceil() as usize).clamp(1, times_us.len()) - 1];
+        let at = |p: f64| quantile(&times_us, p);
         Measurement {
             runs: times_us.len(),
             mean_us,
@@ -77,6 +77,11 @@ impl Measurement {
             ..self
         }
     }
+}
+
+/// The least of these, sorted and at least one, that so large a share of them does not exceed.
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
+    sorted[((sorted.len() as f64 * share).ceil() as usize).clamp(1, sorted.len()) - 1]
 }
 
 /// Microseconds that the arithmetic of `problems` takes at the measured peaks; nothing when there is none, or no peak.

@@ -61,7 +61,7 @@ pub fn run(session: &Session, sample: &Sample) -> Result<Outputs> {
     session.run(&named)
 }
 
-/// Microseconds of runs of both, by turns, the first one of each left out.
+/// Microseconds of runs of both, by turns, the first one of each left out; sorted, at least one.
 pub fn times(both: [&Session; 2], sample: &Sample, runs: usize) -> Result<[Vec<f64>; 2]> {
     let mut times = [Vec::new(), Vec::new()];
     let bar = progress::bar(runs as u64, "timing");
@@ -76,12 +76,6 @@ pub fn times(both: [&Session; 2], sample: &Sample, runs: usize) -> Result<[Vec<f
         bar.inc(1);
     }
     bar.finish_and_clear();
+    times.iter_mut().for_each(|t| t.sort_by(f64::total_cmp));
     Ok(times)
-}
-
-/// The upper one of two in the middle.
-pub fn median(times: &[f64]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }

@@ -4,7 +4,6 @@ use super::quantize::Quantized;
 use super::{Calibrated, Exam};
 use crate::base::DType;
 use crate::calibrate::Paired;
-use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::pass::half::halve;
@@ -169,21 +168,17 @@ impl Search<'_> {
 
     /// Each quantised layer's error alone, the largest first.
     fn sensitivities(&mut self, step: &mut Step) -> Result<Vec<Sensitivity>> {
-        let outputs = |graph: &Graph| self.exam.outputs(graph, SENSITIVITY_SAMPLES);
-        let exact = outputs(self.exam.original())?;
+        let exact = self.exam.outputs(self.exam.original(), SENSITIVITY_SAMPLES)?;
         let whole = self.calibrated.quantized(&[])?;
         let quantised: Vec<String> = whole.layers.iter().filter(|l| l.scheme.is_some()).map(|l| l.name.clone()).collect();
         let mut found = Vec::with_capacity(quantised.len());
         for (done, layer) in quantised.iter().enumerate() {
-            if !step("measuring layers", done, quantised.len()) {
-                self.is_stopped = true;
+            if self.stops(step("measuring layers", done, quantised.len())) {
                 break;
             }
             let others: Vec<String> = quantised.iter().filter(|n| *n != layer).cloned().collect();
-            let mut difference = Difference::default();
-            for (a, b) in exact.iter().zip(outputs(&self.calibrated.quantized(&others)?.graph)?) {
-                difference.add(&a.to_f64(), &b.to_f64(), 0);
-            }
+            let alone = self.calibrated.quantized(&others)?;
+            let difference = self.exam.difference(&exact, &alone.graph, SENSITIVITY_SAMPLES)?;
             found.push(Sensitivity { layer: layer.clone(), sqnr_db: difference.sqnr_db() });
         }
         found.sort_by(|a, b| a.sqnr_db.total_cmp(&b.sqnr_db));

@@ -1,6 +1,6 @@
 //! Ways to quantise a model, tried on samples that nothing was calibrated on.
 
-use super::quantize::{Convolutions, Products, quantize};
+use super::quantize::{Calibrated, Convolutions, Products};
 use super::taps::run;
 use super::{Biases, QuantizeOptions, Rounding, Samples};
 use crate::calibrate::Calibrator;
@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::pass::layer::{Layer, all_layers};
 use crate::session::{Model, Options, Session};
-
-/// Samples of one run where they can be joined.
-const BATCH: usize = 16;
 
 /// A way that was tried.
 #[derive(Debug, Clone)]
@@ -58,6 +55,16 @@ pub fn candidates(base: &QuantizeOptions, calibrated: bool) -> Vec<QuantizeOptio
     all
 }
 
+/// What [`best_of`] found.
+pub struct Best {
+    /// The way.
+    pub options: QuantizeOptions,
+    /// The model, calibrated in that way.
+    pub calibrated: Calibrated,
+    /// All ways, in their order.
+    pub tried: Vec<Tried>,
+}
+
 /// Quantises a [`prepared`](super::quantize::prepared) model in all these ways by `calibrate`, and gives the one whose answers to `select` are
 /// nearest to the model's own, with the figures of all. `progress` is told of ways tried and all. Errors when there are none, or one fails.
 pub fn best_of(
@@ -66,27 +73,30 @@ pub fn best_of(
     calibrate: Option<&Samples>,
     select: &Samples,
     progress: &mut dyn FnMut(usize, usize),
-) -> Result<(QuantizeOptions, Vec<Tried>)> {
+) -> Result<Best> {
     let exact = session(model.graph())?;
     let (layers, _) = all_layers(model.graph());
     let mut tried: Vec<Tried> = Vec::with_capacity(candidates.len());
+    let mut best: Option<(f64, &QuantizeOptions, Calibrated)> = None;
     for options in candidates {
         let known = tried.iter().find(|t| effective(&t.options, &layers) == effective(options, &layers));
         let sqnr_db = match known {
             Some(same) => same.sqnr_db,
             None => {
-                let quantized = quantize(model, options, calibrate, &mut |_, _| ())?;
-                worst_sqnr_db(&exact, &session(&quantized.graph)?, select)?
+                let calibrated = Calibrated::new(model, options, calibrate, &mut |_, _| ())?;
+                let sqnr_db = worst_sqnr_db(&exact, &session(&calibrated.quantized(&[])?.graph)?, select)?;
+                // The first of equal ones.
+                if best.as_ref().is_none_or(|(most, ..)| sqnr_db > *most) {
+                    best = Some((sqnr_db, options, calibrated));
+                }
+                sqnr_db
             }
         };
         tried.push(Tried { options: options.clone(), sqnr_db });
         progress(tried.len(), candidates.len());
     }
-    // The first of equal ones.
-    let better = |a: &Tried, b: &Tried| if b.sqnr_db > a.sqnr_db { b.clone() } else { a.clone() };
-    let best = tried.iter().cloned().reduce(|a, b| better(&a, &b));
-    let best = best.ok_or_else(|| Error::BadInput("no way to quantise was given".into()))?;
-    Ok((best.options, tried))
+    let (_, options, calibrated) = best.ok_or_else(|| Error::BadInput("no way to quantise was given".into()))?;
+    Ok(Best { options: options.clone(), calibrated, tried })
 }
 
 /// The options without what means nothing for these layers.
@@ -111,7 +121,7 @@ fn session(graph: &Graph) -> Result<Session> {
 /// Of the outputs, which may differ in size, each by itself.
 fn worst_sqnr_db(exact: &Session, changed: &Session, samples: &Samples) -> Result<f64> {
     let mut differences: Vec<Difference> = Vec::new();
-    for sample in samples.batches(BATCH) {
+    for sample in samples.batches(Samples::BATCH) {
         let sample = sample?;
         let (a, b) = (run(exact, &sample)?, run(changed, &sample)?);
         differences.resize_with(a.len(), Difference::default);

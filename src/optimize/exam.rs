@@ -9,9 +9,6 @@ use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::session::{Model, Options, Session};
 
-/// Samples of one run where they can be joined.
-const BATCH: usize = 16;
-
 /// The classes of samples, so many each, numbered as the arrays are that the samples come from.
 #[derive(Debug, Clone)]
 pub struct Labels {
@@ -76,10 +73,10 @@ impl Exam {
         Ok(paired)
     }
 
-    /// How far the first outputs of a changed graph are from the original's.
-    pub fn difference(&self, graph: &Graph, count: usize) -> Result<Difference> {
+    /// How far a changed graph's first outputs are from the original's, `exact`: [`Exam::outputs`] of as many samples.
+    pub fn difference(&self, exact: &[Tensor], graph: &Graph, count: usize) -> Result<Difference> {
         let mut difference = Difference::default();
-        for (a, b) in self.outputs(self.original(), count)?.iter().zip(self.outputs(graph, count)?) {
+        for (a, b) in exact.iter().zip(self.outputs(graph, count)?) {
             difference.add(&a.to_f64(), &b.to_f64(), a.shape().last().copied().unwrap_or(0));
         }
         Ok(difference)
@@ -111,7 +108,7 @@ impl Exam {
             see(numbers.len(), output.ok_or_else(|| Error::BadInput("a model without outputs".into()))?)
         };
         // Texts may lie along the first axis of the output, where samples would.
-        samples.runs(if let Metric::Characters(_) = self.metric { 1 } else { BATCH }).map(one).collect()
+        samples.runs(if let Metric::Characters(_) = self.metric { 1 } else { Samples::BATCH }).map(one).collect()
     }
 }
 

@@ -17,7 +17,7 @@ mod stream;
 mod taps;
 
 pub use biases::Biases;
-pub use candidates::{Tried, best_of, candidates};
+pub use candidates::{Best, Tried, best_of, candidates};
 pub use exam::{Exam, Labels};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};

@@ -10,9 +10,6 @@ use crate::pass::layer::{Layer, all_layers};
 use crate::pass::quantize::{Affine, factors, smooth};
 use crate::session::{Model, Options};
 
-/// Samples of one run where they can be joined.
-const BATCH: usize = 16;
-
 /// The model with the inputs of its products smoothed by their largest values over the samples.
 pub(super) fn smoothed(
     model: &Model,
@@ -33,7 +30,7 @@ pub(super) fn smoothed(
     let inputs: Vec<ValueId> = by_input.keys().copied().collect();
     let taps = Taps::new(model, &inputs, Options::default())?;
     let mut largest: Vec<Vec<f32>> = vec![Vec::new(); inputs.len()];
-    let runs = samples.batches(BATCH);
+    let runs = samples.batches(Samples::BATCH);
     let count = runs.len();
     for (done, sample) in runs.enumerate() {
         for (largest, t) in largest.iter_mut().zip(taps.run(&sample?)?) {
@@ -76,7 +73,7 @@ pub(super) fn ranges(
     let values: Vec<ValueId> = shared.iter().flatten().copied().collect();
     let taps = Taps::new(model, &values, Options::default())?;
     let mut seen = vec![Observed::default(); shared.len()];
-    let runs = samples.batches(BATCH);
+    let runs = samples.batches(Samples::BATCH);
     let count = runs.len();
     for (done, sample) in runs.enumerate() {
         let mut tensors = taps.run(&sample?)?.into_iter();

@@ -54,6 +54,9 @@ impl Source {
 }
 
 impl Samples {
+    /// Samples of one run where they can be joined and nothing else is said.
+    pub const BATCH: usize = 16;
+
     /// Those of `model` in `arrays`. An input's samples are the rows of the array of its name where the model leaves its first axis open or
     /// gives it a size, the slices of one with one axis more, or the arrays of its name followed by 0, 1, 2 ... (`x0`, `x.0`, `x/0`).
     /// `renamed` says which array an input is in: (input, array). Errors when an input has none, or their numbers differ.

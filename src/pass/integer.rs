@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::emit::{Emit, TO_F32, splice};
 use super::index::Index;
-use super::pattern::{float, int};
+use super::pattern::{int, is_plain_product};
 use super::simplify::drop_unused;
 use crate::base::{DType, Shape, Tensor};
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -93,10 +93,8 @@ fn integer(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node
 /// the scales, then the bias.
 fn with_float_result(graph: &mut Graph, index: &Index, at: NodeId) -> Option<Vec<Node>> {
     let node = graph.nodes[at].clone();
-    let plain = float(&node, "alpha", 1.0) == 1.0 && float(&node, "beta", 1.0) == 1.0;
-    let untransposed = int(&node, "transA", 0) == 0 && int(&node, "transB", 0) == 0;
-    let known = matches!(node.op.as_str(), "Conv" | "MatMul" | "Gemm");
-    if !known || !node.domain.is_empty() || node.epilogue.is_some() || !plain || !untransposed {
+    let is_conv = node.op == "Conv" && node.domain.is_empty();
+    if !(is_conv || is_plain_product(&node)) || node.epilogue.is_some() || int(&node, "transB", 0) != 0 {
         return None;
     }
     let operand = |i: usize| {

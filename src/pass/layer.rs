@@ -1,7 +1,7 @@
 //! Layers: matrix products, convolutions and tables with constant weights.
 
 use super::index::Index;
-use super::pattern::{float, int};
+use super::pattern::{int, is_plain_product};
 use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -115,7 +115,6 @@ fn described(graph: &Graph, index: &Index, at: NodeId, node: &Node, place: usize
         return Err("its weights are not finite");
     }
     let shape = tensor.shape();
-    let plain = float(node, "alpha", 1.0) == 1.0 && float(node, "beta", 1.0) == 1.0;
     let name = if node.name.is_empty() { format!("{} {at}", node.op) } else { node.name.clone() };
     let new = |kind, rows, k, groups| Ok(Layer { name, op: node.op.clone(), kind, weight, nodes: vec![at], rows, k, groups });
     match (node.op.as_str(), &shape[..]) {
@@ -125,8 +124,9 @@ fn described(graph: &Graph, index: &Index, at: NodeId, node: &Node, place: usize
             _ => Err("its groups do not fit its weights"),
         },
         ("MatMul", &[k, rows]) => new(Kind::Product, rows, k, 1),
-        ("Gemm", _) if int(node, "transA", 0) != 0 => Err("its first operand is transposed"),
-        ("Gemm", _) if !plain => Err("its product or its bias is multiplied"),
+        ("Gemm", _) if !is_plain_product(node) => {
+            Err("its first operand is transposed, or its product or its bias is multiplied")
+        }
         ("Gemm", &[rows, k]) if int(node, "transB", 0) != 0 => new(Kind::TransposedProduct, rows, k, 1),
         ("Gemm", &[k, rows]) => new(Kind::Product, rows, k, 1),
         ("ConvTranspose", _) => Err("a transposed convolution"),

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 
 use super::emit::TO_F32;
 use super::index::Index;
-use super::pattern::{float, int};
+use super::pattern::{int, is_plain_product};
 use crate::base::{DType, Tensor};
 use crate::graph::{Attr, Graph, Node, NodeId, ValueId};
 
@@ -48,7 +48,7 @@ impl Narrow {
         let mut count = 0;
         for at in 0..graph.nodes.len() {
             let node = &graph.nodes[at];
-            let Some(Some(weight)) = node.inputs.get(1).copied().filter(|_| is_product(node)) else { continue };
+            let Some(Some(weight)) = node.inputs.get(1).copied().filter(|_| is_plain_product(node)) else { continue };
             let Some(constant) = graph.constant(weight) else { continue };
             let (address, shape) = (constant.address(), constant.shape().clone());
             let transposed = int(node, "transB", 0) != 0;
@@ -75,11 +75,6 @@ impl Narrow {
         }
         count
     }
-}
-
-fn is_product(node: &Node) -> bool {
-    let plain = float(node, "alpha", 1.0) == 1.0 && float(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0;
-    node.domain.is_empty() && (node.op == "MatMul" || (node.op == "Gemm" && plain))
 }
 
 /// What a Cast of 16 bits or a DequantizeLinear of i8 without zero points, of a constant matrix, makes f32 of.

@@ -111,6 +111,12 @@ pub(super) fn float(node: &Node, name: &str, default: f32) -> f32 {
     }
 }
 
+/// Whether a node gives the product of its first operand, as it lies, and its second, and adds no more than the third.
+pub(super) fn is_plain_product(node: &Node) -> bool {
+    let plain = float(node, "alpha", 1.0) == 1.0 && float(node, "beta", 1.0) == 1.0 && int(node, "transA", 0) == 0;
+    node.domain.is_empty() && (node.op == "MatMul" || (node.op == "Gemm" && plain))
+}
+
 impl Pattern {
     /// How the pattern fits `value`, such that nobody outside reads the values inside.
     pub fn find(&self, graph: &Graph, index: &Index, value: ValueId) -> Option<Match> {

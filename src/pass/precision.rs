@@ -1,7 +1,7 @@
 //! Matrix products with constant weights become products with weights of lower precision, and convolutions with f16 weights.
 
 use super::index::Index;
-use super::pattern::{float, int};
+use super::pattern::{int, is_plain_product};
 use super::pipeline::WeightPrecision;
 use crate::base::DType;
 use crate::graph::{Attr, Graph, Node, ValueId};
@@ -46,13 +46,7 @@ fn holds(graph: &Graph, weight: ValueId, precision: WeightPrecision) -> bool {
 
 /// The node as halfbyte:Linear, if it is a product of f32 with a constant matrix.
 fn linear(graph: &Graph, index: &Index, node: &Node, precision: WeightPrecision) -> Option<Node> {
-    let plain = |n: &Node| float(n, "alpha", 1.0) == 1.0 && float(n, "beta", 1.0) == 1.0 && int(n, "transA", 0) == 0;
-    match (node.domain.as_str(), node.op.as_str()) {
-        ("", "MatMul") => {}
-        ("", "Gemm") if plain(node) => {}
-        _ => return None,
-    }
-    let weight = index.constant(graph, node.inputs.get(1).copied()??)?;
+    let weight = index.constant(graph, node.inputs.get(1).copied()?.filter(|_| is_plain_product(node))?)?;
     if weight.dtype() != DType::F32 || weight.shape().rank() != 2 || weight.numel() == 0 {
         return None;
     }

@@ -86,8 +86,8 @@ impl Rung {
         if !options.no_optimize {
             let host = hardware::cpu::info(1);
             let integers = pass::integers(&mut graph);
-            let widens = device.info().kind == DeviceKind::Cpu && precision == Precision::F32;
-            let mut narrow = if widens { Narrow::find(&graph) } else { Narrow::default() };
+            let on_cpu = device.info().kind == DeviceKind::Cpu;
+            let mut narrow = if on_cpu && precision == Precision::F32 { Narrow::find(&graph) } else { Narrow::default() };
             let folded = fold::fold(&mut graph, &host);
             narrow.locate(&graph);
             let weights = match precision {
@@ -95,8 +95,7 @@ impl Rung {
                 Precision::F16 => Some(WeightPrecision::F16),
                 Precision::Int8 => Some(WeightPrecision::Int8),
             };
-            let (optimized, counts) =
-                pass::optimize(graph, &PassOptions { weights, grouped: device.info().kind == DeviceKind::Cpu });
+            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights, grouped: on_cpu });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             let kept = narrow.restore(&mut graph);

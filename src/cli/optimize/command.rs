@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::page;
-use super::report::{self, Decided, Report};
+use super::report::{self, Decided, Hashed, Report};
 use super::splits::Splits;
 use crate::calibrate::Metric;
 use crate::cli::args::Running;
@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::export::onnx;
 use crate::optimize::budget::{Attempt, Budget, within_budget};
 use crate::optimize::quantize::prepared;
-use crate::optimize::{Calibrated, QuantizeOptions, best_of, candidates};
+use crate::optimize::{Best, QuantizeOptions, best_of, candidates};
 use crate::session::Model;
 
 /// Arguments of `optimize`.
@@ -88,12 +88,12 @@ pub fn run(args: &OptimizeArgs) -> Result<ExitCode> {
     interrupt::watch()?;
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let splits = Splits::new(args, &model)?;
-    let decided = decide(args, &model, &splits)?;
+    let (source, decided) = (Hashed::new(&args.model)?, decide(args, &model, &splits)?);
     if decided.is_within {
-        onnx::write(&decided.found.quantized.graph, &report::metadata(args, &model)?, &args.output)?;
+        onnx::write(&decided.found.quantized.graph, &report::metadata(args, &model, &source), &args.output)?;
     }
     let (is_within, is_stopped) = (decided.is_within, decided.found.is_stopped);
-    let report = Report::new(args, &model, &splits, decided)?;
+    let report = Report::new(args, source, &model, &splits, decided)?;
     if let Some(path) = &args.report {
         page::write(&report, path)?;
     }
@@ -126,9 +126,8 @@ fn decide(args: &OptimizeArgs, model: &Model, splits: &Splits) -> Result<Decided
             go_on(what, done, all);
         }
     };
-    let (options, tried) =
-        best_of(&model, &candidates(&base, samples.is_some()), samples, &splits.choosing, &mut told("trying ways"))?;
-    let calibrated = Calibrated::new(&model, &options, samples, &mut told("calibrating"))?;
+    let ways = candidates(&base, samples.is_some());
+    let Best { options, calibrated, tried } = best_of(&model, &ways, samples, &splits.choosing, &mut told("trying ways"))?;
     let budget = args.budget();
     let found = within_budget(&calibrated, &splits.select, budget, &mut |what, done, all| go_on(what, done, all))?;
     bar.finish_and_clear();

@@ -10,6 +10,7 @@ use super::command::OptimizeArgs;
 use super::splits::Splits;
 use crate::base::DType;
 use crate::cli::convert::file_bytes;
+use crate::cli::measurement::quantile;
 use crate::cli::output::{print, table};
 use crate::cli::sides::{Side, sides, times};
 use crate::error::{Error, Result};
@@ -21,8 +22,6 @@ use crate::session::{Model, Session};
 
 /// Of [`Report`]'s form as JSON.
 const SCHEMA_VERSION: u32 = 1;
-/// Samples of the larger batch that is timed.
-const BATCH: usize = 16;
 
 /// What was decided, before the report is made of it.
 pub struct Decided {
@@ -78,15 +77,16 @@ pub struct Report {
 }
 
 /// A file, by what is in it.
-#[derive(serde::Serialize)]
-struct Hashed {
+#[derive(Clone, serde::Serialize)]
+pub struct Hashed {
     path: String,
     bytes: u64,
     sha256: String,
 }
 
 impl Hashed {
-    fn new(path: &Path) -> Result<Self> {
+    /// Of the file as it is now.
+    pub fn new(path: &Path) -> Result<Self> {
         Ok(Hashed { path: path.display().to_string(), bytes: file_bytes(path), sha256: sha256(path)? })
     }
 }
@@ -151,25 +151,25 @@ fn sha256(path: &Path) -> Result<String> {
 }
 
 /// What the written model says of itself.
-pub fn metadata(args: &OptimizeArgs, model: &Model) -> Result<Vec<(String, String)>> {
+pub fn metadata(args: &OptimizeArgs, model: &Model, source: &Hashed) -> Vec<(String, String)> {
     let own = [
         ("halfbyte.version", env!("CARGO_PKG_VERSION").to_string()),
-        ("halfbyte.source_sha256", sha256(&args.model)?),
+        ("halfbyte.source_sha256", source.sha256.clone()),
         ("halfbyte.budget", args.budget.to_string()),
     ];
     let others = model.metadata().iter().filter(|(name, _)| own.iter().all(|(mine, _)| mine != name)).cloned();
-    Ok(others.chain(own.iter().map(|(name, value)| (name.to_string(), value.clone()))).collect())
+    others.chain(own.iter().map(|(name, value)| (name.to_string(), value.clone()))).collect()
 }
 
 impl Report {
-    /// Measures both models. The changed one has to be written already, where it is.
-    pub fn new(args: &OptimizeArgs, model: &Model, splits: &Splits, decided: Decided) -> Result<Self> {
+    /// Measures both models, the original one from `source`. The changed one has to be written already, where it is.
+    pub fn new(args: &OptimizeArgs, source: Hashed, model: &Model, splits: &Splits, decided: Decided) -> Result<Self> {
         let Decided { options, tried, found, shown, is_within } = decided;
         let changed = model.with_graph(found.quantized.graph.clone());
         let open = |model: &Model| Session::new(model, args.running.options(false));
         let (before, after) = (open(model)?, open(&changed)?);
         let latencies = latencies([&before, &after], &splits.choosing, args.runs)?;
-        let difference = splits.test.difference(changed.graph(), usize::MAX)?;
+        let difference = splits.test.difference(&splits.test.outputs(model.graph(), usize::MAX)?, changed.graph(), usize::MAX)?;
         let machine = before.report();
         let median_us = latencies.first().map_or([0.0; 2], |l| [l.before_us[0], l.after_us[0]]);
         let output = if is_within { Some(Hashed::new(&args.output)?) } else { None };
@@ -178,7 +178,7 @@ impl Report {
             schema_version: SCHEMA_VERSION,
             tool: "halfbyte",
             version: env!("CARGO_PKG_VERSION"),
-            model: Hashed::new(&args.model)?,
+            model: source,
             warnings: latencies.iter().filter_map(Latency::warning).collect(),
             data: data(args, splits)?,
             seed: args.seed,
@@ -233,32 +233,27 @@ impl Report {
 /// Of batches of one sample, and of several where they can be joined.
 fn latencies(both: [&Session; 2], samples: &Samples, runs: usize) -> Result<Vec<Latency>> {
     let mut all: Vec<Latency> = Vec::new();
-    for batch in [1, BATCH] {
+    for batch in [1, Samples::BATCH] {
         let Some(run) = samples.runs(batch).next() else { continue };
         let (numbers, inputs) = run?;
         if all.iter().all(|l| l.batch != numbers.len()) {
-            let [before_us, after_us] = times(both, &inputs, runs)?.map(|t| percentiles(&t));
+            let [before_us, after_us] = times(both, &inputs, runs)?.map(|t| [0.5, 0.1, 0.9].map(|share| quantile(&t, share)));
             all.push(Latency { batch: numbers.len(), before_us, after_us });
         }
     }
     Ok(all)
 }
 
-/// Median, 10th and 90th percentile.
-fn percentiles(times: &[f64]) -> [f64; 3] {
-    let mut sorted = times.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    [0.5, 0.1, 0.9].map(|share| sorted[((sorted.len() as f64 * share) as usize).min(sorted.len() - 1)])
-}
-
 fn data(args: &OptimizeArgs, splits: &Splits) -> Result<Vec<Split>> {
-    let split = |role, path: &Path, samples| -> Result<Split> { Ok(Split { role, samples, file: Hashed::new(path)? }) };
+    let split = |role, samples, file: &Hashed| Split { role, samples, file: file.clone() };
     let mut all = Vec::new();
     if let (Some(path), Some(samples)) = (&args.calibrate.calibrate, &splits.calibrate) {
-        all.push(split("calibrate", path, samples.len())?);
+        all.push(split("calibrate", samples.len(), &Hashed::new(path)?));
     }
-    all.push(split("select", &args.select, splits.select.questions())?);
-    all.push(split("test", args.test.as_ref().unwrap_or(&args.select), splits.test.questions())?);
+    let select = Hashed::new(&args.select)?;
+    all.push(split("select", splits.select.questions(), &select));
+    let test = args.test.as_deref().map_or(Ok(select), Hashed::new)?;
+    all.push(split("test", splits.test.questions(), &test));
     Ok(all)
 }
 
