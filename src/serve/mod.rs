@@ -1,0 +1,3 @@
+//! Serving: requests of many callers become batches.
+
+pub mod schedule;
