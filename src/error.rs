@@ -32,6 +32,12 @@ pub enum Error {
     /// An output holds NaN or infinity and the caller asked to be told.
     #[error("output {output} is not finite")]
     NonFinite { output: String },
+    /// A run panicked: a fault of the program, not of the caller.
+    #[error("the run panicked: {why}; the engine goes on, please report this with the inputs")]
+    Panicked { why: String },
+    /// The engine did not run a request.
+    #[error(transparent)]
+    Rejected(#[from] crate::serve::schedule::Rejection),
 }
 
 /// `std::result::Result` with this crate's error.

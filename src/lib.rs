@@ -22,4 +22,6 @@ pub mod cli;
 
 pub use base::{DType, Element, Shape, Tensor, TensorView};
 pub use error::{Error, Result};
+pub use serve::engine::{Engine, Runner};
+pub use serve::schedule::Batching;
 pub use session::{Model, Options, Outputs, Precision, Report, Session};

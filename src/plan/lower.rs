@@ -24,7 +24,8 @@ type Kept = (Arc<Prepared>, Vec<Tensor>);
 #[derive(Default)]
 pub struct Weights {
     prepared: Mutex<HashMap<PreparedKey, Kept>>,
-    aligned: Mutex<HashMap<usize, (Tensor, Tensor)>>,
+    /// By address and bytes: the constant, which stays alive so that no other can come to lie there, and its aligned copy.
+    aligned: Mutex<HashMap<(usize, usize), (Tensor, Tensor)>>,
 }
 
 impl Weights {
@@ -51,12 +52,16 @@ impl Weights {
     }
 
     fn aligned(&self, constant: &Tensor) -> Tensor {
-        let aligned = constant.aligned();
-        if aligned.address() == constant.address() {
-            return aligned;
-        }
+        let key = (constant.address(), constant.bytes().len());
         let mut all = lock(&self.aligned);
-        all.entry(constant.address()).or_insert_with(|| (constant.clone(), aligned)).1.clone()
+        if let Some((_, copy)) = all.get(&key) {
+            return copy.clone();
+        }
+        let aligned = constant.aligned();
+        if aligned.address() != constant.address() {
+            all.insert(key, (constant.clone(), aligned.clone()));
+        }
+        aligned
     }
 }
 

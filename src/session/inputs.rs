@@ -39,7 +39,8 @@ pub(crate) fn arrange<'a>(
     Ok(found)
 }
 
-fn fits(name: &str, port: &Port, view: &TensorView) -> Result<()> {
+/// Whether a tensor is of the element type, rank and known sizes that an input declares, and has as many bytes as its shape says.
+pub fn fits(name: &str, port: &Port, view: &TensorView) -> Result<()> {
     let wrong = |why: String| Err(Error::BadInput(format!("input {name:?}: {why}")));
     let want = crate::base::tensor::size_bytes(view.dtype, &view.shape)?;
     if want != view.bytes.len() {

@@ -17,7 +17,7 @@ mod tune;
 
 pub use core::Session;
 pub use devices::devices;
-pub use inputs::describe;
+pub use inputs::{describe, fits};
 pub use model::{Model, model_name};
 pub use options::{Options, Precision};
 pub use outputs::Outputs;

@@ -9,6 +9,12 @@ pub struct Outputs {
     pub(crate) named: Vec<(String, Tensor)>,
 }
 
+impl FromIterator<(String, Tensor)> for Outputs {
+    fn from_iter<I: IntoIterator<Item = (String, Tensor)>>(named: I) -> Self {
+        Outputs { named: named.into_iter().collect() }
+    }
+}
+
 impl Outputs {
     /// Output `name`.
     pub fn tensor(&self, name: &str) -> Result<&Tensor> {

@@ -1,0 +1,26 @@
+//! The engine: many callers share models in batches. See `docs/serving.md`.
+
+mod axes;
+mod batch;
+mod core;
+mod door;
+mod join;
+mod model;
+mod quantiles;
+mod request;
+mod runner;
+mod shared;
+mod slot;
+mod statistics;
+mod sync;
+mod ticket;
+mod worker;
+
+pub use axes::{Axis, BatchAxis, Joining, Padding};
+pub use batch::{Reply, Trace};
+pub use core::{Engine, Submit};
+pub use model::Serving;
+pub use quantiles::Quantiles;
+pub use runner::Runner;
+pub use statistics::{ModelStatistics, Stages, Statistics};
+pub use ticket::Ticket;

@@ -1,0 +1,163 @@
+//! The engine's thread: asks the scheduler what to run, runs it, answers.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::batch::{Ran, Share, Trace};
+use super::join::{Buffers, Extent, check_rows, join};
+use super::request::{Pending, alike};
+use super::shared::{Shared, State};
+use crate::base::lock;
+use crate::error::{Error, Result};
+use crate::serve::schedule::{Batch, Key, Rejection, Step};
+
+/// Runs batches until the engine stops.
+pub(super) fn work(shared: &Shared) {
+    let (mut batch, mut runs) = (Batch::default(), Runs::default());
+    let mut state = shared.state.lock();
+    while !state.is_stopped {
+        let now = state.now(shared);
+        let step = state.scheduler.next(now, &mut batch);
+        let expelled = expelled(&mut state, &batch.expelled);
+        match step {
+            Step::Run => {
+                let taken: Vec<Pending> = batch.keys.iter().filter_map(|&key| state.take(key)).collect();
+                state.running = taken.len();
+                drop(state);
+                reject(expelled);
+                let took = runs.answer(taken);
+                state = shared.state.lock();
+                state.running = 0;
+                let now = state.now(shared);
+                state.scheduler.finished(&batch, took, now);
+            }
+            // Something may be offered while the lock is not held: the scheduler is asked again before this thread sleeps.
+            _ if !expelled.is_empty() => {
+                drop(state);
+                reject(expelled);
+                state = shared.state.lock();
+            }
+            Step::Wait(until) => state = shared.state.sleep(state, Some(until.saturating_sub(now))),
+            Step::Idle => {
+                shared.state.is_idle();
+                state = shared.state.sleep(state, None);
+            }
+        }
+    }
+}
+
+fn expelled(state: &mut State, keys: &[(Key, Rejection)]) -> Vec<(Pending, Rejection)> {
+    keys.iter().filter_map(|&(key, why)| Some((state.take(key)?, why))).collect()
+}
+
+fn reject(expelled: Vec<(Pending, Rejection)>) {
+    expelled.into_iter().for_each(|(pending, why)| pending.reply(Err(why.into())));
+}
+
+/// What is kept from batch to batch.
+#[derive(Default)]
+struct Runs {
+    buffers: Buffers,
+}
+
+impl Runs {
+    /// Answers each request; for how long models ran.
+    fn answer(&mut self, mut left: Vec<Pending>) -> Duration {
+        let batched = Instant::now();
+        let mut took = Duration::ZERO;
+        while let Some(first) = left.first() {
+            let model = first.model.clone();
+            let joins = !model.is_unjoinable.load(Ordering::Relaxed);
+            let other = left.iter().skip(1).any(|p| !joins || !alike(&model.axes, &left[0].checked, &p.checked));
+            let group = if other {
+                let first = left.remove(0);
+                let is_alike = |p: &mut Pending| joins && alike(&model.axes, &first.checked, &p.checked);
+                let mut alike: Vec<Pending> = left.extract_if(.., is_alike).collect();
+                alike.insert(0, first);
+                alike
+            } else {
+                std::mem::take(&mut left)
+            };
+            took += self.settle(group, batched);
+        }
+        took
+    }
+
+    /// Runs a group and answers it; where it fails, its halves, so that only those requests fail that fail alone.
+    fn settle(&mut self, mut group: Vec<Pending>, batched: Instant) -> Duration {
+        let began = Instant::now();
+        let ran = self.run(&group, batched);
+        let took = began.elapsed();
+        match ran {
+            Ok(ran) => answer(group, ran),
+            Err(error) => {
+                count(&group, &error);
+                if group.len() > 1 {
+                    let second = group.split_off(group.len() / 2);
+                    return took + self.settle(group, batched) + self.settle(second, batched);
+                }
+                group.into_iter().for_each(|pending| pending.reply(Err(error.clone())));
+            }
+        }
+        took
+    }
+
+    fn run(&mut self, group: &[Pending], batched: Instant) -> Result<Ran> {
+        let model = &group[0].model;
+        let extent = Extent::of(&model.axes, group);
+        let buffers = &mut self.buffers;
+        let run = || {
+            let inputs = join(&model.axes, group, &extent, buffers)?;
+            let started = Instant::now();
+            Ok((model.runner.run(&inputs)?, started, Instant::now()))
+        };
+        // A half-written buffer is written anew by the next batch; a runner that panics looks after itself.
+        let ran = catch_unwind(AssertUnwindSafe(run));
+        let (outputs, started, finished) = ran.unwrap_or_else(|panic| {
+            let text = panic.downcast_ref::<&str>().map(|s| s.to_string()).or_else(|| panic.downcast_ref::<String>().cloned());
+            Err(Error::Panicked { why: text.unwrap_or_else(|| "without a message".into()) })
+        })?;
+        if model.axes.is_batched && !extent.is_request(group) {
+            check_rows(&model.axes, &extent, &outputs).inspect_err(|_| {
+                model.is_unjoinable.store(true, Ordering::Relaxed);
+                lock(&model.recorder).counts.is_unjoinable = true;
+            })?;
+        }
+        let (requests, replied) = (group.len(), Instant::now());
+        Ok(Ran { model: model.clone(), outputs, extent, requests, batched, started, finished, replied })
+    }
+}
+
+/// Counts a run that failed.
+fn count(group: &[Pending], error: &Error) {
+    let counts = &mut lock(&group[0].model.recorder).counts;
+    counts.panics += u64::from(matches!(error, Error::Panicked { .. }));
+    *(if group.len() > 1 { &mut counts.bisected } else { &mut counts.failed }) += 1;
+}
+
+/// Counts a batch, then gives every request its share: who has a reply finds it in the figures.
+fn answer(group: Vec<Pending>, ran: Ran) {
+    let Ran { requests, batched, started, finished, replied, extent, .. } = ran;
+    let trace = |p: &Pending| Trace {
+        submitted: p.submitted,
+        batched,
+        started,
+        finished,
+        replied,
+        requests,
+        rows: extent.rows,
+        filled_rows: extent.filled,
+    };
+    let used = group.iter().map(|p| p.checked.rows * p.checked.length).sum();
+    lock(&ran.model.recorder).batch(group.iter().map(trace), used, extent.filled * extent.length);
+    let ran = Arc::new(ran);
+    let mut first_row = 0;
+    for pending in group {
+        let (rows, length) = (pending.checked.rows, pending.checked.length);
+        let share = Share { ran: ran.clone(), first_row, rows, length, submitted: pending.submitted };
+        pending.reply(Ok(share));
+        first_row += rows;
+    }
+}
