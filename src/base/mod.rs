@@ -2,6 +2,7 @@
 
 mod bytes;
 pub mod dtype;
+pub mod exposition;
 pub mod layout;
 mod lock;
 mod new_file;

@@ -171,6 +171,14 @@ impl Tensor {
         }
     }
 
+    /// The same tensor, with a copy of its elements where they may be a part of more bytes, which it would keep.
+    pub fn detached(&self) -> Self {
+        match &self.storage {
+            Storage::Owned(_) => self.clone(),
+            Storage::Shared(b) => Tensor { storage: Storage::Owned(Arc::new(AlignedBytes::copy_of(b))), ..self.clone() },
+        }
+    }
+
     /// A borrowed view. The view's typed access needs [`Tensor::aligned`] elements.
     pub fn view(&self) -> TensorView<'_> {
         TensorView::new(self.dtype, self.shape.clone(), self.bytes())

@@ -1,10 +1,9 @@
 //! Figures in Prometheus' text format (version 0.0.4): of devices under the names and units of NVIDIA's dcgm-exporter (its
 //! default-counters.csv), of pools under our own.
 
-use std::fmt::{Display, Write};
-
 use super::device::DriverCalls;
 use super::{Owner, Stats};
+use crate::base::exposition::{family, labels};
 use crate::hardware::host::HostMemory;
 use crate::hardware::nvml::{Identity, Known, Reading};
 
@@ -104,26 +103,10 @@ pub fn host(memory: &HostMemory) -> String {
     told.map(|(name, help, value)| format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n")).collect()
 }
 
-/// All samples of one metric under its description; nothing without samples.
-fn family<V: Display>(text: &mut String, name: &str, kind: &str, help: &str, samples: impl Iterator<Item = (String, V)>) {
-    let mut samples = samples.peekable();
-    if samples.peek().is_some() {
-        let _ = write!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
-    }
-    for (labels, value) in samples {
-        let _ = writeln!(text, "{name}{{{labels}}} {value}");
-    }
-}
-
 fn device_labels(who: &Identity, host: &str) -> String {
     let number = |n: Option<u32>| n.map(|n| n.to_string()).unwrap_or_default();
     let (index, device) = (number(who.index), who.minor.map(|n| format!("nvidia{n}")).unwrap_or_default());
     labels(&[("gpu", &index), ("UUID", &who.uuid), ("device", &device), ("modelName", &who.name), ("Hostname", host)])
-}
-
-fn labels(pairs: &[(&str, &str)]) -> String {
-    let escape = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    pairs.iter().map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect::<Vec<_>>().join(",")
 }
 
 fn calls(calls: &DriverCalls) -> [(&'static str, u64); 10] {

@@ -1,6 +1,12 @@
 //! Serving: requests of many callers become batches.
 
+#[cfg(feature = "serve")]
+pub mod alert;
+#[cfg(feature = "serve")]
+pub mod cache;
 pub mod engine;
+#[cfg(feature = "serve")]
+pub mod limit;
 #[cfg(feature = "serve")]
 pub mod protocol;
 pub mod schedule;
