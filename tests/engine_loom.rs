@@ -61,6 +61,22 @@ fn a_reply_arrives_once_and_wakes_who_waits() {
 }
 
 #[test]
+fn a_reply_is_taken_by_who_looks_without_waiting() {
+    loom::model(|| {
+        let (sender, mut receiver) = slot();
+        let other = thread::spawn(move || send(sender, Box::new(7)));
+        let value = loop {
+            match receiver.take() {
+                Some(value) => break value,
+                None => thread::yield_now(),
+            }
+        };
+        assert_eq!(*value, 7);
+        other.join().unwrap();
+    });
+}
+
+#[test]
 fn the_last_waker_is_woken() {
     loom::model(|| {
         let (sender, mut receiver) = slot();

@@ -1,8 +1,9 @@
 //! How requests of a model are put together: which axes of its inputs and outputs are the batch, and which may be padded.
 
+use super::runner::Runner;
 use crate::base::Shape;
 use crate::error::{Error, Result};
-use crate::graph::{Dim, Graph, Port};
+use crate::graph::{Dim, Port};
 
 /// An axis that inputs and outputs of a model share.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,7 +42,7 @@ pub struct Padding {
 }
 
 /// How requests of a model are put together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Joining {
     /// The batch. Inputs without it must be equal in all requests of a batch; every output must have it.
@@ -49,16 +50,9 @@ pub struct Joining {
     /// Rows of unequal length together; `None` joins only equal shapes.
     pub padding: Option<Padding>,
     /// Batches are filled up to the next of these numbers of rows by repeating rows, so that there are fewer shapes to plan for; above the
-    /// last, and when empty, they are left as they are. A request that runs alone is never filled up.
-    pub row_steps: Vec<usize>,
-}
-
-impl Default for Joining {
-    /// Steps at powers of two and halfway between: at most a third of a batch is filled up.
-    fn default() -> Self {
-        let row_steps = vec![1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
-        Joining { batch: BatchAxis::Found, padding: None, row_steps }
-    }
+    /// last, and where there are none, they are left as they are. A request that runs alone is never filled up. `None` asks the
+    /// runner ([`super::Runner::row_steps`]).
+    pub row_steps: Option<Vec<usize>>,
 }
 
 /// The axes of one input or output.
@@ -93,7 +87,8 @@ pub(super) struct Axes {
 
 impl Axes {
     /// Errors where `joining` names what the model does not have.
-    pub fn new(graph: &Graph, joining: &Joining) -> Result<Axes> {
+    pub fn new(runner: &dyn Runner, joining: &Joining) -> Result<Axes> {
+        let graph = runner.graph();
         let named = |port: &Port| {
             let name = graph.values[port.value.0].name.clone();
             Named { name, port: port.clone(), axes: PortAxes::default(), pad: 0.0 }
@@ -120,7 +115,7 @@ impl Axes {
             return Err(Error::BadInput(format!("output {:?} {why}", without.name)));
         }
         pad_values(&mut inputs, joining)?;
-        let mut row_steps = joining.row_steps.clone();
+        let mut row_steps = joining.row_steps.clone().unwrap_or_else(|| runner.row_steps());
         row_steps.sort_unstable();
         let multiple = joining.padding.as_ref().map_or(1, |p| p.multiple.max(1));
         Ok(Axes { inputs, required: graph.inputs.len(), outputs, is_batched, multiple, row_steps })

@@ -41,7 +41,7 @@ pub(super) struct Served {
 impl Served {
     pub fn new(id: u32, serving: Serving) -> Result<Self> {
         let Serving { runner, name, weight, joining } = serving;
-        let axes = Axes::new(runner.graph(), &joining)?;
+        let axes = Axes::new(&*runner, &joining)?;
         let mut recorder = Recorder::default();
         recorder.counts.name = name;
         Ok(Served { id, weight, runner, axes, is_unjoinable: AtomicBool::new(false), recorder: Mutex::new(recorder) })
