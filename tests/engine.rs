@@ -501,6 +501,32 @@ fn models_share_an_engine_and_come_and_go() {
 
 #[cfg(feature = "async")]
 #[test]
+fn a_waker_may_panic_or_drop_the_engine() {
+    use std::task::{Context, Wake, Waker};
+    struct Wild(Mutex<Option<Engine>>);
+    impl Wake for Wild {
+        fn wake(self: Arc<Self>) {
+            drop(self.0.lock().unwrap().take());
+            panic!("a waker's");
+        }
+    }
+    let (runner, open, seen) = gated();
+    let engine = Engine::new(runner, Batching { policy: Policy::Greedy, ..patient() }).unwrap();
+    let first = engine.submit(&rows(&[0.0])).unwrap();
+    until_running(&seen);
+    let [mut wild, other] = [1.0, 2.0].map(|v| engine.submit(&rows(&[v])).unwrap());
+    let wakes = Arc::new(Wild(Mutex::new(Some(engine))));
+    let waker = Waker::from(wakes.clone());
+    assert!(std::pin::Pin::new(&mut wild).poll(&mut Context::from_waker(&waker)).is_pending());
+    (0..2).for_each(|_| open.send(()).unwrap());
+    for (ticket, wanted) in [(first, 1.0), (wild, 2.0), (other, 3.0)] {
+        assert_eq!(firsts(&ticket.wait().unwrap().outputs), [wanted]);
+    }
+    assert!(wakes.0.lock().is_err() || wakes.0.lock().unwrap().is_none());
+}
+
+#[cfg(feature = "async")]
+#[test]
 fn a_ticket_is_a_future_of_any_executor() {
     use std::task::{Context, Poll, Wake, Waker};
     struct Unpark(thread::Thread);

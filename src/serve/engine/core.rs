@@ -147,9 +147,9 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.stop(&Rejection::Draining.into());
-        if let Some(thread) = self.thread.take() {
-            // A panic of the thread was answered by itself.
-            drop(thread.join());
-        }
+        // A caller's waker may drop the engine on the engine's own thread, which cannot wait for itself.
+        let other = self.thread.take().filter(|own| own.thread().id() != thread::current().id());
+        // A panic of the thread was answered by itself.
+        drop(other.map(JoinHandle::join));
     }
 }

@@ -1,6 +1,7 @@
 //! A request on its way: checked, queued, answered.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -42,7 +43,8 @@ impl Pending {
 
     fn send(&mut self, reply: Result<Share>) {
         if let Some(waker) = self.sender.take().and_then(|sender| sender.send(reply)) {
-            waker.wake();
+            // The waker is the caller's: its panic is none of the engine's, nor of the others' in the batch.
+            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
         }
     }
 }

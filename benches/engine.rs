@@ -1,4 +1,4 @@
-//! The engine, measured: `cargo bench --bench batching -- null`, `-- rows MODEL`, `-- backlog MODEL` and `-- load MODEL [SECONDS]`, where MODEL is
+//! The engine, measured: `cargo bench --bench engine -- null`, `-- rows MODEL`, `-- backlog MODEL` and `-- load MODEL [SECONDS]`, where MODEL is
 //! a text encoder of `input_ids`, `attention_mask` and `token_type_ids` (MiniLM).
 //!
 //! `null` runs a model that only copies: what the engine itself costs. `rows` is the session alone, by rows and length: what batching
