@@ -5,8 +5,10 @@ pub mod alert;
 #[cfg(feature = "serve")]
 pub mod cache;
 pub mod engine;
+pub mod policy;
 #[cfg(feature = "serve")]
 pub mod limit;
 #[cfg(feature = "serve")]
 pub mod protocol;
 pub mod schedule;
+pub mod simulate;

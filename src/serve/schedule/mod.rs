@@ -1,10 +1,16 @@
 //! The batch scheduler: a bounded queue from which it decides what runs next, when, and with what. It has no clock and no threads:
 //! whoever drives it says what time it is.
 
+mod bucket;
+mod decide;
+mod fill;
+mod lane;
+mod model;
 mod options;
 mod queue;
 mod request;
 mod scheduler;
+mod share;
 mod slots;
 mod statistics;
 

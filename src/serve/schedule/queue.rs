@@ -31,22 +31,31 @@ impl Entry {
 pub(super) struct Queue {
     runs: VecDeque<VecDeque<Entry>>,
     spare: Vec<VecDeque<Entry>>,
-    len: usize,
 }
 
 impl Queue {
     #[cfg(test)]
     pub fn len(&self) -> usize {
-        self.len
+        self.runs.iter().map(VecDeque::len).sum()
     }
 
     pub fn front(&self) -> Option<Entry> {
         self.runs.front().and_then(|run| run.front().copied())
     }
 
-    #[cfg(test)]
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
         self.runs.iter().flatten().copied()
+    }
+
+    /// The entry at a place of the order: linear in the runs before it.
+    pub fn at(&self, mut place: usize) -> Option<Entry> {
+        for run in &self.runs {
+            match run.get(place) {
+                Some(entry) => return Some(*entry),
+                None => place -= run.len(),
+            }
+        }
+        None
     }
 
     /// The run where an entry lies or belongs: the last that begins before or at it.
@@ -56,7 +65,6 @@ impl Queue {
     }
 
     pub fn insert(&mut self, entry: Entry) {
-        self.len += 1;
         let mut at = self.run_of(&entry);
         if self.runs.is_empty() {
             self.add_run(0);
@@ -89,9 +97,9 @@ impl Queue {
         self.runs.insert(at, run);
     }
 
+    #[cfg(test)]
     pub fn pop(&mut self) -> Option<Entry> {
         let entry = self.runs.front_mut()?.pop_front();
-        self.len -= 1;
         self.tidy(0);
         entry
     }
@@ -105,7 +113,6 @@ impl Queue {
             return false;
         }
         run.remove(place);
-        self.len -= 1;
         self.tidy(at);
         true
     }

@@ -1,26 +1,45 @@
 //! The scheduler: admission, choice of what runs next, and what it learns from what ran.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::bucket::Buckets;
+use super::decide::{Decision, Question, left_s};
+use super::fill::Filling;
+use super::lane::{Lane, Order};
+use super::model::Served;
 use super::options::{Batching, Policy};
-use super::queue::{Entry, Queue};
+use super::queue::Entry;
 use super::request::{Batch, Key, Rejection, Request, Step};
-use super::slots::Slots;
+use super::share::Shares;
+use super::slots::{Queued, Slots};
 use super::statistics::Statistics;
+use crate::serve::policy::Latency;
+
+/// Requests that a decision looks at, as a multiple of the largest batch.
+const SIGHT: usize = 4;
 
 /// Decides what one device runs next. Times are since its start, which is the caller's to choose, and never go back.
 #[derive(Debug)]
 pub struct Scheduler {
     options: Batching,
     slots: Slots,
-    models: HashMap<u32, Queue>,
+    buckets: Buckets,
+    models: Vec<Served>,
+    /// Models' use of the device, by index.
+    shares: Shares,
+    tenant_weights: BTreeMap<u32, f64>,
     draining: bool,
+    last_finish_ns: u64,
     statistics: Statistics,
+    order: Order,
+    due_s: Vec<f64>,
+    tried: Vec<u32>,
 }
 
-fn entry(key: Key, request: &Request) -> Entry {
-    Entry { deadline_ns: request.deadline.as_nanos().try_into().unwrap_or(u64::MAX), key }
+/// Nanoseconds since the start.
+pub(super) fn ns(time: Duration) -> u64 {
+    time.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
 impl Scheduler {
@@ -29,15 +48,31 @@ impl Scheduler {
         Scheduler {
             options: options.clone(),
             slots: Slots::default(),
-            models: HashMap::new(),
+            buckets: Buckets::new(options.max_padding),
+            models: Vec::new(),
+            shares: Shares::new(usize::MAX),
+            tenant_weights: BTreeMap::new(),
             draining: false,
+            last_finish_ns: 0,
             statistics: Statistics::default(),
+            order: Order::default(),
+            due_s: Vec::new(),
+            tried: Vec::new(),
         }
     }
 
     /// Changes the settings; what is queued stays queued.
     pub fn set(&mut self, options: &Batching) {
+        let ranges_change = options.max_padding != self.options.max_padding;
         self.options = options.clone();
+        if ranges_change {
+            self.buckets = Buckets::new(options.max_padding);
+            self.models.iter_mut().for_each(|model| model.lanes.clear());
+            let queued: Vec<(Key, Queued)> = self.slots.iter().map(|(key, queued)| (key, *queued)).collect();
+            queued.iter().for_each(|(key, queued)| {
+                self.enqueue(*key, queued);
+            });
+        }
     }
 
     /// The settings.
@@ -45,74 +80,243 @@ impl Scheduler {
         &self.options
     }
 
+    /// A model's share of the device: one of weight 2 gets twice the time of one of weight 1 where both have more to do than there is
+    /// time. 1 for models that are not named.
+    pub fn weigh_model(&mut self, model: u32, weight: f64) {
+        self.model_at(model);
+        self.shares.weigh(model, weight);
+    }
+
+    /// A tenant's share of each model's rows, as [`Scheduler::weigh_model`] for models. Tenants of a model beyond 4096 share accounts.
+    pub fn weigh_tenant(&mut self, tenant: u32, weight: f64) {
+        self.tenant_weights.insert(tenant, weight);
+        self.models.iter_mut().for_each(|served| served.tenants.weigh(tenant, weight));
+    }
+
+    /// What has been learned of a model's latency; `None` for one without requests so far.
+    pub fn latency(&self, model: u32) -> Option<&Latency> {
+        self.models.iter().find(|m| m.id == model).map(|m| &m.latency)
+    }
+
+    /// Where a model lies. Accounts of models are as many as models, so that their indices agree.
+    fn model_at(&mut self, id: u32) -> u32 {
+        let at = self.shares.at(id);
+        if at as usize == self.models.len() {
+            let mut served = Served::new(id);
+            self.tenant_weights.iter().for_each(|(&tenant, &weight)| served.tenants.weigh(tenant, weight));
+            self.models.push(served);
+        }
+        at
+    }
+
     /// Admits a request, or says why not.
     pub fn offer(&mut self, request: Request, now: Duration) -> Result<Key, Rejection> {
         self.statistics.offered += 1;
-        if let Some(why) = self.refuses(&request, now) {
+        let now_ns = ns(now);
+        let refused = self.refuses(&request);
+        if let Some(why) = refused {
+            return Err(self.statistics.reject(why));
+        }
+        let model = self.model_at(request.model);
+        if let Some(why) = self.too_late(&request, model, now_ns) {
             return Err(self.statistics.reject(why));
         }
         self.statistics.admitted += 1;
-        let key = self.slots.insert(request);
-        self.models.entry(request.model).or_default().insert(entry(key, &request));
+        let served = &mut self.models[model as usize];
+        let tenant = served.tenants.at(request.tenant);
+        let queued = Queued { request, admitted_ns: now_ns, model, tenant };
+        let key = self.slots.insert(queued);
+        let lane = self.enqueue(key, &queued);
+        lane.arrivals.add(now_ns as f64 * 1e-9, f64::from(request.rows));
+        lane.target_s += (left_s(ns(request.deadline), now_ns).clamp(1e-6, 3600.0) - lane.target_s) / 256.0;
+        self.models[model as usize].tenants.join(tenant);
+        self.shares.join(model);
         Ok(key)
     }
 
-    fn refuses(&self, request: &Request, now: Duration) -> Option<Rejection> {
+    fn refuses(&self, request: &Request) -> Option<Rejection> {
         let (limit, max) = (self.options.queue_limit, self.options.max_batch.max(1));
         match request {
             _ if self.draining => Some(Rejection::Draining),
             Request { rows: 0, .. } => Some(Rejection::Empty),
             &Request { rows, .. } if rows as usize > max => Some(Rejection::TooLarge { rows, max }),
             _ if self.slots.len() >= limit => Some(Rejection::QueueFull { limit }),
-            &Request { deadline, .. } if deadline < now => {
-                Some(Rejection::TooLate { needed: Duration::ZERO, left: Duration::ZERO })
-            }
             _ => None,
         }
     }
 
+    /// Not even alone and at once would it be in time. Where nothing waits it may try, so that what was learned can be unlearned.
+    fn too_late(&self, request: &Request, model: u32, now_ns: u64) -> Option<Rejection> {
+        let deadline_ns = ns(request.deadline);
+        let needed_s = self.models[model as usize].latency.expected_s(request.rows, request.length);
+        let left_s = left_s(deadline_ns, now_ns);
+        let hopeless = left_s < 0.0 || left_s < needed_s && self.slots.len() > 0;
+        hopeless.then(|| Rejection::TooLate {
+            needed: Duration::from_secs_f64(needed_s),
+            left: Duration::from_secs_f64(left_s.max(0.0)),
+        })
+    }
+
+    fn enqueue(&mut self, key: Key, queued: &Queued) -> &mut Lane {
+        let request = &queued.request;
+        let bucket = self.buckets.of(request.length);
+        let target_s = self.options.target_p99.as_secs_f64();
+        let lane = self.models[queued.model as usize].lane(request.priority, bucket, target_s);
+        lane.length = if lane.requests == 0 { request.length } else { lane.length.max(request.length) };
+        lane.insert(queued.tenant, Entry { deadline_ns: ns(request.deadline), key }, request.rows);
+        lane
+    }
+
+    /// Takes a request out of all queues.
+    fn dequeue(&mut self, key: Key) -> Option<Queued> {
+        let queued = self.slots.remove(key)?;
+        let bucket = self.buckets.of(queued.request.length);
+        let entry = Entry { deadline_ns: ns(queued.request.deadline), key };
+        let found = self.models[queued.model as usize].remove(&entry, &queued, bucket);
+        debug_assert!(found, "a request with a slot is in its lane");
+        self.shares.leave(queued.model);
+        Some(queued)
+    }
+
     /// Takes a request out of the queue; false when it is not there: run, expelled or cancelled before.
     pub fn cancel(&mut self, key: Key) -> bool {
-        let Some(request) = self.slots.remove(key) else { return false };
-        self.statistics.cancelled += 1;
-        self.models.get_mut(&request.model).is_some_and(|queue| queue.remove(&entry(key, &request)))
+        let found = self.dequeue(key).is_some();
+        self.statistics.cancelled += u64::from(found);
+        found
     }
 
     /// What to do now that the device is free: fills `batch`, also with what is expelled.
     pub fn next(&mut self, now: Duration, batch: &mut Batch) -> Step {
         batch.clear();
-        let now_ns = now.as_nanos() as u64;
-        for queue in self.models.values_mut() {
-            while let Some(late) = queue.front().filter(|e| e.deadline_ns < now_ns) {
-                queue.pop();
-                self.slots.remove(late.key);
-                let why = Rejection::TooLate { needed: Duration::ZERO, left: Duration::ZERO };
-                batch.expelled.push((late.key, self.statistics.reject(why)));
+        let now_ns = ns(now);
+        let mut until = None;
+        self.tried.clear();
+        while let Some(model) = self.turn() {
+            match self.decide(model, now_ns) {
+                Decision::Wait(time) => {
+                    until = Some(until.map_or(time, |u: u64| u.min(time)));
+                    self.tried.push(model);
+                }
+                Decision::Take { give_up, run } => {
+                    self.take(model, give_up, run, now_ns, batch);
+                    if !batch.keys.is_empty() {
+                        return Step::Run;
+                    }
+                }
             }
         }
-        let heads = self.models.iter().filter_map(|(&model, queue)| queue.front().map(|e| (e.deadline_ns, model)));
-        let Some((_, model)) = heads.min() else { return Step::Idle };
-        let most = if self.options.policy == Policy::None { 1 } else { self.options.max_batch.max(1) };
-        batch.model = model;
-        let queue = self.models.get_mut(&model).expect("invariant: the model has a queue");
-        while let Some(head) = queue.front() {
-            let request = self.slots.find(head.key).expect("invariant: what is queued has a slot");
-            if (batch.rows + request.rows) as usize > most && batch.rows > 0 {
-                break;
-            }
-            (batch.rows, batch.length) = (batch.rows + request.rows, batch.length.max(request.length));
-            batch.keys.push(head.key);
-            self.slots.remove(head.key);
-            queue.pop();
+        until.map_or(Step::Idle, |time| Step::Wait(Duration::from_nanos(time)))
+    }
+
+    /// The model whose turn it is: of those that have had least, the one with the earliest deadline.
+    fn turn(&self) -> Option<u32> {
+        if self.models.len() == 1 {
+            return (self.tried.is_empty() && self.slots.len() > 0).then_some(0);
         }
-        self.statistics.run += batch.keys.len() as u64;
-        self.statistics.rows += u64::from(batch.rows);
-        self.statistics.batches += 1;
-        Step::Run
+        let waiting = (0..self.models.len() as u32).filter(|&m| self.shares.queued(m) > 0 && !self.tried.contains(&m));
+        waiting.min_by_key(|&m| (self.shares.round(m), self.models[m as usize].anchor().map(|(_, head)| head.deadline_ns)))
+    }
+
+    /// What a model of which requests wait would do, with its order left in `self.order`.
+    fn decide(&mut self, model: u32, now_ns: u64) -> Decision {
+        let served = &mut self.models[model as usize];
+        let (lane, _) = served.anchor().expect("invariant: the model has requests");
+        let max = self.options.max_batch.max(1);
+        let Served { lanes, tenants, latency, .. } = served;
+        self.order.fill(&lanes[lane], SIGHT * max, (max / 8).max(1), |tenant| tenants.round(tenant));
+        let rested = now_ns.saturating_sub(self.last_finish_ns) as f64 * 1e-9 > lanes[lane].target_s;
+        let mut question = Question {
+            options: &self.options,
+            slots: &self.slots,
+            lane: &mut lanes[lane],
+            latency,
+            order: &self.order,
+            due_s: &mut self.due_s,
+            now_ns,
+            rested,
+            draining: self.draining,
+        };
+        question.answer()
+    }
+
+    /// Carries a decision out: expels, and fills the batch.
+    fn take(&mut self, model: u32, give_up: usize, run: usize, now_ns: u64, batch: &mut Batch) {
+        let max = self.options.max_batch.max(1) as u32;
+        let mut filling = Filling::new(max, self.options.max_padding);
+        let order = std::mem::take(&mut self.order);
+        for entry in &order.fixed {
+            if entry.deadline_ns < now_ns {
+                self.expel(entry, now_ns, batch);
+            } else {
+                self.run(entry, model, &mut filling, batch);
+            }
+        }
+        order.open[..give_up].iter().for_each(|entry| self.expel(entry, now_ns, batch));
+        order.open[give_up..give_up + run].iter().for_each(|entry| self.run(entry, model, &mut filling, batch));
+        let all = give_up + run == order.open.len();
+        self.order = order;
+        if all && !batch.keys.is_empty() && self.options.policy != Policy::None {
+            self.fill_up(model, now_ns, &mut filling, batch);
+        }
+        if !batch.keys.is_empty() {
+            self.close(model, &filling, batch);
+        }
+    }
+
+    fn expel(&mut self, entry: &Entry, now_ns: u64, batch: &mut Batch) {
+        let Some(queued) = self.dequeue(entry.key) else { return };
+        let latency = &self.models[queued.model as usize].latency;
+        let needed_s = latency.expected_s(queued.request.rows, queued.request.length);
+        let left_s = left_s(entry.deadline_ns, now_ns).max(0.0);
+        let why = Rejection::TooLate { needed: Duration::from_secs_f64(needed_s), left: Duration::from_secs_f64(left_s) };
+        batch.expelled.push((entry.key, self.statistics.reject(why)));
+    }
+
+    /// Moves a request from the queue into the batch, if there is room.
+    fn run(&mut self, entry: &Entry, model: u32, filling: &mut Filling, batch: &mut Batch) {
+        let Some(request) = self.slots.find(entry.key).map(|queued| queued.request) else { return };
+        if !filling.takes(request.rows, request.length) {
+            return;
+        }
+        filling.add(request.rows, request.length, entry.deadline_ns);
+        let queued = self.dequeue(entry.key).expect("invariant: it was there");
+        let quantum = self.options.max_batch.max(1) as f64;
+        self.models[model as usize].tenants.charge(queued.tenant, f64::from(request.rows) / quantum);
+        batch.keys.push(entry.key);
+    }
+
+    /// Takes other lanes' first requests along as far as rows, padding and the deadlines of those already in allow.
+    fn fill_up(&mut self, model: u32, now_ns: u64, filling: &mut Filling, batch: &mut Batch) {
+        for lane in 0..self.models[model as usize].lanes.len() {
+            while let Some(head) = self.models[model as usize].lanes[lane].head() {
+                let Some(Request { rows, length, .. }) = self.slots.find(head.key).map(|queued| queued.request) else { break };
+                let latency = &self.models[model as usize].latency;
+                if head.deadline_ns < now_ns || !filling.takes(rows, length) || !filling.in_time(rows, length, now_ns, latency) {
+                    break;
+                }
+                self.run(&head, model, filling, batch);
+            }
+        }
+    }
+
+    /// Completes and counts a batch.
+    fn close(&mut self, model: u32, filling: &Filling, batch: &mut Batch) {
+        let served = &self.models[model as usize];
+        (batch.model, batch.rows, batch.length) = (served.id, filling.rows, filling.longest);
+        let expected_s = served.latency.expected_s(batch.rows, batch.length);
+        batch.expected = Duration::from_secs_f64(expected_s);
+        let quantum_s = 0.25 * self.options.target_p99.as_secs_f64().max(1e-6);
+        self.shares.charge(model, expected_s.max(1e-9) / quantum_s);
+        self.statistics.ran(batch, filling.elements);
     }
 
     /// Says that a batch has ended, well or not, and what it took: the latency model learns from it.
-    pub fn finished(&mut self, _batch: &Batch, _took: Duration, _now: Duration) {}
+    pub fn finished(&mut self, batch: &Batch, took: Duration, now: Duration) {
+        self.last_finish_ns = ns(now);
+        if let Some(served) = self.models.iter_mut().find(|m| m.id == batch.model) {
+            served.latency.learn(batch.rows, batch.length, took.as_secs_f64());
+        }
+    }
 
     /// From now on nothing is admitted; what is queued still runs.
     pub fn drain(&mut self) {
@@ -128,11 +332,4 @@ impl Scheduler {
     pub fn statistics(&self) -> &Statistics {
         &self.statistics
     }
-
-    /// Shares of the device: a model of weight 2 gets twice the time of one of weight 1 where both have more to do than there is time. 1 for
-    /// models that are not named.
-    pub fn weigh_model(&mut self, _model: u32, _weight: f64) {}
-
-    /// Shares of a model's batches, as [`Scheduler::weigh_model`] for models.
-    pub fn weigh_tenant(&mut self, _tenant: u32, _weight: f64) {}
 }

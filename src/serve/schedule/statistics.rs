@@ -1,6 +1,6 @@
 //! Counts of what a scheduler did.
 
-use super::request::Rejection;
+use super::request::{Batch, Rejection};
 
 /// Counts since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -37,6 +37,16 @@ impl Statistics {
             Rejection::Empty => &mut self.empty,
         } += 1;
         why
+    }
+
+    /// Counts a batch of which `elements` are not padding.
+    pub(super) fn ran(&mut self, batch: &Batch, elements: u64) {
+        let all = u64::from(batch.rows) * u64::from(batch.length);
+        self.run += batch.keys.len() as u64;
+        self.batches += 1;
+        self.rows += u64::from(batch.rows);
+        self.elements += all;
+        self.padding += all - elements;
     }
 
     /// Padding's share of all elements run.

@@ -1,0 +1,52 @@
+//! A served model: its lanes, its tenants' shares and what is known of its latency.
+
+use super::lane::Lane;
+use super::queue::Entry;
+use super::share::Shares;
+use super::slots::Queued;
+use crate::serve::policy::Latency;
+
+/// Tenants that are told apart; those that come later share accounts.
+const MOST_TENANTS: usize = 4096;
+
+/// One model's queues.
+#[derive(Debug)]
+pub(super) struct Served {
+    pub id: u32,
+    pub lanes: Vec<Lane>,
+    pub tenants: Shares,
+    pub latency: Latency,
+    /// The lane that was used last.
+    recent: usize,
+}
+
+impl Served {
+    pub fn new(id: u32) -> Served {
+        Served { id, lanes: Vec::new(), tenants: Shares::new(MOST_TENANTS), latency: Latency::default(), recent: 0 }
+    }
+
+    /// The lane of a class and a range of lengths.
+    pub fn lane(&mut self, class: u8, bucket: u32, target_s: f64) -> &mut Lane {
+        let is = |lane: &Lane| lane.class == class && lane.bucket == bucket;
+        if !self.lanes.get(self.recent).is_some_and(is) {
+            self.recent = self.lanes.iter().position(is).unwrap_or(self.lanes.len());
+        }
+        if self.recent == self.lanes.len() {
+            self.lanes.push(Lane::new(class, bucket, target_s));
+        }
+        &mut self.lanes[self.recent]
+    }
+
+    /// Takes a request out of its lane.
+    pub fn remove(&mut self, entry: &Entry, queued: &Queued, bucket: u32) -> bool {
+        let request = &queued.request;
+        self.tenants.leave(queued.tenant);
+        self.lane(request.priority, bucket, 1.0).remove(queued.tenant, entry, request.rows)
+    }
+
+    /// The lane whose turn it is: of the first class that has requests the one with the earliest deadline.
+    pub fn anchor(&self) -> Option<(usize, Entry)> {
+        let heads = self.lanes.iter().enumerate().filter_map(|(i, lane)| Some((lane.class, lane.head()?, i)));
+        heads.min_by_key(|(class, head, _)| (*class, head.deadline_ns)).map(|(_, head, i)| (i, head))
+    }
+}
