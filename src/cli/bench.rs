@@ -12,7 +12,7 @@ use super::interrupt::{self, INTERRUPTED};
 use super::measurement::{Comparison, Measurement, compare, show};
 use super::output::print_json;
 use super::progress;
-use super::{bench_gemm, bench_memory, trace};
+use super::{bench_batching, bench_gemm, bench_memory, trace};
 use crate::base::TensorView;
 use crate::error::Result;
 use crate::hardware::{self, host::HostMemory};
@@ -21,7 +21,7 @@ use crate::session::{Model, Session};
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// The ONNX file, `gemm` for matrix products, or `memory` for allocators.
+    /// The ONNX file, `gemm` for matrix products, `memory` for allocators, or `batching` for the batch scheduler.
     pub model: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
@@ -46,6 +46,8 @@ pub struct BenchArgs {
     pub(super) gemm: bench_gemm::GemmArgs,
     #[command(flatten)]
     memory: bench_memory::MemoryArgs,
+    #[command(flatten)]
+    batching: bench_batching::BatchingArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -63,6 +65,9 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     if args.model.as_os_str() == "memory" {
         return bench_memory::run(&args.memory, args.json);
+    }
+    if args.model.as_os_str() == "batching" {
+        return bench_batching::run(&args.batching, args.json);
     }
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;

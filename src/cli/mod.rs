@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod bench;
+pub mod bench_batching;
 pub mod bench_gemm;
 pub mod bench_memory;
 pub mod compare;

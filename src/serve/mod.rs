@@ -5,9 +5,9 @@ pub mod alert;
 #[cfg(feature = "serve")]
 pub mod cache;
 pub mod engine;
-pub mod policy;
 #[cfg(feature = "serve")]
 pub mod limit;
+pub mod policy;
 #[cfg(feature = "serve")]
 pub mod protocol;
 pub mod schedule;

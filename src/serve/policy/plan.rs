@@ -96,7 +96,8 @@ impl Plan<'_> {
         if bound == 0 {
             return Choice { give_up: 0, run: 0 };
         }
-        let mut search = Search { plan: self, rate, margin: margin(self.noise), floor, time_value, bound, best: nothing, loss: f64::INFINITY };
+        let mut search =
+            Search { plan: self, rate, margin: margin(self.noise), floor, time_value, bound, best: nothing, loss: f64::INFINITY };
         search.all();
         search.best
     }

@@ -69,6 +69,9 @@ impl Question<'_> {
         }
         let fixed: u32 = self.order.fixed.iter().map(|e| self.rows(e)).sum();
         let room = self.max().saturating_sub(fixed as usize);
+        if room == 0 {
+            return Decision::Take { give_up: 0, run: 0 };
+        }
         let most = match self.options.policy {
             Policy::None => 1,
             Policy::Fixed { size } => size.clamp(1, self.max()),
@@ -77,7 +80,7 @@ impl Question<'_> {
         if let Some(until) = self.waits(fixed) {
             return Decision::Wait(until);
         }
-        if self.options.policy == Policy::Adaptive && !self.relaxed(fixed, room) {
+        if self.options.policy == Policy::Adaptive && !self.relaxed() {
             return self.planned(fixed, room);
         }
         Decision::Take { give_up: 0, run: self.filling(0, most).max(usize::from(fixed == 0)) }
@@ -103,13 +106,13 @@ impl Question<'_> {
     }
 
     /// Whether all that waits would be in time twice over: then nothing is to be weighed.
-    fn relaxed(&self, fixed: u32, room: usize) -> bool {
-        let (max, rows) = (self.max() as u32, self.lane.rows + u64::from(fixed));
+    fn relaxed(&self) -> bool {
+        let (max, rows) = (self.max() as u32, self.lane.rows);
         let heads = self.order.open.first().into_iter().chain(self.order.fixed.first());
         let Some(due) = heads.map(|e| e.deadline_ns).min() else { return true };
         let first = (rows as u32).min(max);
         let batches = rows.div_ceil(u64::from(max)) as f64;
-        room > 0 && 2.0 * batches * self.latency.expected_s(first, self.lane.length) <= left_s(due, self.now_ns)
+        2.0 * batches * self.latency.expected_s(first, self.lane.length) <= left_s(due, self.now_ns)
     }
 
     /// The choice of the search, in requests.

@@ -29,7 +29,8 @@ impl Filling {
 
     /// Whether with these rows the first deadline in the batch still holds with a margin.
     pub fn in_time(&self, rows: u32, length: u32, now_ns: u64, latency: &Latency) -> bool {
-        latency.expected_s(self.rows + rows, self.longest.max(length)) * margin(&latency.noise) <= left_s(self.first_due_ns, now_ns)
+        latency.expected_s(self.rows + rows, self.longest.max(length)) * margin(&latency.noise)
+            <= left_s(self.first_due_ns, now_ns)
     }
 
     pub fn add(&mut self, rows: u32, length: u32, due_ns: u64) {

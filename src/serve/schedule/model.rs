@@ -13,6 +13,7 @@ const MOST_TENANTS: usize = 4096;
 #[derive(Debug)]
 pub(super) struct Served {
     pub id: u32,
+    /// By class, then by length.
     pub lanes: Vec<Lane>,
     pub tenants: Shares,
     pub latency: Latency,
@@ -29,10 +30,10 @@ impl Served {
     pub fn lane(&mut self, class: u8, bucket: u32, target_s: f64) -> &mut Lane {
         let is = |lane: &Lane| lane.class == class && lane.bucket == bucket;
         if !self.lanes.get(self.recent).is_some_and(is) {
-            self.recent = self.lanes.iter().position(is).unwrap_or(self.lanes.len());
-        }
-        if self.recent == self.lanes.len() {
-            self.lanes.push(Lane::new(class, bucket, target_s));
+            self.recent = self.lanes.partition_point(|lane| (lane.class, lane.bucket) < (class, bucket));
+            if !self.lanes.get(self.recent).is_some_and(is) {
+                self.lanes.insert(self.recent, Lane::new(class, bucket, target_s));
+            }
         }
         &mut self.lanes[self.recent]
     }
