@@ -66,9 +66,9 @@ pub fn run(args: &BatchingArgs, json: bool) -> Result<ExitCode> {
     interrupt::watch()?;
     let bar = progress::bar((Device::ALL.len() * sources.len() * (1 + contenders().len())) as u64, "simulating");
     let rows: Vec<Row> = rows(&study, &sources, || bar.inc(1));
-    let mut answers = Vec::new();
+    let (contenders, mut answers) = (contenders(), Vec::new());
     for row in &rows {
-        let figures = contenders().iter().take_while(|_| !interrupt::stopped()).map(|contender| {
+        let figures = contenders.iter().take_while(|_| !interrupt::stopped()).map(|contender| {
             bar.inc(1);
             study.figures(row, contender)
         });
