@@ -63,8 +63,9 @@ impl Rule {
     /// Whether a value is wrong. One that is not a number always is: whoever computes it does not know.
     fn is_broken_by(&self, value: f64) -> bool {
         match self.comparison {
-            Comparison::Above => !(value <= self.threshold),
-            Comparison::Below => !(value >= self.threshold),
+            _ if value.is_nan() => true,
+            Comparison::Above => value > self.threshold,
+            Comparison::Below => value < self.threshold,
         }
     }
 }
