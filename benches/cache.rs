@@ -54,7 +54,9 @@ fn first_level() {
     for bytes in SIZES {
         let (input, cache) = (floats(bytes), Cache::<Error>::new(Options::default()).unwrap());
         let n = (1 << 22) / (bytes + 4096);
-        let hashed = median_us(n, |_| drop(black_box(scope.key(&[], [("x", black_box(&input))]))));
+        let hashed = median_us(n, |_| {
+            black_box(scope.key(&[], [("x", black_box(&input))]));
+        });
         let (hit_key, value) = (key(0), reply(bytes));
         cache.answer(hit_key, None, || Ok(value)).unwrap();
         let hit = median_us(20_000, |_| assert!(matches!(cache.begin(black_box(hit_key)), Begin::Hit(_))));
