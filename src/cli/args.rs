@@ -91,6 +91,12 @@ pub enum Command {
         after_help = "Examples:\n  halfbyte optimize model.onnx --budget 1% --calibrate calib.npz --select data.npz --labels y --report report.json -o small.onnx\n  halfbyte optimize model.onnx --budget 0.5% --metric cosine --calibrate data.npz --array ids=calib --select data.npz --select-array ids=test -o small.onnx"
     )]
     Optimize(super::optimize::command::OptimizeArgs),
+    /// Serve the models of a folder over HTTP and gRPC (Open Inference Protocol, version 2).
+    #[cfg(feature = "serve")]
+    #[command(
+        after_help = "Examples:\n  halfbyte serve --models models\n  halfbyte serve --models models --http 0.0.0.0:8000 --api-key-file keys --tls-cert cert.pem --tls-key key.pem --target-p99 20ms"
+    )]
+    Serve(super::serve::ServeArgs),
     /// Show the memory of this machine's devices; or run models and show theirs: pools, accounts, leaks, whether it is steady.
     #[command(
         after_help = "Examples:\n  halfbyte memory --watch 2\n  halfbyte memory --prometheus\n  halfbyte memory models/digits-cnn.onnx models/ppocr-cls.onnx --vary --for 10m --svg memory.svg\n  halfbyte memory models/digits-cnn.onnx --limit 64MiB --snapshot s.json --torch s.pickle\n  halfbyte memory --open s.json --svg s.svg"

@@ -27,6 +27,8 @@ pub mod prune;
 pub mod quantize;
 pub mod run;
 pub mod samples;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod sides;
 pub mod suite;
 pub mod trace;

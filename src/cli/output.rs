@@ -27,6 +27,8 @@ pub fn main(cli: Cli) -> ExitCode {
         Command::Lora(a) => super::lora::run(&a),
         Command::Optimize(a) => super::optimize::command::run(&a),
         Command::Quantize(a) => super::quantize::run(&a),
+        #[cfg(feature = "serve")]
+        Command::Serve(a) => super::serve::serve(&a),
         Command::Memory(a) => super::memory::command::memory(&a),
     };
     match done {

@@ -11,4 +11,6 @@ pub mod policy;
 #[cfg(feature = "serve")]
 pub mod protocol;
 pub mod schedule;
+#[cfg(feature = "serve")]
+pub mod server;
 pub mod simulate;

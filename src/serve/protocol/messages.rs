@@ -311,7 +311,7 @@ pub struct InferBatchStatistics {
 }
 
 /// Of the request, the ready ones only; the repository's name is not looked at, as there is one.
-#[derive(Clone, PartialEq, Message, serde::Deserialize)]
+#[derive(Clone, Copy, PartialEq, Message, serde::Deserialize)]
 #[serde(default)]
 pub struct RepositoryIndexRequest {
     #[prost(bool, tag = "2")]

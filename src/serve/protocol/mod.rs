@@ -20,3 +20,4 @@ pub use limits::{ALLOCATED_BYTES, ALLOCATED_PER_BYTE, Limits};
 pub use malformed::{Fault, Malformed};
 pub use request::{InferRequest, RequestedOutput};
 pub use response::{HttpReply, InferReply};
+pub use wire::decode as decode_infer;

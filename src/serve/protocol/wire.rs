@@ -10,7 +10,7 @@ use super::request::within;
 use super::{Limits, Malformed};
 
 /// Decodes an inference request. Errors when it is larger than the limits, holds more than 1024 tensors and parameters, or is no such message.
-pub(super) fn decode(body: Bytes, limits: &Limits) -> Result<ModelInferRequest, Malformed> {
+pub fn decode(body: Bytes, limits: &Limits) -> Result<ModelInferRequest, Malformed> {
     within(body.len(), limits)?;
     let broken = |e| Malformed::invalid("message", e, "send an inference.ModelInferRequest");
     let mut entries = 0;

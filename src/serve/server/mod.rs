@@ -1,0 +1,22 @@
+//! The server: the Open Inference Protocol over HTTP and gRPC, for the models of a folder. See docs/server.md.
+
+mod codec;
+mod failure;
+mod grpc;
+mod keys;
+mod listen;
+mod loaded;
+mod metrics;
+mod options;
+mod repository;
+mod rest;
+mod scan;
+mod service;
+mod statistics;
+mod tls;
+
+pub use failure::Failure;
+pub use keys::Keys;
+pub use listen::Server;
+pub use options::ServerOptions;
+pub use repository::{ModelState, Repository, Served};
