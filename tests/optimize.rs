@@ -138,7 +138,8 @@ fn the_command_writes_the_model_and_a_report_that_says_where_it_comes_from() {
     assert_eq!((choosing, showing), (450, 450), "halves of --select");
     assert!(report["test"]["interval95"][1].as_f64().unwrap() <= 0.05);
     assert!(report["after"]["file_bytes"].as_u64() < report["before"]["file_bytes"].as_u64());
-    assert!(report["layers"].as_array().unwrap().iter().all(|l| l["stored"] == "i8"));
+    assert!(report["layers"].as_array().unwrap().iter().all(|l| l["stored"] == "i8" && l["multiplications"].as_u64() > Some(0)));
+    assert_eq!(report["int8_work"].as_f64(), Some(1.0));
     assert!(report["ways_tried"].as_array().unwrap().len() > 1 && !report["not_run"].as_array().unwrap().is_empty());
     // Of no byte but these.
     let hash = |v: &serde_json::Value| v["sha256"].as_str().unwrap().to_string();
@@ -148,6 +149,7 @@ fn the_command_writes_the_model_and_a_report_that_says_where_it_comes_from() {
     assert_eq!(said.1, hash(&report["model"]));
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains(report["verdict"].as_str().unwrap()) && page.contains(&hash(&report["model"])));
+    assert_eq!(page.matches("<svg").count(), 1, "before and after; one choice of layers is no chart");
 }
 
 #[test]
@@ -169,6 +171,6 @@ fn what_samples_cannot_show_is_refused() {
     let said = String::from_utf8_lossy(&unproven.stdout).into_owned();
     assert!(unproven.status.success() && said.contains("NOT PROVEN"), "{said}");
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
-    assert_eq!(page.matches("<svg").count(), 2, "choices of layers, and layers one by one");
+    assert_eq!(page.matches("<svg").count(), 3, "before and after, choices of layers, and layers one by one");
     assert!(folder.path().join("out.onnx").exists() && page.contains(&layer));
 }

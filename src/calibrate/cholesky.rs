@@ -1,6 +1,13 @@
 //! Symmetric positive definite systems of small size, in f64 (Golub and Van Loan, "Matrix Computations", chapter 4).
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
+
+/// Columns that are settled in all rows below before the next ones: as many rows of the factor as stay in the cache.
+const PANEL: usize = 64;
 
 /// What is added to the diagonal of a Gram matrix, as a share of its mean: makes up for columns that are nearly the same, and for
 /// those that were always zero, which are then judged by the size of their weights alone.
@@ -16,38 +23,71 @@ pub fn damp(matrix: &mut [f64], n: usize, damping: f64) {
 /// Replaces a symmetric `n` x `n` matrix by its lower Cholesky factor L, L L^T = A; what is above the diagonal becomes 0. Errors when it
 /// is not positive definite.
 pub fn cholesky(a: &mut [f64], n: usize) -> Result<()> {
-    for i in 0..n {
-        let (done, row) = a.split_at_mut(i * n);
-        for j in 0..i {
-            let other = &done[j * n..][..=j];
-            row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+    for first in (0..n).step_by(PANEL) {
+        let last = n.min(first + PANEL);
+        let (done, below) = a.split_at_mut(last * n);
+        for i in first..last {
+            let (done, row) = done.split_at_mut(i * n);
+            settle(&mut row[..n], done, first..i, n);
+            let square = row[i] - dot(&row[..i], &row[..i]);
+            if !(square > 0.0 && square.is_finite()) {
+                return Err(Error::BadInput(format!("a Gram matrix of {n} columns is not positive definite at column {i}")));
+            }
+            row[i] = square.sqrt();
+            row[i + 1..n].fill(0.0);
         }
-        let square = row[i] - dot(&row[..i], &row[..i]);
-        if !(square > 0.0 && square.is_finite()) {
-            return Err(Error::BadInput(format!("a Gram matrix of {n} columns is not positive definite at column {i}")));
-        }
-        row[i] = square.sqrt();
-        row[i + 1..n].fill(0.0);
+        below.par_chunks_mut(n).for_each(|row| settle(row, done, first..last, n));
     }
     Ok(())
 }
 
+/// The elements of a row in the columns of a panel, whose rows of the factor are `done`.
+fn settle(row: &mut [f64], done: &[f64], panel: Range<usize>, n: usize) {
+    for j in panel {
+        let other = &done[j * n..][..=j];
+        row[j] = (row[j] - dot(&row[..j], &other[..j])) / other[j];
+    }
+}
+
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut lanes = [0.0; 8];
+    for (a, b) in a.iter().zip(b) {
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
+    }
+    lanes.iter().sum::<f64>() + a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum::<f64>()
 }
 
 /// The inverse of a lower triangular matrix, lower triangular too.
 pub fn triangular_inverse(l: &[f64], n: usize) -> Vec<f64> {
     let mut inverse = vec![0.0; n * n];
-    for i in 0..n {
-        let (done, row) = inverse.split_at_mut(i * n);
-        row[i] = 1.0;
-        for (j, &factor) in l[i * n..][..i].iter().enumerate().filter(|(_, f)| **f != 0.0) {
-            row[..=j].iter_mut().zip(&done[j * n..]).for_each(|(v, d)| *v -= factor * d);
+    let panels: Vec<(usize, Vec<f64>)> =
+        (0..n).into_par_iter().step_by(PANEL).map(|first| (first, inverse_columns(l, n, first..n.min(first + PANEL)))).collect();
+    for (first, panel) in panels {
+        let width = PANEL.min(n - first);
+        for (row, part) in inverse.chunks_exact_mut(n).skip(first).zip(panel.chunks_exact(width)) {
+            row[first..first + width].copy_from_slice(part);
         }
-        row[..=i].iter_mut().for_each(|v| *v /= l[i * n + i]);
     }
     inverse
+}
+
+/// Some columns of the inverse of a lower triangular matrix, from row `columns.start` on; those before are zero.
+fn inverse_columns(l: &[f64], n: usize, columns: Range<usize>) -> Vec<f64> {
+    let (first, width) = (columns.start, columns.len());
+    let mut x = vec![0.0; (n - first) * width];
+    for i in first..n {
+        let (done, row) = x.split_at_mut((i - first) * width);
+        let row = &mut row[..width];
+        if columns.contains(&i) {
+            row[i - first] = 1.0;
+        }
+        for (factor, done) in l[i * n + first..i * n + i].iter().zip(done.chunks_exact(width)) {
+            row.iter_mut().zip(done).for_each(|(v, d)| *v -= factor * d);
+        }
+        row.iter_mut().for_each(|v| *v /= l[i * n + i]);
+    }
+    x
 }
 
 /// The upper factor U of the inverse of a positive definite matrix, U^T U = A^-1. Row `i` of U, divided by its diagonal, is how the columns
@@ -115,7 +155,7 @@ mod tests {
 
     #[test]
     fn factors_multiply_to_what_they_factor() {
-        for n in [1, 2, 5, 17] {
+        for n in [1, 2, 5, 17, 64, 130] {
             let a = positive(n, n as u64);
             let identity: Vec<f64> = (0..n * n).map(|at| f64::from(u8::from(at / n == at % n))).collect();
             let mut l = a.clone();

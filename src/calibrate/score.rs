@@ -20,6 +20,8 @@ pub enum Metric {
     /// 1 less the edit distance to the original's text over its length: the largest of each row, without repetitions and without the blank,
     /// the class of this number (connectionist temporal classification).
     Characters(u32),
+    /// Whether the whole text, made as that of characters, is the same.
+    Text(u32),
 }
 
 /// As much of an output as a [`Metric`] looks at.
@@ -42,17 +44,30 @@ impl Metric {
             return Answer::Broken;
         }
         let mut classes: Vec<u32> = match self {
-            Metric::Accuracy | Metric::Agreement | Metric::Characters(_) => {
+            Metric::Accuracy | Metric::Agreement | Metric::Characters(_) | Metric::Text(_) => {
                 output.chunks_exact(width.max(1)).map(|row| top(row) as u32).collect()
             }
             Metric::Cosine => return Answer::Values(output.iter().map(|&v| v as f32).collect()),
             Metric::Mask(threshold) => return Answer::Mask(output.iter().map(|&v| v > f64::from(threshold)).collect()),
         };
-        if let Metric::Characters(blank) = self {
+        if let Some(blank) = self.blank() {
             classes.dedup();
             classes.retain(|&c| c != blank);
         }
         Answer::Classes(classes)
+    }
+
+    /// Of a metric of texts, the class that is no character.
+    pub fn blank(self) -> Option<u32> {
+        match self {
+            Metric::Characters(blank) | Metric::Text(blank) => Some(blank),
+            _ => None,
+        }
+    }
+
+    /// The right answer of a sample with these labels; texts may be filled up with blanks.
+    pub fn labelled(self, labels: &[u32]) -> Answer {
+        Answer::Classes(labels.iter().copied().filter(|&c| Some(c) != self.blank()).collect())
     }
 
     /// Most scores do not change at all where few answers do.
@@ -66,6 +81,7 @@ impl Metric {
             (Answer::Classes(a), Answer::Classes(b)) if matches!(self, Metric::Characters(_)) => {
                 (1.0 - edits(a, b) as f64 / a.len().max(1) as f64).max(0.0)
             }
+            (Answer::Classes(a), Answer::Classes(b)) if matches!(self, Metric::Text(_)) => f64::from(u8::from(a == b)),
             (Answer::Classes(a), Answer::Classes(b)) if a.len() == b.len() => {
                 let same = a.iter().zip(b).filter(|(a, b)| a == b).count();
                 same as f64 / a.len().max(1) as f64
@@ -107,6 +123,7 @@ impl std::fmt::Display for Metric {
             Metric::Cosine => write!(f, "cosine"),
             Metric::Mask(threshold) => write!(f, "mask:{threshold}"),
             Metric::Characters(blank) => write!(f, "characters:{blank}"),
+            Metric::Text(blank) => write!(f, "text:{blank}"),
         }
     }
 }
@@ -124,7 +141,8 @@ impl FromStr for Metric {
             ("cosine", None) => Ok(Metric::Cosine),
             ("mask", value) => Ok(Metric::Mask(value.unwrap_or("0.5").parse().map_err(|e| bad(&e))?)),
             ("characters", value) => Ok(Metric::Characters(value.unwrap_or("0").parse().map_err(|e| bad(&e))?)),
-            _ => Err(bad(&"one of accuracy, agreement, cosine, mask:THRESHOLD, characters:BLANK")),
+            ("text", value) => Ok(Metric::Text(value.unwrap_or("0").parse().map_err(|e| bad(&e))?)),
+            _ => Err(bad(&"one of accuracy, agreement, cosine, mask:THRESHOLD, characters:BLANK, text:BLANK")),
         }
     }
 }
@@ -151,6 +169,11 @@ mod tests {
         let right = [a, a, b, b, blank, a].concat();
         assert_eq!(score("characters", &right, &[a, blank, b, b, b, blank].concat(), 3), 1.0 - 1.0 / 3.0);
         assert_eq!(score("characters", &right, &[blank; 6].concat(), 3), 0.0);
+        assert_eq!(score("text", &right, &[blank, a, b, blank, a, a].concat(), 3), 1.0);
+        assert_eq!(score("text", &right, &[a, blank, b, b, b, blank].concat(), 3), 0.0);
+        // With class 2 as the blank the text is 1 0 1; labels may be filled up.
+        let metric: Metric = "text:2".parse().unwrap();
+        assert_eq!(metric.score(&metric.labelled(&[1, 0, 1, 2, 2]), &metric.answer(&right, 3)), 1.0);
     }
 
     #[test]

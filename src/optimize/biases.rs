@@ -1,6 +1,7 @@
 //! Biases of a quantised model, moved until each layer gives on average what it gave before.
 
-use super::{Samples, Taps};
+use super::Samples;
+use super::stream::Stream;
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::graph::{Graph, ValueId};
@@ -54,11 +55,21 @@ pub(super) fn corrected(
     let samples = samples.clone().first(SAMPLES);
     let places: Vec<(usize, Place)> =
         layers.iter().enumerate().filter_map(|(at, layer)| Some((at, place(&mut graph, layer)?))).collect();
-    let exact = means(model, places.iter().map(|(_, place)| place), &samples)?;
+    if places.is_empty() {
+        return Ok(biases);
+    }
+    let options = Options::default();
+    let stream = || Stream::new(model, &samples, SAMPLES, &options);
+    let all: Vec<&Place> = places.iter().map(|(_, place)| place).collect();
+    let exact = means(&stream(), model.graph(), &all)?;
+    let (mut stream, mut settled) = (stream(), 0);
     for (done, ((at, place), exact)) in places.iter().zip(&exact).enumerate() {
         let rounded = if how == Biases::Alone { std::slice::from_ref(&layers[*at]) } else { layers };
-        let quantized = Model::from_graph(quantize(&graph, rounded)?);
-        let own = means(&quantized, std::iter::once(place), &samples)?;
+        let quantized = quantize(&graph, rounded)?;
+        stream.forward(&quantized, settled)?;
+        let own = means(&stream, &quantized, &[place])?;
+        // Up to here nothing changes any more; what is rounded alone is exact for the next one.
+        settled = behind(if how == Biases::Alone { &graph } else { &quantized }, place.output);
         if let Some(bias) = graph.constant(place.bias) {
             let each = bias.values::<f32>()?.into_owned().into_iter().zip(exact.iter().zip(own.iter().flatten()));
             let bias = Tensor::vector(&each.map(|(b, (exact, own))| moved(b, exact - own)).collect::<Vec<f32>>());
@@ -111,21 +122,22 @@ fn place(graph: &mut Graph, (layer, scheme, _): &Rounded) -> Option<Place> {
     Some(Place { bias, output, axis: (layer.kind == Kind::Conv).then_some(1) })
 }
 
-/// Means of each place's channels over all samples.
-fn means<'a>(model: &Model, places: impl Iterator<Item = &'a Place>, samples: &Samples) -> Result<Vec<Vec<f64>>> {
-    let places: Vec<&Place> = places.collect();
-    if places.is_empty() {
-        return Ok(Vec::new());
-    }
+/// The first node behind the one that makes a value.
+fn behind(graph: &Graph, value: ValueId) -> usize {
+    graph.nodes.iter().position(|n| n.outputs.contains(&Some(value))).map_or(0, |at| at + 1)
+}
+
+/// Means of each place's channels over all samples, in `graph`.
+fn means(stream: &Stream, graph: &Graph, places: &[&Place]) -> Result<Vec<Vec<f64>>> {
     let outputs: Vec<ValueId> = places.iter().map(|p| p.output).collect();
-    let taps = Taps::new(model, &outputs, Options::default())?;
     let mut sums: Vec<(Vec<f64>, usize)> = vec![Default::default(); places.len()];
-    for sample in samples.batches(SAMPLES) {
-        for (((sums, count), place), t) in sums.iter_mut().zip(&places).zip(taps.run(&sample?)?) {
+    stream.each(graph, &outputs, |tensors| {
+        for (((sums, count), place), t) in sums.iter_mut().zip(places).zip(tensors) {
             let axis = place.axis.unwrap_or(t.shape().rank().saturating_sub(1));
-            *count += add_channels(sums, &t, axis)?;
+            *count += add_channels(sums, t, axis)?;
         }
-    }
+        Ok(true)
+    })?;
     let mean = |(sums, count): (Vec<f64>, usize)| sums.into_iter().map(|s| s / count.max(1) as f64).collect();
     Ok(sums.into_iter().map(mean).collect())
 }

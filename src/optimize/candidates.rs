@@ -1,11 +1,11 @@
 //! Ways to quantise a model, tried on samples that nothing was calibrated on.
 
-use super::quantize::{Calibrated, Convolutions, Products};
+use super::quantize::{Calibrated, Convolutions};
 use super::taps::run;
 use super::{Biases, QuantizeOptions, Rounding, Samples};
 use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::graph::Graph;
 use crate::pass::layer::{Layer, all_layers};
 use crate::session::{Model, Options, Session};
@@ -20,39 +20,36 @@ pub struct Tried {
     pub sqnr_db: f64,
 }
 
-/// `base` and what may be better than it: other calibrators for what has ranges, biases corrected in
-/// other ways, depthwise convolutions in floats, GPTQ rounding, smoothing for products. With no samples
-/// to calibrate on, `base` alone.
-pub fn candidates(base: &QuantizeOptions, calibrated: bool) -> Vec<QuantizeOptions> {
-    let mut all = vec![base.clone()];
-    if !calibrated {
-        return all;
-    }
-    let mut add = |options: QuantizeOptions| all.push(options);
-    if base.convolutions == Convolutions::Static || base.products == Products::Static {
-        for calibrator in [Calibrator::MinMax, Calibrator::Mse, Calibrator::Percentile(99.99)] {
-            if calibrator != base.calibrator {
-                add(QuantizeOptions { calibrator, ..base.clone() });
-            }
-        }
-        for biases in [Biases::Keep, Biases::Alone, Biases::InOrder].into_iter().filter(|b| *b != base.biases) {
-            add(QuantizeOptions { biases, ..base.clone() });
-        }
-        let depthwise = Convolutions::Weights;
-        if base.convolutions == Convolutions::Static && base.depthwise == Convolutions::Static {
-            add(QuantizeOptions { depthwise, ..base.clone() });
-            add(QuantizeOptions { depthwise, biases: Biases::InOrder, ..base.clone() });
-        }
-    }
-    if base.rounding != Rounding::Gptq {
-        add(QuantizeOptions { rounding: Rounding::Gptq, ..base.clone() });
-    }
-    if !matches!(base.products, Products::Keep | Products::Weights) {
-        for strength in [0.5, 0.7].into_iter().filter(|s| base.smooth != Some(*s)) {
-            add(QuantizeOptions { smooth: Some(strength), ..base.clone() });
-        }
-    }
-    all
+/// What may be better than the best way so far, all else being equal.
+type Question = fn(&QuantizeOptions) -> Vec<QuantizeOptions>;
+
+/// In the order they are asked: what changes most is first, what takes longest is last.
+const QUESTIONS: [Question; 5] = [depthwise, biases, calibrators, smoothing, rounding];
+
+fn depthwise(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
+    let asked = best.convolutions == Convolutions::Static && best.depthwise == Convolutions::Static;
+    asked.then(|| QuantizeOptions { depthwise: Convolutions::Weights, ..best.clone() }).into_iter().collect()
+}
+
+fn biases(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
+    let others = [Biases::Keep, Biases::Alone, Biases::InOrder].into_iter().filter(|b| *b != best.biases);
+    others.map(|biases| QuantizeOptions { biases, ..best.clone() }).collect()
+}
+
+fn calibrators(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
+    let all = [Calibrator::MinMax, Calibrator::Mse, Calibrator::Percentile(99.99), Calibrator::Entropy];
+    let others = all.into_iter().filter(|c| *c != best.calibrator);
+    others.map(|calibrator| QuantizeOptions { calibrator, ..best.clone() }).collect()
+}
+
+fn smoothing(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
+    let others = [0.3, 0.5, 0.7].map(Some).into_iter().filter(|s| *s != best.smooth);
+    others.map(|smooth| QuantizeOptions { smooth, ..best.clone() }).collect()
+}
+
+fn rounding(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
+    let asked = best.rounding != Rounding::Gptq;
+    asked.then(|| QuantizeOptions { rounding: Rounding::Gptq, ..best.clone() }).into_iter().collect()
 }
 
 /// What [`best_of`] found.
@@ -61,42 +58,48 @@ pub struct Best {
     pub options: QuantizeOptions,
     /// The model, calibrated in that way.
     pub calibrated: Calibrated,
-    /// All ways, in their order.
+    /// All ways that were tried, in their order.
     pub tried: Vec<Tried>,
 }
 
-/// Quantises a [`prepared`](super::quantize::prepared) model in all these ways by `calibrate`, and gives the one whose answers to `select` are
-/// nearest to the model's own, with the figures of all. `progress` is told of ways tried and all. Errors when there are none, or one fails.
+/// Quantises a [`prepared`](super::quantize::prepared) model as `base` says by `calibrate`, then asks one question after the other what is better
+/// than the best so far: depthwise convolutions in floats, other corrections of biases and calibrators for what has ranges, smoothing and GPTQ
+/// rounding for products. Better is what answers `select` nearer to the model. Nothing is asked without samples to calibrate on. `progress` is
+/// told of ways tried and about how many there are, and ends the search by false. Errors when a way fails.
 pub fn best_of(
     model: &Model,
-    candidates: &[QuantizeOptions],
+    base: &QuantizeOptions,
     calibrate: Option<&Samples>,
     select: &Samples,
-    progress: &mut dyn FnMut(usize, usize),
+    progress: &mut dyn FnMut(usize, usize) -> bool,
 ) -> Result<Best> {
     let exact = session(model.graph())?;
     let (layers, _) = all_layers(model.graph());
-    let mut tried: Vec<Tried> = Vec::with_capacity(candidates.len());
-    let mut best: Option<(f64, &QuantizeOptions, Calibrated)> = None;
-    for options in candidates {
-        let known = tried.iter().find(|t| effective(&t.options, &layers) == effective(options, &layers));
-        let sqnr_db = match known {
-            Some(same) => same.sqnr_db,
-            None => {
-                let calibrated = Calibrated::new(model, options, calibrate, &mut |_, _| ())?;
-                let sqnr_db = worst_sqnr_db(&exact, &session(&calibrated.quantized(&[])?.graph)?, select)?;
-                // The first of equal ones.
-                if best.as_ref().is_none_or(|(most, ..)| sqnr_db > *most) {
-                    best = Some((sqnr_db, options, calibrated));
-                }
-                sqnr_db
+    let made = |options: &QuantizeOptions| -> Result<(f64, Calibrated)> {
+        let calibrated = Calibrated::new(model, options, calibrate, &mut |_, _| ())?;
+        Ok((worst_sqnr_db(&exact, &session(&calibrated.quantized(&[])?.graph)?, select)?, calibrated))
+    };
+    let asked = if calibrate.is_some() { &QUESTIONS[..] } else { &[] };
+    let all = 1 + asked.iter().map(|ask| ask(base).len()).sum::<usize>();
+    let (sqnr_db, calibrated) = made(base)?;
+    let mut best = Best { options: base.clone(), calibrated, tried: vec![Tried { options: base.clone(), sqnr_db }] };
+    let mut most = sqnr_db;
+    for ask in asked {
+        for options in ask(&best.options) {
+            if !progress(best.tried.len(), all) {
+                return Ok(best);
             }
-        };
-        tried.push(Tried { options: options.clone(), sqnr_db });
-        progress(tried.len(), candidates.len());
+            if best.tried.iter().any(|t| effective(&t.options, &layers) == effective(&options, &layers)) {
+                continue;
+            }
+            let (sqnr_db, calibrated) = made(&options)?;
+            best.tried.push(Tried { options: options.clone(), sqnr_db });
+            if sqnr_db > most {
+                (most, best.options, best.calibrated) = (sqnr_db, options, calibrated);
+            }
+        }
     }
-    let (_, options, calibrated) = best.ok_or_else(|| Error::BadInput("no way to quantise was given".into()))?;
-    Ok(Best { options: options.clone(), calibrated, tried })
+    Ok(best)
 }
 
 /// The options without what means nothing for these layers.
@@ -110,6 +113,9 @@ fn effective(options: &QuantizeOptions, layers: &[Layer]) -> QuantizeOptions {
     }
     if !layers.iter().any(|l| matches!(l.op.as_str(), "Conv" | "Gemm")) {
         left.biases = Biases::default();
+    }
+    if !layers.iter().any(|l| l.kind.is_product() && options.rounds(l)) {
+        left.smooth = None;
     }
     left
 }

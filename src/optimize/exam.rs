@@ -25,6 +25,11 @@ impl Labels {
         }
         Ok(Labels { classes: array.to_f64().iter().map(|&v| v as u32).collect(), each: count / samples })
     }
+
+    fn of(&self, sample: usize) -> Result<&[u32]> {
+        let classes = self.classes.chunks_exact(self.each).nth(sample);
+        classes.ok_or_else(|| Error::BadInput(format!("no label for sample {sample}")))
+    }
 }
 
 /// Questions to a model, with the right answers and with its own.
@@ -38,17 +43,19 @@ pub struct Exam {
 }
 
 impl Exam {
-    /// Asks the original model. Without labels what it says is right. Sessions run as `options` say; its first output is judged.
+    /// Asks the original model. Without labels what it says is right; accuracy needs them, texts may have them. Sessions run as `options`
+    /// say; its first output is judged.
     pub fn new(model: &Model, samples: &Samples, metric: Metric, labels: Option<&Labels>, options: &Options) -> Result<Self> {
         let (samples, options) = (samples.clone(), options.clone());
         let mut exam = Exam { samples, metric, right: Vec::new(), before: Vec::new(), model: model.clone(), options };
         let answers = exam.answers(model.graph())?;
-        exam.right = match (metric, labels) {
-            (Metric::Accuracy, Some(labels)) => {
-                exam.samples.numbers().iter().map(|&at| labelled(labels, at)).collect::<Result<_>>()?
+        exam.right = match labels {
+            Some(labels) if metric == Metric::Accuracy || metric.blank().is_some() => {
+                exam.samples.numbers().iter().map(|&at| Ok(metric.labelled(labels.of(at)?))).collect::<Result<_>>()?
             }
-            (Metric::Accuracy, None) => return Err(Error::BadInput("accuracy needs labels".into())),
-            _ => answers.clone(),
+            Some(_) => return Err(Error::BadInput(format!("labels say nothing about {metric}"))),
+            None if metric == Metric::Accuracy => return Err(Error::BadInput("accuracy needs labels".into())),
+            None => answers.clone(),
         };
         exam.before = exam.right.iter().zip(&answers).map(|(right, a)| metric.score(right, a)).collect();
         Ok(exam)
@@ -108,12 +115,6 @@ impl Exam {
             see(numbers.len(), output.ok_or_else(|| Error::BadInput("a model without outputs".into()))?)
         };
         // Texts may lie along the first axis of the output, where samples would.
-        samples.runs(if let Metric::Characters(_) = self.metric { 1 } else { Samples::BATCH }).map(one).collect()
+        samples.runs(if self.metric.blank().is_some() { 1 } else { Samples::BATCH }).map(one).collect()
     }
-}
-
-fn labelled(labels: &Labels, at: usize) -> Result<Answer> {
-    let classes = labels.classes.chunks_exact(labels.each).nth(at);
-    let classes = classes.ok_or_else(|| Error::BadInput(format!("no label for sample {at}")))?;
-    Ok(Answer::Classes(classes.to_vec()))
 }

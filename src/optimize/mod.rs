@@ -15,12 +15,14 @@ mod rounding;
 mod samples;
 mod stream;
 mod taps;
+mod work;
 
 pub use biases::Biases;
-pub use candidates::{Best, Tried, best_of, candidates};
+pub use candidates::{Best, Tried, best_of};
 pub use exam::{Exam, Labels};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};
 pub use rounding::Rounding;
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};
+pub use work::multiplications;

@@ -109,7 +109,7 @@ impl QuantizeOptions {
     }
 
     /// Whether a layer becomes another.
-    fn rounds(&self, layer: &Layer) -> bool {
+    pub(super) fn rounds(&self, layer: &Layer) -> bool {
         match layer.kind {
             Kind::Conv => self.convolution(layer) != Convolutions::Keep,
             Kind::Table => self.tables,

@@ -13,7 +13,8 @@ const SMALL_BYTES: usize = 1024;
 /// Operators that give something else each time.
 const RANDOM: [&str; 6] = ["RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"];
 
-/// Reads the first of equal small constants in place of the others; gives how many are left unread by it.
+/// Reads the first of equal small constants in place of the others; gives how many are left unread by it. Zero points by channel stay each
+/// layer's own: ONNX Runtime 1.31 with exact products refuses a file whose layers share one ("Attempt to replace the existing tensor").
 pub(super) fn constants(graph: &mut Graph) -> usize {
     let mut to = vec![None; graph.values.len()];
     let mut first: HashMap<(DType, Shape, Vec<u8>), ValueId> = HashMap::new();
@@ -22,7 +23,7 @@ pub(super) fn constants(graph: &mut Graph) -> usize {
     let mut count = 0;
     for (i, value) in graph.values.iter().enumerate() {
         let small = value.constant.as_ref().filter(|t| t.bytes().len() <= SMALL_BYTES && !special[i] && !value.is_packed);
-        let Some(t) = small else { continue };
+        let Some(t) = small.filter(|t| t.dtype() != DType::I8 || t.shape().rank() == 0) else { continue };
         let kept = *first.entry((t.dtype(), t.shape().clone(), t.bytes().to_vec())).or_insert(ValueId(i));
         if kept.0 != i {
             to[i] = Some(kept);

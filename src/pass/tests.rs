@@ -91,6 +91,17 @@ fn equal_nodes_and_constants_are_shared_but_random_ones_are_not() {
 }
 
 #[test]
+fn zero_points_by_channel_stay_their_layers_own() {
+    let mut net = Net::new();
+    let x = net.input();
+    let [a, b] = [0, 1].map(|_| net.constant(Tensor::vector(&[0i8, 0])));
+    let first = net.op("Add", &[x, a]);
+    let y = net.op("Add", &[first, b]);
+    let graph = net.optimized(y);
+    assert_eq!((graph.nodes[0].inputs[1], graph.nodes[1].inputs[1]), (Some(a), Some(b)));
+}
+
+#[test]
 fn attributes_set_nodes_apart() {
     let mut net = Net::new();
     let x = net.input();

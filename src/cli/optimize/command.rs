@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::export::onnx;
 use crate::optimize::budget::{Attempt, Budget, within_budget};
 use crate::optimize::quantize::prepared;
-use crate::optimize::{Best, QuantizeOptions, best_of, candidates};
+use crate::optimize::{Best, QuantizeOptions, best_of, multiplications};
 use crate::session::Model;
 
 /// Arguments of `optimize`.
@@ -43,11 +43,11 @@ pub struct OptimizeArgs {
     /// The array of --select and --test that holds the samples of an input, where it has another name.
     #[arg(long = "select-array", value_name = "INPUT=ARRAY", value_parser = samples::pair)]
     pub select_arrays: Vec<(String, String)>,
-    /// The array of --select and --test that holds the right classes.
+    /// The array of --select and --test that holds the right classes; of texts, those of their characters, filled up with blanks.
     #[arg(long, value_name = "ARRAY")]
     pub labels: Option<String>,
-    /// What answers are judged by: accuracy (with --labels), agreement with the original's classes (without), cosine, mask:THRESHOLD or
-    /// characters:BLANK, all of the first output.
+    /// What answers are judged by: accuracy (with --labels), agreement with the original's classes (without), cosine, mask:THRESHOLD,
+    /// characters:BLANK or text:BLANK (the whole text; both with or without --labels), all of the first output.
     #[arg(long)]
     pub metric: Option<Metric>,
     /// Judge by the drop that is measured rather than by what its 95 % interval shows, for few samples; the report says so.
@@ -121,20 +121,16 @@ fn decide(args: &OptimizeArgs, model: &Model, splits: &Splits) -> Result<Decided
     };
     let base = QuantizeOptions { keep: args.keep.clone(), ..QuantizeOptions::default() };
     let samples = splits.calibrate.as_ref();
-    let told = |what| {
-        move |done, all| {
-            go_on(what, done, all);
-        }
-    };
-    let ways = candidates(&base, samples.is_some());
-    let Best { options, calibrated, tried } = best_of(&model, &ways, samples, &splits.choosing, &mut told("trying ways"))?;
+    let mut told = |done, all| go_on("trying ways", done, all);
+    let Best { options, calibrated, tried } = best_of(&model, &base, samples, &splits.choosing, &mut told)?;
     let budget = args.budget();
     let found = within_budget(&calibrated, &splits.select, budget, &mut |what, done, all| go_on(what, done, all))?;
     bar.finish_and_clear();
     let chosen = &found.attempts[found.chosen];
     let shown = Attempt::new(&splits.test, &found.quantized.graph, chosen.kept.clone(), chosen.stored, budget)?;
     let is_within = chosen.is_within && shown.is_within;
-    Ok(Decided { options, tried, found, shown, is_within })
+    let first = splits.choosing.batches(1).next().transpose()?.unwrap_or_default();
+    Ok(Decided { options, tried, found, shown, is_within, work: multiplications(&model, &first)? })
 }
 
 impl OptimizeArgs {

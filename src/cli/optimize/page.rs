@@ -4,7 +4,7 @@ use std::path::Path;
 
 use minijinja::{Environment, context};
 
-use super::charts::{attempts, sensitivities};
+use super::charts::{attempts, sensitivities, totals};
 use super::report::Report;
 use crate::base::size_text;
 use crate::error::{Error, Result};
@@ -26,6 +26,6 @@ fn render(report: &Report) -> std::result::Result<String, minijinja::Error> {
     environment.add_filter("ms", |us: f64| format!("{:.3} ms", us / 1e3));
     environment.add_filter("fixed", |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}")));
     environment.add_template("page.html", include_str!("page.html"))?;
-    let charts = [attempts(report), sensitivities(report)].into_iter().flatten().collect::<Vec<_>>();
+    let charts = [totals(report), attempts(report), sensitivities(report)].into_iter().flatten().collect::<Vec<_>>();
     environment.get_template("page.html")?.render(context! { report, charts })
 }

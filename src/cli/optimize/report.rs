@@ -18,6 +18,7 @@ use crate::hardware::DeviceKind;
 use crate::optimize::budget::{Attempt, Budget, Found};
 use crate::optimize::quantize::LayerReport;
 use crate::optimize::{QuantizeOptions, Samples, Tried};
+use crate::pass::quantize::Scheme;
 use crate::session::{Model, Session};
 
 /// Of [`Report`]'s form as JSON.
@@ -35,6 +36,8 @@ pub struct Decided {
     pub shown: Attempt,
     /// Selection and test both say so.
     pub is_within: bool,
+    /// Multiplications of each layer for the selection's first sample.
+    pub work: Vec<(String, u64)>,
 }
 
 /// Everything about an optimisation that its reader may ask.
@@ -65,8 +68,10 @@ pub struct Report {
     cosine: f64,
     top1_agreement: Option<f64>,
     pub(super) layers: Vec<Line>,
-    before: Side,
-    after: Side,
+    /// The share of the layers' multiplications that are done on 8-bit integers.
+    int8_work: f64,
+    pub(super) before: Side,
+    pub(super) after: Side,
     latencies: Vec<Latency>,
     machine: Machine,
     ways_tried: Vec<Tried>,
@@ -103,6 +108,8 @@ struct Split {
 pub(super) struct Line {
     #[serde(flatten)]
     layer: LayerReport,
+    /// For the selection's first sample.
+    multiplications: u64,
     /// Of the weights in the file.
     pub(super) stored: DType,
     /// Signal to noise of the output with this layer alone quantised; none where all could be at once.
@@ -164,7 +171,7 @@ pub fn metadata(args: &OptimizeArgs, model: &Model, source: &Hashed) -> Vec<(Str
 impl Report {
     /// Measures both models, the original one from `source`. The changed one has to be written already, where it is.
     pub fn new(args: &OptimizeArgs, source: Hashed, model: &Model, splits: &Splits, decided: Decided) -> Result<Self> {
-        let Decided { options, tried, found, shown, is_within } = decided;
+        let Decided { options, tried, found, shown, is_within, work } = decided;
         let changed = model.with_graph(found.quantized.graph.clone());
         let open = |model: &Model| Session::new(model, args.running.options(false));
         let (before, after) = (open(model)?, open(&changed)?);
@@ -192,7 +199,8 @@ impl Report {
             sqnr_db: difference.sqnr_db(),
             cosine: difference.cosine(),
             top1_agreement: difference.top1_agreement(),
-            layers: lines(&found),
+            layers: lines(&found, &work),
+            int8_work: int8_work(&found, &work),
             before: Side::new(&args.model, model, &before, median_us[0]),
             // A file that lies there for want of a new one is another model.
             after: Side { file_bytes: output.as_ref().map_or(0, |o| o.bytes), ..after_side },
@@ -226,6 +234,7 @@ impl Report {
             "{}: {:.4} before, {:.4} after; outputs {:.1} dB, cosine {:.6}",
             self.metric, self.scores[0], self.scores[1], self.sqnr_db, self.cosine
         ));
+        print(&format!("{:.1} % of the multiplications are of 8-bit integers", 100.0 * self.int8_work));
         self.warnings.iter().chain([&self.verdict]).for_each(|line| print(line));
     }
 }
@@ -257,9 +266,22 @@ fn data(args: &OptimizeArgs, splits: &Splits) -> Result<Vec<Split>> {
     Ok(all)
 }
 
+/// Multiplications of a layer.
+fn of(work: &[(String, u64)], layer: &LayerReport) -> u64 {
+    work.iter().find(|(name, _)| *name == layer.name).map_or(0, |(_, count)| *count)
+}
+
+/// The share of all multiplications that are of 8-bit integers.
+fn int8_work(found: &Found, work: &[(String, u64)]) -> f64 {
+    let integer = |l: &&LayerReport| l.scheme.is_some_and(|s| s != Scheme::Weights);
+    let done: u64 = found.quantized.layers.iter().filter(integer).map(|l| of(work, l)).sum();
+    done as f64 / work.iter().map(|(_, count)| count).sum::<u64>().max(1) as f64
+}
+
 /// Each layer, as it is in the model.
-fn lines(found: &Found) -> Vec<Line> {
+fn lines(found: &Found, work: &[(String, u64)]) -> Vec<Line> {
     let line = |layer: &LayerReport| Line {
+        multiplications: of(work, layer),
         stored: match &layer.scheme {
             Some(_) => DType::I8,
             None if found.halved.contains(&layer.name) => DType::F16,
