@@ -14,6 +14,7 @@ pub mod optimize;
 pub mod pass;
 pub mod plan;
 pub mod scalar;
+pub mod search;
 pub mod serve;
 pub mod session;
 

@@ -12,7 +12,7 @@ use super::interrupt::{self, INTERRUPTED};
 use super::measurement::{Comparison, Measurement, compare, show};
 use super::output::print_json;
 use super::progress;
-use super::{bench_batching, bench_gemm, bench_memory, trace};
+use super::{bench_batching, bench_gemm, bench_memory, bench_search, trace};
 use crate::base::TensorView;
 use crate::error::Result;
 use crate::hardware::{self, host::HostMemory};
@@ -21,7 +21,8 @@ use crate::session::{Model, Session};
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// The ONNX file, `gemm` for matrix products, `memory` for allocators, or `batching` for the batch scheduler.
+    /// The ONNX file, `gemm` for matrix products, `memory` for allocators, `batching` for the batch scheduler, or `search` for
+    /// nearest neighbours.
     pub model: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
@@ -48,6 +49,8 @@ pub struct BenchArgs {
     memory: bench_memory::MemoryArgs,
     #[command(flatten)]
     batching: bench_batching::BatchingArgs,
+    #[command(flatten)]
+    search: bench_search::SearchArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -68,6 +71,9 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     if args.model.as_os_str() == "batching" {
         return bench_batching::run(&args.batching, args.json);
+    }
+    if args.model.as_os_str() == "search" {
+        return bench_search::run(&args.search, &args.running, args.seconds, args.json);
     }
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;

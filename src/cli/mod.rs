@@ -5,6 +5,7 @@ pub mod bench;
 pub mod bench_batching;
 pub mod bench_gemm;
 pub mod bench_memory;
+pub mod bench_search;
 pub mod compare;
 pub mod convert;
 pub mod graph_traces;

@@ -11,7 +11,7 @@ use crate::hardware::cache::hash;
 pub fn key(problem: &Problem) -> Option<String> {
     let mut text = format!("{:?} ", problem.family()).to_lowercase();
     match problem {
-        Problem::Gemm(p) if p.contraction.is_none() && p.pick.is_none() => gemm(&mut text, p),
+        Problem::Gemm(p) if p.contraction.is_none() && p.pick.is_none() && p.top.is_none() => gemm(&mut text, p),
         _ if matches!(problem.family(), Family::Scalar | Family::Move | Family::Select) => return None,
         other => write!(text, "{:016x}", hash(format!("{other:?}").as_bytes())).ok()?,
     }

@@ -24,6 +24,7 @@ mod share;
 mod simplify;
 #[cfg(test)]
 mod tests;
+pub mod top_product;
 mod upgrade;
 
 pub use pipeline::{PassOptions, WeightPrecision, integers, optimize, standard};

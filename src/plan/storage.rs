@@ -171,7 +171,7 @@ fn retyped(problem: &Problem, inputs: &[usize], outputs: &[usize], to: DType) ->
 }
 
 fn gemm(p: &mut GemmProblem, inputs: &[usize], outputs: &[usize], to: DType) -> Option<()> {
-    p.contraction.is_none().then_some(())?;
+    (p.contraction.is_none() && p.top.is_none()).then_some(())?;
     for &i in inputs.iter().filter(|&&i| i < p.inputs) {
         let lowered = p.b_as != p.b.dtype;
         let matrices = [Some(&mut p.a), Some(&mut p.b), p.c.as_mut()];

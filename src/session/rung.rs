@@ -10,7 +10,7 @@ use crate::graph::{Graph, Node};
 use crate::hardware::{self, DeviceKind};
 use crate::memory::pressure::Level;
 use crate::pass::narrow::Narrow;
-use crate::pass::{self, PassOptions, WeightPrecision};
+use crate::pass::{self, PassOptions, WeightPrecision, top_product};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::source::Source;
 use crate::session::{Options, Precision};
@@ -99,7 +99,9 @@ impl Rung {
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             let kept = narrow.restore(&mut graph);
+            let top = if on_cpu { top_product::fuse(&mut graph) } else { 0 };
             passes.extend((kept > 0).then(|| ("weights as they are stored".to_string(), kept)));
+            passes.extend((top > 0).then(|| ("largest results of products".to_string(), top)));
             passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));
             passes.push(("fold constants".to_string(), folded));
             passes.extend(counts);

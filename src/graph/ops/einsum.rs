@@ -139,6 +139,7 @@ fn contraction(site: &Site, e: &Equation, steps: &[HashMap<u32, usize>]) -> Resu
         alpha: 1.0,
         beta: 1.0,
         quant: None,
+        top: None,
         contraction: Some(Contraction {
             sizes: order.iter().map(|l| e.sizes[l]).collect(),
             kept: e.out.len(),

@@ -38,7 +38,12 @@ const fn row(i: usize) -> OpDef {
 }
 
 fn build(site: &Site) -> Result<GemmProblem> {
-    let found = BUILDS.iter().find(|(_, name, _)| *name == site.node.op);
+    named(site, site.node.op.as_str())
+}
+
+/// The problem that the inputs of a node are to the operator `op`.
+pub(super) fn named(site: &Site, op: &str) -> Result<GemmProblem> {
+    let found = BUILDS.iter().find(|(_, name, _)| *name == op);
     let (_, _, make) = found.ok_or_else(|| site.error("no matrix product"))?;
     make(site)
 }
@@ -109,6 +114,7 @@ fn product(site: &Site, ia: usize, ib: usize, trans: (bool, bool)) -> Result<Gem
         alpha: 1.0,
         beta: 1.0,
         quant: None,
+        top: None,
         contraction: None,
         out: ta.dtype,
         shape,
@@ -307,9 +313,9 @@ fn matmul_integer_to_float(site: &Site) -> Result<GemmProblem> {
     Ok(p)
 }
 
-/// A product of f32 rows, quantised one by one, with 8-bit weights: A, B, B's scales, C. `rows` says "symmetric" or "asymmetric".
+/// A product of f32 rows, quantised one by one, with 8-bit weights: A, B, B's scales, C; `transB`. `rows` says "symmetric" or "asymmetric".
 fn linear_int8(site: &Site) -> Result<GemmProblem> {
-    let mut p = product(site, 0, 1, (false, false))?;
+    let mut p = product(site, 0, 1, (false, flag(site, "transB")))?;
     float_a(site, &p)?;
     let dynamic = match site.str("rows", "symmetric") {
         "symmetric" => Dynamic::RowI8,

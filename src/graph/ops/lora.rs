@@ -68,6 +68,7 @@ fn grouped(s: &Sizes, k: usize, n: usize, stack: DType, c: bool, shape: Shape) -
         alpha: 1.0,
         beta: 1.0,
         quant: None,
+        top: None,
         contraction: None,
         out: DType::F32,
         shape,

@@ -19,12 +19,14 @@ mod resize;
 mod scalar;
 mod select;
 mod structure;
+pub(crate) mod top_product;
 mod window;
 
 static TABLES: &[&[OpDef]] = &[
     scalar::OPS,
     quantize::OPS,
     gemm::OPS,
+    top_product::OPS,
     lora::OPS,
     conv::OPS,
     pool::OPS,

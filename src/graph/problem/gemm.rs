@@ -120,6 +120,9 @@ pub struct GemmProblem {
     pub beta: f32,
     /// Integer arithmetic, when asked for.
     pub quant: Option<Quant>,
+    /// Of each row so many of the largest results alone are wanted, the largest first, the first of equal ones first: f32, and their columns as
+    /// i64 in a second output. Results of f32 without an epilogue only.
+    pub top: Option<usize>,
     /// Set for sums that are no matrix product; the matrices are meaningless then.
     pub contraction: Option<Contraction>,
     /// Element type of the product before the epilogue.

@@ -200,8 +200,8 @@ pub(super) fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     if [elements(p.m, p.n), elements(p.m, p.k), elements(p.n, p.k)].iter().any(|&e| e > ELEMENTS) {
         return Err("at most 2^31 - 1 elements");
     }
-    if p.pick.is_some() {
-        return Err("no stacks of matrices");
+    if p.pick.is_some() || p.top.is_some() {
+        return Err("no stacks of matrices, and all results");
     }
     if p.epilogue.as_ref().is_some_and(|e| e.operands.len() > 6) {
         return Err("at most 6 operands of the epilogue");

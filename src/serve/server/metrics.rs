@@ -1,8 +1,7 @@
 //! Figures in Prometheus' text format (version 0.0.4).
 
-use std::fmt::Write;
-
 use super::service::Service;
+use crate::base::exposition::{family, labels};
 use crate::serve::protocol::messages::{InferStatistics, ModelStatistics, StatisticDuration};
 
 /// A stage of requests: its name, and its figures.
@@ -20,11 +19,11 @@ pub(super) fn text(service: &Service) -> String {
         "halfbyte_serve_ready",
         "gauge",
         "Whether requests are taken.",
-        [("".into(), u64::from(service.is_ready()) as f64)],
+        [(String::new(), u8::from(service.is_ready()))].into_iter(),
     );
-    let inside = [("".into(), service.inside() as f64)];
+    let inside = [(String::new(), service.inside())].into_iter();
     family(&mut text, "halfbyte_serve_requests_inside", "gauge", "Requests for inference being served.", inside);
-    let of = |value: fn(&ModelStatistics) -> u64| models.iter().map(move |m| (labels(m, &[]), value(m) as f64));
+    let of = |value: fn(&ModelStatistics) -> u64| models.iter().map(move |m| (of_model(m, &[]), value(m)));
     family(
         &mut text,
         "halfbyte_serve_items_total",
@@ -36,7 +35,7 @@ pub(super) fn text(service: &Service) -> String {
     let stages = |value: fn(StatisticDuration) -> f64| {
         models.iter().flat_map(move |m| {
             let figures = m.inference_stats.as_ref();
-            let one = move |(name, of): &Stage| Some((labels(m, &[("stage", name)]), value(of(figures?)?)));
+            let one = move |(name, of): &Stage| Some((of_model(m, &[("stage", name)]), value(of(figures?)?)));
             STAGES.iter().filter_map(one)
         })
     };
@@ -47,17 +46,7 @@ pub(super) fn text(service: &Service) -> String {
     text
 }
 
-fn labels(model: &ModelStatistics, more: &[(&str, &str)]) -> String {
-    let escape = |text: &str| text.replace('\\', r"\\").replace('"', r#"\""#).replace('\n', r"\n");
-    let all = [("model", model.name.as_str()), ("version", model.version.as_str())].into_iter().chain(more.iter().copied());
-    let all: Vec<String> = all.map(|(name, value)| format!("{name}=\"{}\"", escape(value))).collect();
-    format!("{{{}}}", all.join(","))
-}
-
-fn family(to: &mut String, name: &str, kind: &str, help: &str, samples: impl IntoIterator<Item = (String, f64)>) {
-    // Writing to a string does not fail.
-    let _ = writeln!(to, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (labels, value) in samples {
-        let _ = writeln!(to, "{name}{labels} {value}");
-    }
+fn of_model(model: &ModelStatistics, more: &[(&str, &str)]) -> String {
+    let own = [("model", model.name.as_str()), ("version", model.version.as_str())];
+    labels(&[&own, more].concat())
 }

@@ -57,7 +57,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, "").unwrap();
         };
-        ["a.onnx", "b/model.onnx", "c/2/model.onnx", "c/10/model.onnx", "b.onnx", "d/x/model.onnx", "e.txt"].map(put);
+        let files = ["a.onnx", "b/model.onnx", "c/2/model.onnx", "c/10/model.onnx", "b.onnx", "d/x/model.onnx", "e.txt"];
+        files.into_iter().for_each(put);
         let found = scan(folder.path()).unwrap();
         let names: Vec<(&str, Vec<u64>)> = found.iter().map(|(n, v)| (n.as_str(), v.keys().copied().collect())).collect();
         assert_eq!(names, [("a", vec![1]), ("b", vec![1]), ("c", vec![2, 10])]);

@@ -7,7 +7,8 @@ use half::{bf16, f16};
 use smallvec::SmallVec;
 
 use super::blocks::wide;
-use crate::base::{DType, TensorView, TensorViewMut};
+use super::top::Top;
+use crate::base::{DType, TensorView};
 use crate::device::cpu::Call;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::error::{Error, Result};
@@ -73,6 +74,8 @@ pub struct Finish<'a> {
     program: Option<Program>,
     direct: Direct,
     operands: Vec<Operand<'a>>,
+    /// Where the largest results of each row alone are wanted.
+    top: Option<Top<'a>>,
 }
 
 /// Input `i` of a call.
@@ -87,14 +90,15 @@ impl<'a> Finish<'a> {
         'a: 'c,
     {
         let p = problem(call.problem)?;
-        let out: &mut TensorViewMut = match call.outputs.first_mut() {
-            Some(Some(out)) => out,
+        let (out, top): (&mut [u8], _) = match (p.top, &mut *call.outputs) {
+            (Some(k), outputs) => (&mut [], Some(Top::new(p.batch.numel() * p.m, k, outputs))),
+            (None, [Some(out), ..]) => (&mut *out.bytes, None),
             _ => return Err(Error::BadInput("a matrix product lacks its output".into())),
         };
-        let out = Disjoint::new(&mut *out.bytes);
+        let out = Disjoint::new(out);
         let inputs = call.inputs;
         let c = p.c.as_ref().map(|c| Ok::<_, Error>((c, input(inputs, c.input)?))).transpose()?;
-        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands: Vec::new() };
+        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands: Vec::new(), top };
         let Some(e) = &p.epilogue else { return Ok(finish) };
         let sum = || arg(0) + arg(1);
         finish.direct = match &e.formula {
@@ -156,6 +160,9 @@ impl<'a> Finish<'a> {
     }
 
     fn epilogue(&self, flat: usize, x: &mut [f32]) {
+        if let Some(top) = &self.top {
+            return top.see(flat / self.p.n, flat % self.p.n, x);
+        }
         match self.direct {
             Direct::Relu => wide(|| x.iter_mut().for_each(|v| *v = relu(*v))),
             Direct::Bias => self.bias(flat, x, |v| v),
@@ -289,6 +296,11 @@ impl<'a> Finish<'a> {
     /// Input `i` of the call.
     pub fn view(&self, i: usize) -> Option<&'a TensorView<'a>> {
         self.inputs.get(i).and_then(|v| v.as_ref())
+    }
+
+    /// Stores what is stored last, when all rows are finished.
+    pub fn end(self) {
+        self.top.into_iter().for_each(Top::store);
     }
 
     /// Takes finished elements through the epilogue, from output element `flat` on.

@@ -91,6 +91,7 @@ impl CpuCode for On {
             let b_scales = (p.b.dtype == DType::F32).then(|| bytemuck::cast_slice(&part[sums..total]));
             product(isa, p, &quant, a, tensor, batch, &made, b_scales, &finish);
         });
+        finish.end();
         Ok(())
     }
 }

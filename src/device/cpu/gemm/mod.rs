@@ -21,6 +21,7 @@ mod reference;
 mod simd;
 mod stack;
 pub mod tile;
+mod top;
 
 #[cfg(test)]
 mod tests;

@@ -112,6 +112,7 @@ impl CpuCode for On {
                 let tail = cast::<f32>(&mut scratch[..p.k * isa.columns * 4]);
                 one(batch, &Weights::in_place(isa, (p.k, p.n), &b[at..], p.b.row, tail));
             }
+            finish.end();
             return Ok(());
         }
         let panels: &[u8] = match packed.and_then(|p| p.parts.first()) {
@@ -141,6 +142,7 @@ impl CpuCode for On {
             one(batch, &weights);
         };
         over_batch(p, each);
+        finish.end();
         Ok(())
     }
 }

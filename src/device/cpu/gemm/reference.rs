@@ -25,6 +25,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
             (None, Some(at_b)) => (0..p.m).for_each(|row| plain_row(p, (a, b), (batch, at_b), row, &finish)),
         }
     }
+    finish.end();
     Ok(())
 }
 

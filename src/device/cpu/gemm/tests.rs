@@ -29,6 +29,14 @@ fn gemm(problem: &Problem) -> &crate::graph::problem::GemmProblem {
 
 /// Runs a kernel, with B packed ahead or not.
 fn run(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool) -> Tensor {
+    let p = gemm(problem);
+    let mut out = [Tensor::zeros(p.stored(), p.shape.clone()).unwrap()];
+    run_into(name, problem, inputs, ahead, &mut out);
+    let [out] = out;
+    out
+}
+
+fn run_into(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool, out: &mut [Tensor]) {
     let code = device::find(name).unwrap().code;
     let p = gemm(problem);
     let mut given = inputs.to_vec();
@@ -41,17 +49,12 @@ fn run(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool) ->
             packed = Some(made);
         }
     }
-    let mut out = Tensor::zeros(p.stored(), p.shape.clone()).unwrap();
     let mut scratch = AlignedBytes::zeroed(code.scratch_bytes(problem, &info(2)));
     scratch.fill(0xa5);
     let views: Vec<_> = given.iter().map(|t| t.as_ref().map(|t| t.view())).collect();
-    {
-        let view: TensorViewMut = out.view_mut();
-        let mut outputs = [Some(view)];
-        let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
-        code.run(&mut call).unwrap();
-    }
-    out
+    let mut outputs: Vec<Option<TensorViewMut>> = out.iter_mut().map(|t| Some(t.view_mut())).collect();
+    let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
+    code.run(&mut call).unwrap();
 }
 
 fn usable(problem: &Problem) -> Vec<&'static KernelDef> {
@@ -199,6 +202,45 @@ fn a_rows_answer_does_not_depend_on_its_neighbours() {
         let (many, single) = (run(kernel.name, &problem, &all, true), run(kernel.name, &alone, &one, true));
         assert_eq!(many.values::<f32>().unwrap()[40..80], single.values::<f32>().unwrap()[..], "{}", kernel.name);
     }
+}
+
+/// The largest results of each row are those of the whole product by the same kernel, the first of equal ones first.
+#[test]
+fn the_largest_results_of_rows_are_those_of_the_product() {
+    let mut random = Xorshift::new(31);
+    let mut kernels = std::collections::BTreeSet::new();
+    for (m, n, k, top) in [(1, 1000, 24, 10), (3, 257, 5, 257), (40, 700, 64, 1), (2, 5, 3, 0)] {
+        // Few different values, so that many results are equal; rows of i8 with scales, too.
+        let mut whole = |shape: [usize; 2]| {
+            Tensor::new(shape, &(0..shape[0] * shape[1]).map(|_| random.below(3) as f32 - 1.0).collect::<Vec<_>>()).unwrap()
+        };
+        let (a, b) = (whole([m, k]), whole([k, n]));
+        let bytes: Vec<i8> = b.values::<f32>().unwrap().iter().map(|&v| v as i8).collect();
+        let cases: [(&str, &str, Vec<Option<Tensor>>); 2] = [
+            ("", "MatMul", vec![Some(a.clone()), Some(b)]),
+            ("halfbyte", "LinearInt8", vec![Some(a), Some(Tensor::new([k, n], &bytes).unwrap()), Some(Tensor::scalar(0.5f32))]),
+        ];
+        for (domain, op, inputs) in cases {
+            let product = lower(domain, op, &[], &inputs).unwrap();
+            let largest = Problem::Gemm(crate::graph::problem::GemmProblem { top: Some(top), ..gemm(&product).clone() });
+            for name in usable(&largest).iter().map(|k| k.name).chain(["cpu-any-gemm-reference"]) {
+                let mut out = [Tensor::zeros(DType::F32, [m, top]).unwrap(), Tensor::zeros(DType::I64, [m, top]).unwrap()];
+                run_into(name, &largest, &inputs, name != "cpu-any-gemm-reference", &mut out);
+                let all = run(name, &product, &inputs, false);
+                let (numbers, columns) = (out[0].values::<f32>().unwrap(), out[1].values::<i64>().unwrap());
+                for (row, results) in all.values::<f32>().unwrap().chunks_exact(n).enumerate() {
+                    let mut order: Vec<usize> = (0..n).collect();
+                    order.sort_by(|&i, &j| results[j].total_cmp(&results[i]).then(i.cmp(&j)));
+                    for (rank, &column) in order[..top].iter().enumerate() {
+                        let got = (numbers[row * top + rank], columns[row * top + rank]);
+                        assert_eq!(got, (results[column], column as i64), "{name} {op} row {row} rank {rank}");
+                    }
+                }
+                kernels.insert(name);
+            }
+        }
+    }
+    assert!(kernels.len() >= 5, "{kernels:?}");
 }
 
 #[test]
