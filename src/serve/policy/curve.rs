@@ -13,7 +13,7 @@ pub struct Curve {
     pub rate: f64,
     /// The most rows of a batch that fits into the target.
     pub most: u32,
-    /// The fewest rows that run at each of [`SHARES`] of the best rate.
+    /// The fewest rows that run at each of `SHARES` of the best rate.
     pub floors: [u32; 3],
     step: u32,
 }
