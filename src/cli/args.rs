@@ -284,3 +284,13 @@ pub fn gemm_dtypes(name: &str) -> Result<(DType, DType)> {
         _ => return Err(Error::BadInput(format!("{name:?} is not f32, f16, bf16, u8s8 or s8s8"))),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn no_two_arguments_of_a_command_have_one_name() {
+        super::Cli::command().debug_assert();
+    }
+}

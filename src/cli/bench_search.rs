@@ -27,7 +27,7 @@ pub struct SearchArgs {
     rows: usize,
     /// Numbers of a random vector.
     #[arg(long, default_value_t = 384)]
-    dim: usize,
+    numbers: usize,
     /// Queries of one search, separated by commas.
     #[arg(long, default_value = "1,8,64", value_delimiter = ',')]
     at_once: Vec<usize>,
@@ -105,7 +105,7 @@ pub fn run(args: &SearchArgs, running: &Running, seconds: f64, json: bool) -> Re
 /// Vectors and queries.
 fn data(args: &SearchArgs) -> Result<[Tensor; 2]> {
     let Some(path) = &args.vectors else {
-        let made = |rows: usize, seed| Tensor::new([rows, args.dim], &Xorshift::new(seed).reals(rows * args.dim, 1.0));
+        let made = |rows: usize, seed| Tensor::new([rows, args.numbers], &Xorshift::new(seed).reals(rows * args.numbers, 1.0));
         return Ok([made(args.rows, 1)?, made(256, 2)?]);
     };
     let arrays = npz::read(path)?;
