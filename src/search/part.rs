@@ -6,10 +6,10 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use super::{IndexOptions, Metric, Storage};
-use crate::base::quant::{quantize, symmetric_scale};
 use crate::base::{DType, Shape, Tensor, TensorView, lock};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Dim, Graph, Node, Port, ValueId};
+use crate::pass::quantize::{Bits, Stored};
 use crate::session::{Model, Session};
 
 /// ONNX's number of f32, for Cast.
@@ -37,15 +37,10 @@ impl Part {
             Storage::F32 => Tensor::new(shape, rows)?,
             Storage::F16 => halved(shape, rows)?,
             Storage::Int8 => {
-                let largest = |row: &[f32]| row.iter().fold(0f32, |most, v| most.max(v.abs()));
-                let found: Vec<f32> = rows.chunks_exact(dim).map(|row| symmetric_scale(largest(row))).collect();
-                let round = |(row, &scale): (&[f32], &f32)| {
-                    row.iter().map(move |&v| quantize(v, scale, 0, -127, 127) as i8).collect::<Vec<_>>()
-                };
-                let rounded: Vec<i8> = rows.chunks_exact(dim).zip(&found).flat_map(round).collect();
-                scales = Some(Tensor::vector(&found));
+                let stored = Stored::nearest(rows, dim, Bits::Eight);
+                scales = Some(Tensor::vector(&stored.scales));
                 closer = (options.rescore > 0).then(|| halved(shape, rows)).transpose()?;
-                Tensor::new(shape, &rounded)?
+                Tensor::new(shape, &stored.codes.iter().map(|&code| code as i8).collect::<Vec<_>>())?
             }
         };
         let half = |row: &[f32]| (-0.5 * row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>()) as f32;

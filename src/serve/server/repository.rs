@@ -88,8 +88,8 @@ impl Repository {
     /// loaded. Takes as long as that takes.
     pub fn load(&self, name: &str) -> Result<(), Failure> {
         let _alone = lock(&self.loading);
-        let unknown = || Failure::Unknown(format!("no model {name:?} in the repository: ask its index"));
-        let files = scan(&self.folder)?.remove(name).ok_or_else(unknown)?;
+        let absent = || Failure::Unknown(format!("no model {name:?} in the repository: ask its index"));
+        let files = scan(&self.folder)?.remove(name).ok_or_else(absent)?;
         lock(&self.models).entry(name.into()).or_default().retain(|version, _| files.contains_key(version));
         let mut failed = None;
         for (version, file) in files {
@@ -118,8 +118,7 @@ impl Repository {
     pub fn unload(&self, name: &str) -> Result<(), Failure> {
         let _alone = lock(&self.loading);
         let mut models = lock(&self.models);
-        let versions =
-            models.get_mut(name).ok_or_else(|| Failure::Unknown(format!("no model {name:?}: ask the repository's index")))?;
+        let versions = models.get_mut(name).ok_or_else(|| unknown(name))?;
         versions.values_mut().for_each(|state| *state = State::Unavailable("unloaded".into()));
         Ok(())
     }
@@ -127,8 +126,7 @@ impl Repository {
     /// A model's version that is ready: the highest when none is named. Errors say which there are, or why it is not ready.
     pub(super) fn model(&self, name: &str, version: &str) -> Result<Arc<Loaded>, Failure> {
         let models = lock(&self.models);
-        let unknown = || Failure::Unknown(format!("no model {name:?}: ask the repository's index"));
-        let versions = models.get(name).ok_or_else(unknown)?;
+        let versions = models.get(name).ok_or_else(|| unknown(name))?;
         let ready = |state: &State| if let State::Ready(loaded) = state { Some(loaded.clone()) } else { None };
         let state = match version {
             "" => versions.values().rev().find(|s| ready(s).is_some()).or(versions.values().next_back()),
@@ -180,6 +178,11 @@ impl Repository {
         let each = models.iter().flat_map(|(name, versions)| versions.iter().map(move |(v, state)| (name, *v, state)));
         each.map(|(name, version, state)| Served { name: name.clone(), version, state: state.told() }).collect()
     }
+}
+
+/// Nothing is known of a model of this name.
+fn unknown(name: &str) -> Failure {
+    Failure::Unknown(format!("no model {name:?}: ask the repository's index"))
 }
 
 impl State {
