@@ -1,5 +1,6 @@
 //! `halfbyte serve`: the models of a folder over HTTP and gRPC.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,10 +10,12 @@ use clap::Args;
 
 use super::args::Running;
 use super::output::{print, table};
+use crate::base::size_text;
 use crate::error::{Error, Result};
 use crate::serve::protocol::Limits;
+use crate::serve::registry::VersionStatus;
 use crate::serve::schedule::Batching;
-use crate::serve::server::{Keys, ModelState, Repository, Served, Server, ServerOptions};
+use crate::serve::server::{Keys, Repository, Server, ServerOptions};
 
 /// Arguments of `serve`.
 #[derive(Args)]
@@ -82,7 +85,7 @@ struct Ready {
     http: SocketAddr,
     grpc: SocketAddr,
     tls: bool,
-    models: Vec<Served>,
+    models: Vec<VersionStatus>,
 }
 
 /// The line at the end.
@@ -158,27 +161,39 @@ fn say_line(value: &impl serde::Serialize) -> Result<()> {
 }
 
 fn say_ready(args: &ServeArgs, server: &Server) -> Result<()> {
-    let (addresses, models) = (server.addresses(), server.repository().served());
+    let (addresses, models) = (server.addresses(), server.repository().status());
     let address = |i: usize, asked| addresses.get(i).copied().unwrap_or(asked);
     let ready = Ready { http: address(0, args.http), grpc: address(1, args.grpc), tls: args.tls_cert.is_some(), models };
     if args.json {
         return say_line(&ready);
     }
-    let mut t = table(&["model", "version", "device", "precision", "why not"]);
-    for Served { name, version, state } in &ready.models {
-        let version = version.to_string();
-        match state {
-            ModelState::Ready { device_name, precision, .. } => {
-                let precision = format!("{precision:?}").to_lowercase();
-                t.add_row([name.as_str(), &version, device_name, &precision, ""])
-            }
-            ModelState::Unavailable { reason } => t.add_row([name.as_str(), &version, "", "", reason]),
-        };
+    let mut t = table(&["model", "version", "share", "device", "precision", "memory", "why not"]);
+    for status in &ready.models {
+        let (version, share) = (status.version.to_string(), format!("{:.0} %", status.share * 100.0));
+        let memory = status.memory.map_or_else(String::new, |memory| size_text(memory.bytes()));
+        let runs = status.running.as_ref().map(|r| (r.device_name.as_str(), format!("{:?}", r.precision).to_lowercase()));
+        let (device, precision) = runs.unwrap_or_default();
+        let reason = status.reason.as_deref().unwrap_or_default();
+        t.add_row([status.name.as_str(), &version, &share, device, &precision, &memory, reason]);
     }
     print(&t.to_string());
+    steps(&ready.models).iter().for_each(|step| print(step));
     let s = if ready.tls { "s" } else { "" };
     print(&format!("ready: http{s}://{} and grpc{s}://{}; Ctrl-C ends it", ready.http, ready.grpc));
     Ok(())
+}
+
+/// What was not done as asked, and why, with the versions that it is about where it is not about all.
+fn steps(models: &[VersionStatus]) -> Vec<String> {
+    let mut steps: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let ready = || models.iter().filter_map(|m| Some((m, m.running.as_ref()?)));
+    for (model, running) in ready() {
+        running.notes.iter().for_each(|note| steps.entry(note).or_default().push(format!("{} {}", model.name, model.version)));
+    }
+    let all = ready().count();
+    let line =
+        |(note, of): (&str, Vec<String>)| if of.len() == all { note.to_string() } else { format!("{}: {note}", of.join(", ")) };
+    steps.into_iter().map(line).collect()
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ pub mod limit;
 pub mod policy;
 #[cfg(feature = "serve")]
 pub mod protocol;
+pub mod registry;
 pub mod schedule;
 #[cfg(feature = "serve")]
 pub mod server;

@@ -61,10 +61,11 @@ impl Session {
             let all: Vec<String> = missing.iter().map(|m| m.to_string()).collect();
             return Err(Error::Unsupported { at: format!("{} nodes", all.len()), why: all.join("; ") });
         }
-        let mut precisions = vec![options.precision];
-        if options.precision != Precision::F32 {
-            precisions.push(Precision::F32);
-        }
+        let precisions: &[Precision] = match options.precision {
+            Precision::F32 => &[Precision::F32],
+            Precision::F16 => &[Precision::F16, Precision::F32],
+            Precision::Int8 => &[Precision::Int8, Precision::F16, Precision::F32],
+        };
         let tenant = options.tenant(model);
         let each = |source: Arc<Source>| precisions.iter().map(move |&p| Choice::new(source.clone(), p));
         let sources = found.into_iter().map(|(opened, open)| Arc::new(Source::new(opened, open, &tenant)));
@@ -172,7 +173,9 @@ impl Session {
         let notes = self.notes.iter().cloned().chain(rung.notes()).chain(self.ladder.notes()).collect();
         let profile = last.as_ref().map_or(&[][..], |(_, profile)| profile);
         let report = summarize(&rung, profile, notes, self.runs.load(Ordering::Relaxed));
-        Report { pressure: self.rungs[at].pressure(), steps: self.ladder.steps(), ..report }
+        let mut reasons = self.ladder.reasons().into_iter();
+        let ways = self.rungs.iter().enumerate().map(|(i, rung)| rung.way(i == at, reasons.next().flatten())).collect();
+        Report { pressure: self.rungs[at].pressure(), steps: self.ladder.steps(), ways, ..report }
     }
 
     /// The problems that the last run solved, in order.

@@ -18,7 +18,8 @@ pub(crate) struct Ladder {
 
 #[derive(Default)]
 struct State {
-    failed: Vec<Option<Instant>>,
+    /// When each rung failed last, and why.
+    failed: Vec<Option<(Instant, String)>>,
     steps: Vec<RungCount>,
     notes: Vec<String>,
 }
@@ -32,7 +33,7 @@ impl Ladder {
     pub fn order(&self, rungs: usize) -> Vec<usize> {
         let mut state = self.locked();
         state.failed.resize(rungs, None);
-        let cold = |i: &usize| state.failed[*i].is_none_or(|at| at.elapsed() >= COOL_DOWN);
+        let cold = |i: &usize| state.failed[*i].as_ref().is_none_or(|(at, _)| at.elapsed() >= COOL_DOWN);
         let ready: Vec<usize> = (0..rungs).filter(cold).collect();
         if ready.is_empty() { (0..rungs).collect() } else { ready }
     }
@@ -46,10 +47,15 @@ impl Ladder {
     pub fn failed(&self, rung: usize, name: &str, error: &Error) {
         let mut state = self.locked();
         if let Some(at) = state.failed.get_mut(rung) {
-            *at = Some(Instant::now());
+            *at = Some((Instant::now(), error.to_string()));
         }
         drop(state);
         self.note(format!("stepped down from {name}: {error}"));
+    }
+
+    /// Why each rung failed the last time that it did.
+    pub fn reasons(&self) -> Vec<Option<String>> {
+        self.locked().failed.iter().map(|failed| failed.as_ref().map(|(_, why)| why.clone())).collect()
     }
 
     /// Counts a step for want of memory.
@@ -96,6 +102,7 @@ mod tests {
         ladder.failed(0, "cpu f16", &error);
         ladder.failed(0, "cpu f16", &error);
         assert_eq!(ladder.order(2), [1]);
+        assert_eq!(ladder.reasons(), [Some("output y is not finite".to_string()), None]);
         assert_eq!(ladder.notes(), ["stepped down from cpu f16: output y is not finite"]);
         ladder.failed(1, "cpu f32", &error);
         assert_eq!(ladder.order(2), [0, 1], "when all failed, all are tried again");

@@ -36,6 +36,22 @@ pub struct NodeReport {
     pub started_us: Option<f64>,
 }
 
+/// A way of running a model: a device and a precision.
+#[derive(Debug, Clone, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+pub struct Way {
+    /// Kind of device.
+    pub device: DeviceKind,
+    /// The device's name.
+    pub device_name: String,
+    /// Arithmetic of the heavy operators.
+    pub precision: Precision,
+    /// Whether the last run went this way.
+    pub is_used: bool,
+    /// Why it was left the last time that it failed.
+    pub failed: Option<String>,
+}
+
 /// What a session did: device, precision, kernel and time for each node, and every step down with its reason.
 #[derive(Debug, Clone)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
@@ -50,6 +66,8 @@ pub struct Report {
     pub threads: usize,
     /// Every time that something else than asked for was done, and why.
     pub notes: Vec<String>,
+    /// The ways of running the model, in the order in which they are tried.
+    pub ways: Vec<Way>,
     /// Passes that changed the graph, and how often.
     pub passes: Vec<(String, usize)>,
     /// Steps of the most recently used plan.
@@ -90,6 +108,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         precision: rung.precision,
         threads: info.threads,
         notes,
+        ways: Vec::new(),
         passes: rung.passes.clone(),
         nodes,
         cpu_segments,

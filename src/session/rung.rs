@@ -13,7 +13,7 @@ use crate::pass::narrow::Narrow;
 use crate::pass::{self, PassOptions, WeightPrecision, top_product};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::source::Source;
-use crate::session::{Options, Precision};
+use crate::session::{Options, Precision, Way};
 
 /// A device and a precision to run in, made ready when it is first needed, and again when the device is another one.
 pub(crate) struct Choice {
@@ -31,6 +31,13 @@ impl Choice {
     /// For people.
     pub fn name(&self) -> String {
         format!("{} {:?}", self.source.device().info().name, self.precision).to_lowercase()
+    }
+
+    /// As reports tell it.
+    pub fn way(&self, is_used: bool, failed: Option<String>) -> Way {
+        let device = self.source.device();
+        let info = device.info();
+        Way { device: info.kind, device_name: info.name.clone(), precision: self.precision, is_used, failed }
     }
 
     /// The rung for the session's graph.

@@ -20,6 +20,7 @@ pub use axes::{Axis, BatchAxis, Joining, Padding};
 pub use batch::{Reply, Trace};
 pub use core::{Engine, Submit};
 pub use model::Serving;
+pub(in crate::serve) use quantiles::Histogram;
 pub use quantiles::Quantiles;
 pub use runner::Runner;
 pub use statistics::{ModelStatistics, Stages, Statistics};

@@ -10,7 +10,7 @@ const BINS: usize = 61 * PARTS as usize;
 
 /// Counts of times, in nanoseconds, by bin.
 #[derive(Debug, Clone)]
-pub(super) struct Histogram {
+pub(in crate::serve) struct Histogram {
     bins: Box<[u64; BINS]>,
     total_ns: u128,
     max_ns: u64,

@@ -73,6 +73,12 @@ impl Failure {
         }
     }
 
+    /// Whether a trial counts it against the version; `None` where it says nothing about it, but of the queue.
+    pub(super) fn is_models(&self) -> Option<bool> {
+        let is_queue = matches!(self, Failure::Run(Error::Rejected(Rejection::QueueFull { .. } | Rejection::Draining)));
+        (!is_queue).then_some(true)
+    }
+
     /// Whether asking again later may help: `Retry-After` then says when.
     fn is_passing(&self) -> bool {
         let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];

@@ -1,5 +1,6 @@
 //! A version of a model, ready to run.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +13,8 @@ use crate::graph::{Dim, Port};
 use crate::serve::engine::{Engine, Reply, Serving, Submit};
 use crate::serve::protocol::messages::{ConfigTensor, ModelConfig, TensorMetadata};
 use crate::serve::protocol::{InferRequest, datatype};
-use crate::session::{Model, Options, Report, Session};
+use crate::serve::registry::{Footprint, ModelSettings, Running, WarmUp, warm_up};
+use crate::session::{Model, Options, Session};
 
 /// A version of a model on a session, which the engine runs.
 pub(super) struct Loaded {
@@ -23,6 +25,7 @@ pub(super) struct Loaded {
     /// What became of its requests.
     pub counts: Counts,
     session: Arc<Session>,
+    warm_up: Vec<WarmUp>,
     engine: Arc<Engine>,
     /// The engine's number of it.
     id: u32,
@@ -35,17 +38,37 @@ impl Drop for Loaded {
 }
 
 impl Loaded {
-    /// Opens the file, makes a session and gives it to the engine.
-    pub fn open(name: &str, version: u64, file: &Path, options: &Options, engine: &Arc<Engine>) -> Result<Loaded> {
-        let session = Arc::new(Session::new(&Model::open(file)?, options.clone())?);
-        let id = engine.add(Serving::new(format!("{name}:{version}"), session.clone()))?;
+    /// Opens the file, makes a session within the model's budget, runs it once on each shape of its warm-up, and gives it to the engine. Where
+    /// none is asked for a run with all open sizes 1 prepares weights, if the model can do that.
+    pub fn open(
+        name: &str,
+        version: u64,
+        file: &Path,
+        options: &Options,
+        settings: &ModelSettings,
+        engine: &Arc<Engine>,
+    ) -> Result<Loaded> {
+        let title = format!("{name}:{version}");
+        let memory_limit_bytes = settings.memory_limit_bytes.or(options.memory_limit_bytes);
+        let options = Options { name: Some(title.clone()), memory_limit_bytes, ..options.clone() };
+        let session = Arc::new(Session::new(&Model::open(file)?, options)?);
+        let warm_up = match &settings.warm_up[..] {
+            [] => warm_up(&session, &[BTreeMap::new()]).unwrap_or_default(),
+            shapes => warm_up(&session, shapes)?,
+        };
+        let id = engine.add(Serving::new(title, session.clone()))?;
         let (name, version, counts) = (name.into(), version.to_string(), Counts::default());
-        Ok(Loaded { name, version, counts, session, engine: engine.clone(), id })
+        Ok(Loaded { name, version, counts, session, warm_up, engine: engine.clone(), id })
     }
 
-    /// What the session did so far.
-    pub fn report(&self) -> Report {
-        self.session.report()
+    /// What it takes of memory so far.
+    pub fn memory(&self) -> Footprint {
+        Footprint::of(&self.session)
+    }
+
+    /// How it runs.
+    pub fn running(&self) -> Running {
+        Running::of(&self.session, &self.warm_up)
     }
 
     /// Has the engine run a request, in a batch with others where there are any. Dropped before it runs, it never does.

@@ -2,6 +2,7 @@
 
 mod codec;
 mod failure;
+mod file;
 mod grpc;
 mod keys;
 mod listen;
@@ -19,4 +20,4 @@ pub use failure::Failure;
 pub use keys::Keys;
 pub use listen::Server;
 pub use options::ServerOptions;
-pub use repository::{ModelState, Repository, Served};
+pub use repository::Repository;

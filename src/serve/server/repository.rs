@@ -4,76 +4,69 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use super::Failure;
+use serde_json::Value;
+
 use super::loaded::Loaded;
 use super::scan::scan;
+use super::{Failure, file};
 use crate::base::lock;
 use crate::error::Result;
-use crate::hardware::DeviceKind;
 use crate::serve::engine::Engine;
 use crate::serve::protocol::messages::{ModelIndex, ModelStatistics};
+use crate::serve::registry::{Absent, Chosen, Outcome, Registry, Settings, State, VersionStatus};
 use crate::serve::schedule::Batching;
-use crate::session::{Options, Precision};
+use crate::session::Options;
 
-/// The models of a folder, by name and version. Names in requests are only looked up; no path is made of them.
+/// The models of a folder, by name and version, with what `registry.json` says of them. Names in requests are only looked up; no path is made
+/// of them.
 pub struct Repository {
     folder: PathBuf,
     options: Options,
     engine: Arc<Engine>,
-    models: Mutex<BTreeMap<String, BTreeMap<u64, State>>>,
+    registry: Registry<Loaded>,
     /// Held while models are loaded, so that two loads do not cross.
     loading: Mutex<()>,
+    /// Held while settings are changed; why they could not be written the last time.
+    telling: Mutex<Option<String>>,
 }
 
-#[derive(Clone)]
-enum State {
-    Ready(Arc<Loaded>),
-    Loading,
-    /// Why.
-    Unavailable(String),
-}
-
-/// What became of a model at loading.
+/// Settings, and whether they will be there after a restart.
 #[derive(Debug, Clone, serde::Serialize)]
-pub struct Served {
-    /// The model.
-    pub name: String,
-    /// The version.
-    pub version: u64,
-    /// Where it runs, or why it does not.
+pub(super) struct Told {
     #[serde(flatten)]
-    pub state: ModelState,
+    settings: Settings,
+    /// Why the file does not say so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unwritten: Option<String>,
 }
 
-/// Where a model runs, or why it does not.
-#[derive(Debug, Clone, serde::Serialize)]
-#[serde(untagged)]
-pub enum ModelState {
-    /// It is ready.
-    Ready {
-        /// Kind of device.
-        device: DeviceKind,
-        /// The device's name.
-        device_name: String,
-        /// Arithmetic of heavy operators.
-        precision: Precision,
-    },
-    /// It could not be loaded.
-    Unavailable {
-        /// Why.
-        reason: String,
-    },
+impl From<Absent> for Failure {
+    fn from(absent: Absent) -> Failure {
+        match absent {
+            Absent::Unknown(why) => Failure::Unknown(why),
+            Absent::NotReady(why) => Failure::NotReady(why),
+        }
+    }
 }
 
 impl Repository {
-    /// Loads every model of the folder, for one engine. Errors when the folder cannot be read; a model that cannot be loaded is no error here.
+    /// Loads the models of the folder that are to be there from the start, for one engine. Errors when the folder cannot be read or its
+    /// `registry.json` is wrong; a model that cannot be loaded is no error here.
     pub fn open(folder: impl Into<PathBuf>, options: Options, batching: Batching) -> Result<Self> {
-        let (models, loading) = Default::default();
+        let folder = folder.into();
+        let files = scan(&folder)?;
+        let settings = file::read(&folder.join(file::NAME))?;
         let engine = Arc::new(Engine::with_models(Vec::new(), batching)?);
-        let repository = Repository { folder: folder.into(), options, engine, models, loading };
-        for name in scan(&repository.folder)?.into_keys() {
-            // What fails is kept with its reason.
-            drop(repository.load(&name));
+        let registry = Registry::new(settings.clone())?;
+        let repository = Repository { folder, options, engine, registry, loading: Mutex::default(), telling: Mutex::default() };
+        for (name, versions) in files {
+            if settings.model(&name).preload {
+                // What fails is kept with its reason.
+                drop(repository.load(&name));
+            } else {
+                let why = "it is not loaded at the start, as preload says: load it";
+                versions.into_keys().for_each(|version| repository.registry.unavailable(&name, version, why));
+            }
         }
         Ok(repository)
     }
@@ -87,62 +80,89 @@ impl Repository {
     /// where their successor cannot be loaded. Versions that are gone are unloaded. Errors when there is none, or one of them cannot be
     /// loaded. Takes as long as that takes.
     pub fn load(&self, name: &str) -> Result<(), Failure> {
+        self.load_those(name, |_| true)
+    }
+
+    fn load_those(&self, name: &str, wanted: impl Fn(u64) -> bool) -> Result<(), Failure> {
         let _alone = lock(&self.loading);
         let absent = || Failure::Unknown(format!("no model {name:?} in the repository: ask its index"));
         let files = scan(&self.folder)?.remove(name).ok_or_else(absent)?;
-        lock(&self.models).entry(name.into()).or_default().retain(|version, _| files.contains_key(version));
+        self.registry.retain(name, |version| files.contains_key(&version));
         let mut failed = None;
-        for (version, file) in files {
-            self.set(name, version, |known| known.is_none().then_some(State::Loading));
-            match Loaded::open(name, version, &file, &self.options, &self.engine) {
-                Ok(loaded) => self.set(name, version, |_| Some(State::Ready(Arc::new(loaded)))),
-                Err(error) => {
-                    failed = Some(format!("version {version} of {name:?} cannot be loaded: {error}"));
-                    let is_ready = |known: &State| matches!(known, State::Ready(_));
-                    self.set(name, version, |k| (!k.is_some_and(is_ready)).then(|| State::Unavailable(error.to_string())));
-                }
+        for (version, file) in files.into_iter().filter(|(version, _)| wanted(*version)) {
+            self.registry.loading(name, version);
+            let settings = self.registry.settings().model(name);
+            let loaded = Loaded::open(name, version, &file, &self.options, &settings, &self.engine);
+            let put = loaded.and_then(|loaded| {
+                let memory = loaded.memory();
+                self.registry.put(name, version, loaded, memory)
+            });
+            if let Err(error) = put {
+                self.registry.unavailable(name, version, error.to_string());
+                failed = Some(format!("version {version} of {name:?} cannot be loaded: {error}"));
             }
         }
         failed.map_or(Ok(()), |why| Err(Failure::NotReady(why)))
     }
 
-    fn set(&self, name: &str, version: u64, state: impl FnOnce(Option<&State>) -> Option<State>) {
-        let mut models = lock(&self.models);
-        let versions = models.entry(name.into()).or_default();
-        if let Some(state) = state(versions.get(&version)) {
-            versions.insert(version, state);
-        }
-    }
-
     /// Takes a model out of service; requests that run are finished. Errors when none of that name is known.
     pub fn unload(&self, name: &str) -> Result<(), Failure> {
         let _alone = lock(&self.loading);
-        let mut models = lock(&self.models);
-        let versions = models.get_mut(name).ok_or_else(|| unknown(name))?;
-        versions.values_mut().for_each(|state| *state = State::Unavailable("unloaded".into()));
+        let unknown = || Failure::Unknown(format!("no model {name:?}: ask the repository's index"));
+        self.registry.unload(name, "unloaded").then_some(()).ok_or_else(unknown)
+    }
+
+    /// What the registry was told, and what trials made of it.
+    pub(super) fn settings(&self) -> Told {
+        let unwritten = lock(&self.telling).clone();
+        Told { settings: self.registry.settings(), unwritten }
+    }
+
+    /// Changes what the registry was told by a JSON merge patch (RFC 7386), and writes it to `registry.json`. A version that goes on trial is
+    /// loaded where it is not ready. Errors where that makes no sense, the file cannot be written or the version cannot be loaded; nothing
+    /// is changed in the first two cases.
+    pub fn change(&self, patch: Value) -> Result<(), Failure> {
+        let mut unwritten = lock(&self.telling);
+        let before = self.registry.settings();
+        let settings = file::patched(&before, patch)?;
+        self.registry.set(settings.clone())?;
+        if let Err(error) = file::write(&self.folder.join(file::NAME), &settings) {
+            self.registry.set(before)?;
+            return Err(error.into());
+        }
+        *unwritten = None;
+        drop(unwritten);
+        for (name, model) in &settings.models {
+            let on_trial = model.canary.as_ref().map(|trial| trial.version);
+            if let Some(version) = on_trial.filter(|version| self.registry.find(name, &version.to_string()).is_err()) {
+                self.load_those(name, |v| v == version)?;
+            }
+        }
         Ok(())
     }
 
-    /// A model's version that is ready: the highest when none is named. Errors say which there are, or why it is not ready.
+    /// A model's version that is ready: the one with the largest share when none is named. Errors say which there are, or why it is not ready.
     pub(super) fn model(&self, name: &str, version: &str) -> Result<Arc<Loaded>, Failure> {
-        let models = lock(&self.models);
-        let versions = models.get(name).ok_or_else(|| unknown(name))?;
-        let ready = |state: &State| if let State::Ready(loaded) = state { Some(loaded.clone()) } else { None };
-        let state = match version {
-            "" => versions.values().rev().find(|s| ready(s).is_some()).or(versions.values().next_back()),
-            given => given.parse().ok().and_then(|v: u64| versions.get(&v)),
-        };
-        let known = || versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let state =
-            state.ok_or_else(|| Failure::Unknown(format!("no version {version:?} of model {name:?}; there are {}", known())))?;
-        ready(state).ok_or_else(|| Failure::NotReady(format!("model {name:?} is not ready: {}", state.words().1)))
+        Ok(self.registry.find(name, version)?)
+    }
+
+    /// The version that answers a request; equal keys get equal ones as long as shares stay.
+    pub(super) fn choose(&self, name: &str, version: &str, key: &str) -> Result<Chosen<Loaded>, Failure> {
+        Ok(self.registry.choose(name, version, Some(key).filter(|key| !key.is_empty()))?)
+    }
+
+    /// Counts what became of a request, and keeps it where that ended a trial.
+    pub(super) fn record(&self, chosen: &Chosen<Loaded>, outcome: Outcome) {
+        if self.registry.record(chosen, outcome) {
+            let mut unwritten = lock(&self.telling);
+            let written = file::write(&self.folder.join(file::NAME), &self.registry.settings());
+            *unwritten = written.err().map(|e| e.to_string());
+        }
     }
 
     /// Versions of a model that are ready.
     pub(super) fn versions(&self, name: &str) -> Vec<String> {
-        let models = lock(&self.models);
-        let versions = models.get(name).into_iter().flatten();
-        versions.filter(|(_, s)| matches!(s, State::Ready(_))).map(|(v, _)| v.to_string()).collect()
+        self.registry.values().iter().filter(|m| m.name == name).map(|m| m.version.clone()).collect()
     }
 
     /// Every version known, and those in the folder that were never loaded.
@@ -151,9 +171,13 @@ impl Repository {
         for (name, versions) in scan(&self.folder).unwrap_or_default() {
             found.extend(versions.into_keys().map(|version| ((name.clone(), version), ("", String::new()))));
         }
-        for (name, versions) in lock(&self.models).iter() {
-            found.extend(versions.iter().map(|(&version, state)| ((name.clone(), version), state.words())));
-        }
+        let word = |state| match state {
+            State::Ready => "READY",
+            State::Loading => "LOADING",
+            State::Unavailable => "UNAVAILABLE",
+        };
+        let known = self.registry.status(|_| None).into_iter();
+        found.extend(known.map(|s| ((s.name, s.version), (word(s.state), s.reason.unwrap_or_default()))));
         let entry = |((name, version), (state, reason)): ((String, u64), (&str, String))| {
             let (state, version) = (state.to_string(), version.to_string());
             ModelIndex { name, version, state, reason }
@@ -163,41 +187,11 @@ impl Repository {
 
     /// Figures of those that are ready.
     pub(super) fn statistics(&self) -> Vec<ModelStatistics> {
-        self.ready().iter().map(|m| m.counts.message(&m.name, &m.version)).collect()
+        self.registry.values().iter().map(|m| m.counts.message(&m.name, &m.version)).collect()
     }
 
-    fn ready(&self) -> Vec<Arc<Loaded>> {
-        let models = lock(&self.models);
-        let states = models.values().flat_map(|versions| versions.values());
-        states.filter_map(|s| if let State::Ready(loaded) = s { Some(loaded.clone()) } else { None }).collect()
-    }
-
-    /// What became of each model.
-    pub fn served(&self) -> Vec<Served> {
-        let models = lock(&self.models);
-        let each = models.iter().flat_map(|(name, versions)| versions.iter().map(move |(v, state)| (name, *v, state)));
-        each.map(|(name, version, state)| Served { name: name.clone(), version, state: state.told() }).collect()
-    }
-}
-
-/// Nothing is known of a model of this name.
-fn unknown(name: &str) -> Failure {
-    Failure::Unknown(format!("no model {name:?}: ask the repository's index"))
-}
-
-impl State {
-    /// The protocol's word for it, and why.
-    fn words(&self) -> (&'static str, String) {
-        match self {
-            State::Ready(_) => ("READY", String::new()),
-            State::Loading => ("LOADING", "it is being loaded".into()),
-            State::Unavailable(why) => ("UNAVAILABLE", why.clone()),
-        }
-    }
-
-    fn told(&self) -> ModelState {
-        let State::Ready(loaded) = self else { return ModelState::Unavailable { reason: self.words().1 } };
-        let report = loaded.report();
-        ModelState::Ready { device: report.device, device_name: report.device_name, precision: report.precision }
+    /// Every version known and how it does.
+    pub fn status(&self) -> Vec<VersionStatus> {
+        self.registry.status(|loaded| Some(loaded.running()))
     }
 }

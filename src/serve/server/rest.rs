@@ -52,6 +52,8 @@ pub(super) fn routes(service: Arc<Service>) -> Router {
         .route("/v2/repository/index", post(index))
         .route("/v2/repository/models/{model}/load", post(load))
         .route("/v2/repository/models/{model}/unload", post(unload))
+        .route("/v2/repository/settings", get(settings).post(change_settings))
+        .route("/v2/repository/status", get(|State(service): Shared| async move { Json(service.repository.status()) }))
         .route("/metrics", get(|State(service): Shared| async move { metrics::text(&service) }))
         .route(&format!("{}{{method}}", grpc::PREFIX), post(grpc::call));
     let routes = each_model(each_model(routes, "/v2/models/{model}"), "/v2/models/{model}/versions/{version}");
@@ -115,6 +117,16 @@ async fn model_statistics(State(service): Shared, Path(of): Path<Target>) -> Rep
 async fn index(State(service): Shared, request: Request) -> Reply<Vec<ModelIndex>> {
     let asked: RepositoryIndexRequest = small(request).await?;
     Ok(Json(service.repository.index(asked.ready)))
+}
+
+async fn settings(State(service): Shared) -> Json<impl serde::Serialize> {
+    Json(service.repository.settings())
+}
+
+async fn change_settings(State(service): Shared, request: Request) -> Reply<impl serde::Serialize> {
+    let patch: Option<serde_json::Value> = small(request).await?;
+    service.tell(patch.unwrap_or_else(|| serde_json::json!({}))).await?;
+    Ok(settings(State(service)).await)
 }
 
 /// Parameters of loading and unloading: only their names are looked at.

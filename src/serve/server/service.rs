@@ -11,6 +11,7 @@ use super::loaded::Loaded;
 use super::{Failure, Repository, ServerOptions};
 use crate::serve::protocol::messages::{ModelMetadataResponse, ModelStatistics, ServerMetadataResponse};
 use crate::serve::protocol::{InferReply, InferRequest};
+use crate::serve::registry::Outcome;
 
 /// What models are, in metadata.
 pub(super) const PLATFORM: &str = "halfbyte_onnx";
@@ -44,10 +45,14 @@ impl Service {
 
     /// Runs a model on a request.
     pub async fn infer(&self, name: &str, version: &str, request: &InferRequest) -> Result<InferReply, Failure> {
-        let (model, began) = (self.repository.model(name, version)?, Instant::now());
+        let (chosen, began) = (self.repository.choose(name, version, &request.id)?, Instant::now());
+        let model = &chosen.value;
         let limit = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
         let deadline = request.timeout.or(self.options.target).map_or(limit, |due| due.min(limit));
-        let done = timeout(limit, self.run(&model, request, deadline)).await.unwrap_or(Err(Failure::Late(limit)));
+        let done = timeout(limit, self.run(model, request, deadline)).await.unwrap_or(Err(Failure::Late(limit)));
+        if let Some(failed) = done.as_ref().map_or_else(Failure::is_models, |_| Some(false)) {
+            self.repository.record(&chosen, Outcome { failed, latency: began.elapsed() });
+        }
         done.inspect_err(|_| model.counts.failed(began.elapsed()))
     }
 
@@ -93,6 +98,11 @@ impl Service {
         Ok(self.repository.statistics().into_iter().filter(fits).collect())
     }
 
+    /// Changes what the registry was told, away from the threads of the network: see [`Repository::change`].
+    pub async fn tell(self: &Arc<Self>, patch: serde_json::Value) -> Result<(), Failure> {
+        self.aside(move |service| service.repository.change(patch)).await
+    }
+
     /// Loads or unloads a model away from the threads of the network. Errors on parameters that would bring a model along.
     pub async fn change<'p>(
         self: &Arc<Self>,
@@ -104,10 +114,13 @@ impl Service {
             let why = "models come from the server's folder only";
             return Err(crate::serve::protocol::Malformed::unsupported(format!("parameters.{own}"), why, "leave it out").into());
         }
+        self.aside(move |service| if load { service.repository.load(&name) } else { service.repository.unload(&name) }).await
+    }
+
+    async fn aside(self: &Arc<Self>, work: impl FnOnce(&Service) -> Result<(), Failure> + Send + 'static) -> Result<(), Failure> {
         let service = self.clone();
-        let work = move || if load { service.repository.load(&name) } else { service.repository.unload(&name) };
         let panicked = |e| crate::Error::Device { device: "repository".into(), why: format!("loading ended in a panic: {e}") };
-        tokio::task::spawn_blocking(work).await.map_err(|e| Failure::Run(panicked(e)))?
+        tokio::task::spawn_blocking(move || work(&service)).await.map_err(|e| Failure::Run(panicked(e)))?
     }
 
     pub fn is_draining(&self) -> bool {
