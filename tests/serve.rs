@@ -1,6 +1,15 @@
 //! The server as its callers meet it: NVIDIA's clients (`tests/serve_clients.py`), plain sockets, keys, TLS, shutdown under load.
 #![cfg(all(feature = "cli", feature = "serve", unix))]
 
+#[path = "serve/deploy.rs"]
+mod deploy;
+#[path = "serve/load.rs"]
+mod load;
+#[path = "serve/page.rs"]
+mod page;
+#[path = "serve/shared.rs"]
+mod shared;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -145,6 +154,22 @@ fn nvidias_clients_get_the_references_from_every_model() {
     println!("{said}");
     assert!(done.status.success() && said.contains("DONE"), "{said}");
     assert_eq!(server.end()["unfinished"], 0);
+}
+
+#[test]
+fn kserves_clients_get_the_references() {
+    let python = std::env::var("HALFBYTE_KSERVE").map(PathBuf::from).ok().filter(|p| p.exists());
+    let Some(python) = python else {
+        assert!(std::env::var("CI").is_err(), "continuous integration must have kserve");
+        println!("SKIP KServe's clients: scripts/test installs kserve");
+        return;
+    };
+    let server = Running::start(Path::new("models"), &[]);
+    let mut clients = Command::new(python);
+    clients.arg("tests/serve_kserve.py").args([server.address("http"), server.address("grpc")]);
+    let done = clients.args(["models", "digits-mlp", "digits-cnn", "ppocr-cls"]).output().unwrap();
+    let said = [done.stdout, done.stderr].map(|s| String::from_utf8_lossy(&s).into_owned()).concat();
+    assert!(done.status.success() && said.contains("DONE"), "{said}");
 }
 
 #[test]

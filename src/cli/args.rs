@@ -46,7 +46,7 @@ pub enum Command {
     Inspect(super::inspect::InspectArgs),
     /// Measure latency, throughput and memory of a model, matrix products (`bench gemm`), allocators on traces (`bench memory`), or the batch scheduler (`bench batching`).
     #[command(
-        after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --batch 8 --json > before.json\n  halfbyte bench models/digits-cnn.onnx --batch 8 --compare before.json --trace trace.json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv\n  halfbyte bench memory --policy torch,rmm --only bert-bucket\n  halfbyte bench memory --graphs models --traces my-traces --json\n  halfbyte bench batching --noise 0.2 --arrivals my-log.csv"
+        after_help = "Examples:\n  halfbyte bench models/digits-cnn.onnx --batch 8 --json > before.json\n  halfbyte bench models/digits-cnn.onnx --batch 8 --compare before.json --trace trace.json\n  halfbyte bench gemm --shapes 128x768x768 --dtype f32,u8s8 --tsv\n  halfbyte bench memory --policy torch,rmm --only bert-bucket\n  halfbyte bench memory --graphs models --traces my-traces --json\n  halfbyte bench batching --noise 0.2 --arrivals my-log.csv\n  halfbyte bench serve --ask digits-mlp --rate 500 --seconds 30"
     )]
     Bench(Box<super::bench::BenchArgs>),
     /// Store a float model's weights as f16 or bf16 in a standard ONNX file of half the size; its arithmetic stays f32.

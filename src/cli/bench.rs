@@ -21,8 +21,8 @@ use crate::session::{Model, Session};
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
-    /// The ONNX file, `gemm` for matrix products, `memory` for allocators, `batching` for the batch scheduler, or `search` for
-    /// nearest neighbours.
+    /// The ONNX file, `gemm` for matrix products, `memory` for allocators, `batching` for the batch scheduler, `search` for
+    /// nearest neighbours, or `serve` for a server that runs.
     pub model: PathBuf,
     #[command(flatten)]
     inputs: Inputs,
@@ -51,6 +51,9 @@ pub struct BenchArgs {
     batching: bench_batching::BatchingArgs,
     #[command(flatten)]
     search: bench_search::SearchArgs,
+    #[cfg(feature = "serve")]
+    #[command(flatten)]
+    serve: super::bench_serve::ServeLoadArgs,
 }
 
 #[derive(serde::Serialize)]
@@ -74,6 +77,10 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
     }
     if args.model.as_os_str() == "search" {
         return bench_search::run(&args.search, &args.running, args.seconds, args.json);
+    }
+    #[cfg(feature = "serve")]
+    if args.model.as_os_str() == "serve" {
+        return super::bench_serve::run(&args.serve, &args.inputs, args.seconds, args.json);
     }
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let inputs = inputs(&model, &args.inputs)?;

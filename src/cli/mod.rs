@@ -6,6 +6,8 @@ pub mod bench_batching;
 pub mod bench_gemm;
 pub mod bench_memory;
 pub mod bench_search;
+#[cfg(feature = "serve")]
+pub mod bench_serve;
 pub mod compare;
 pub mod convert;
 pub mod graph_traces;
@@ -30,6 +32,8 @@ pub mod run;
 pub mod samples;
 #[cfg(feature = "serve")]
 pub mod serve;
+#[cfg(feature = "serve")]
+pub mod serve_shared;
 pub mod sides;
 pub mod suite;
 pub mod trace;

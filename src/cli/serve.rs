@@ -1,8 +1,9 @@
 //! `halfbyte serve`: the models of a folder over HTTP and gRPC.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use clap::Args;
 
 use super::args::Running;
 use super::output::{print, table};
+use super::serve_shared::SharedArgs;
 use crate::base::size_text;
 use crate::error::{Error, Result};
 use crate::serve::protocol::Limits;
@@ -21,8 +23,11 @@ use crate::serve::server::{Keys, Repository, Server, ServerOptions};
 #[derive(Args)]
 pub struct ServeArgs {
     /// The folder of models: NAME.onnx, NAME/model.onnx or NAME/VERSION/model.onnx.
-    #[arg(long)]
-    models: PathBuf,
+    #[arg(long, required_unless_present = "check")]
+    models: Option<PathBuf>,
+    /// Only ask a server that runs there, e.g. 127.0.0.1:8000, whether it is ready: the exit code says so. Without TLS.
+    #[arg(long, value_name = "ADDRESS")]
+    check: Option<SocketAddr>,
     /// Where to listen for HTTP; port 0 takes a free one. Both ports speak HTTP and gRPC.
     #[arg(long, default_value = "127.0.0.1:8000")]
     http: SocketAddr,
@@ -35,7 +40,7 @@ pub struct ServeArgs {
     /// PEM file of its private key.
     #[arg(long, requires = "tls_cert")]
     tls_key: Option<PathBuf>,
-    /// Keys of callers, one a line: they send `authorization: Bearer KEY`.
+    /// Keys of callers, one a line: NAME KEY, with the tenant's name. They send `authorization: Bearer KEY`.
     #[arg(long)]
     api_key_file: Option<PathBuf>,
     /// Largest body, in MiB.
@@ -60,11 +65,13 @@ pub struct ServeArgs {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    shared: SharedArgs,
+    #[command(flatten)]
     running: Running,
 }
 
 /// `20ms`, `1.5s` or `2m`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is no time such as 20ms, 1.5s or 2m");
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).ok_or_else(bad)?;
     let (number, unit) = text.split_at(unit_at);
@@ -97,11 +104,19 @@ struct Ended {
 
 /// Runs the subcommand: until Ctrl-C or SIGTERM, then until what runs is done. A second one ends it at once.
 pub fn serve(args: &ServeArgs) -> Result<ExitCode> {
+    if let Some(address) = args.check {
+        return Ok(if is_ready(address).unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     args.running.runs()?;
     let options = options(args)?;
     let target_p99 = args.target_p99.unwrap_or(args.timeout);
     let batching = Batching { target_p99, max_batch: args.max_batch, queue_limit: args.max_requests, ..Batching::default() };
-    let repository = Repository::open(&args.models, args.running.options(false), batching)?;
+    let repository = Repository::open(
+        args.models.as_deref().unwrap_or(Path::new(".")),
+        args.running.options(false),
+        batching,
+        args.shared.caches(),
+    )?;
     let failed = |e: std::io::Error| Error::Device { device: "network".into(), why: e.to_string() };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(failed)?;
     let unfinished = runtime.block_on(async {
@@ -118,8 +133,19 @@ pub fn serve(args: &ServeArgs) -> Result<ExitCode> {
     Ok(if unfinished == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// What a server says of itself.
+fn is_ready(address: SocketAddr) -> std::io::Result<bool> {
+    let patience = Duration::from_secs(2);
+    let mut socket = TcpStream::connect_timeout(&address, patience)?;
+    socket.set_read_timeout(Some(patience))?;
+    socket.write_all(b"GET /v2/health/ready HTTP/1.1\r\nhost: halfbyte\r\nconnection: close\r\n\r\n")?;
+    let mut reply = String::new();
+    socket.read_to_string(&mut reply)?;
+    Ok(reply.split(' ').nth(1) == Some("200"))
+}
+
 fn options(args: &ServeArgs) -> Result<ServerOptions> {
-    Ok(ServerOptions {
+    args.shared.apply(ServerOptions {
         http: args.http,
         grpc: Some(args.grpc),
         tls: args.tls_cert.clone().zip(args.tls_key.clone()),

@@ -77,7 +77,7 @@ fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `4096`, `64KiB`, `512MiB`, `2GiB`; also K, M and G for the same.
-fn bytes(text: &str) -> Result<u64, String> {
+pub fn bytes(text: &str) -> Result<u64, String> {
     let [k, m, g] = [10, 20, 30].map(|shift| (1u64 << shift) as f64);
     let units = [("", 1.0), ("B", 1.0), ("K", k), ("KiB", k), ("M", m), ("MiB", m), ("G", g), ("GiB", g)];
     with_unit(text, &units).map(|n| n as u64).ok_or_else(|| format!("{text:?} is no size like 512MiB"))

@@ -99,7 +99,7 @@ impl Engine {
             length: checked.length.try_into().unwrap_or(u32::MAX),
         };
         let key = state.scheduler.offer(request, now)?;
-        state.keep(key, Pending::new(model, checked, submitted, sender));
+        state.keep(key, Pending::new(model, checked, submitted, submitted.checked_add(deadline), sender));
         self.shared.state.wake(state);
         Ok(Ticket::new(receiver, self.shared.clone(), key))
     }
@@ -135,11 +135,12 @@ impl Engine {
 
     /// What was done so far.
     pub fn statistics(&self) -> Statistics {
+        let asked = Instant::now();
         let state = self.shared.state.lock();
         let (queued, running, requests) = (state.scheduler.depth(), state.running, *state.scheduler.statistics());
         drop(state);
         let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
-        let models = models.iter().flatten().map(|served| lock(&served.recorder).statistics()).collect();
+        let models = models.iter().flatten().map(|served| lock(&served.recorder).statistics(asked)).collect();
         Statistics { queued, running, requests, models }
     }
 }

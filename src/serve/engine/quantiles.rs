@@ -57,6 +57,13 @@ impl Histogram {
         self.max_ns = self.max_ns.max(ns);
     }
 
+    /// Counts what another counted too.
+    pub fn add(&mut self, other: &Histogram) {
+        self.bins.iter_mut().zip(other.bins.iter()).for_each(|(own, more)| *own += more);
+        self.total_ns += other.total_ns;
+        self.max_ns = self.max_ns.max(other.max_ns);
+    }
+
     /// What was counted.
     pub fn quantiles(&self) -> Quantiles {
         let count: u64 = self.bins.iter().sum();

@@ -28,12 +28,20 @@ pub(super) struct Pending {
     pub model: Arc<Served>,
     pub checked: Checked,
     pub submitted: Instant,
+    /// When its answer is due; never where that is too far away to be told.
+    pub due: Option<Instant>,
     sender: Option<Sender<Result<Share>>>,
 }
 
 impl Pending {
-    pub fn new(model: Arc<Served>, checked: Checked, submitted: Instant, sender: Sender<Result<Share>>) -> Self {
-        Pending { model, checked, submitted, sender: Some(sender) }
+    pub fn new(
+        model: Arc<Served>,
+        checked: Checked,
+        submitted: Instant,
+        due: Option<Instant>,
+        sender: Sender<Result<Share>>,
+    ) -> Self {
+        Pending { model, checked, submitted, due, sender: Some(sender) }
     }
 
     /// Answers, and wakes who waits for it.

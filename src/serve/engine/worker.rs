@@ -151,7 +151,8 @@ fn answer(group: Vec<Pending>, ran: Ran) {
         filled_rows: extent.filled,
     };
     let used = group.iter().map(|p| p.checked.rows * p.checked.length).sum();
-    lock(&ran.model.recorder).batch(group.iter().map(trace), used, extent.filled * extent.length);
+    let late = group.iter().filter(|p| p.due.is_some_and(|due| replied > due)).count();
+    lock(&ran.model.recorder).batch(group.iter().map(trace), late, used, extent.filled * extent.length);
     let ran = Arc::new(ran);
     let mut first_row = 0;
     for pending in group {

@@ -15,14 +15,14 @@ use crate::base::DType;
 #[derive(Clone, Copy, PartialEq, Message)]
 pub struct Empty {}
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message, Serialize)]
 pub struct ServerLiveResponse {
     #[prost(bool, tag = "1")]
     pub live: bool,
 }
 
 /// Of the server, or of a model.
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, Copy, PartialEq, Message, Serialize)]
 pub struct ReadyResponse {
     #[prost(bool, tag = "1")]
     pub ready: bool,

@@ -3,13 +3,21 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use tonic::{Code, Status};
 
 use crate::error::Error;
+use crate::serve::limit::Throttled;
 use crate::serve::protocol::{Fault, Malformed};
 use crate::serve::schedule::Rejection;
+
+const RETRY_AFTER_MS: HeaderName = HeaderName::from_static("retry-after-ms");
+
+/// Rounded up: earlier is too early.
+fn whole_ms(time: Duration) -> u64 {
+    time.as_nanos().div_ceil(1_000_000) as u64
+}
 
 /// Why a request fails.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -29,6 +37,12 @@ pub enum Failure {
     /// As many requests are inside as may be.
     #[error("{0} requests are being served, as many as may be: try again later")]
     Busy(usize),
+    /// Its tenant, or all who ask for its model, ask more often than they may.
+    #[error("{0}")]
+    Throttled(#[from] Throttled),
+    /// The answer was being computed for an equal request, and that went wrong.
+    #[error("the model's run panicked: {0}")]
+    Panicked(String),
     /// The server is shutting down.
     #[error("the server is shutting down: ask another, or later")]
     Draining,
@@ -44,6 +58,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// The failure's name.
+    pub(super) fn kind(&self) -> &'static str {
+        self.codes().0
+    }
+
     /// The failure's name, HTTP's and gRPC's codes for it.
     fn codes(&self) -> (&'static str, StatusCode, Code) {
         match self {
@@ -56,6 +75,8 @@ impl Failure {
             Failure::NotReady(_) => ("not_ready", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Failure::Unauthorized => ("unauthorized", StatusCode::UNAUTHORIZED, Code::Unauthenticated),
             Failure::Busy(_) => ("busy", StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Failure::Throttled(_) => ("throttled", StatusCode::TOO_MANY_REQUESTS, Code::ResourceExhausted),
+            Failure::Panicked(_) => ("failed", StatusCode::INTERNAL_SERVER_ERROR, Code::Internal),
             Failure::Draining => ("draining", StatusCode::SERVICE_UNAVAILABLE, Code::Unavailable),
             Failure::Late(_) => ("late", StatusCode::GATEWAY_TIMEOUT, Code::DeadlineExceeded),
             Failure::Cut(_) => ("cut", StatusCode::BAD_REQUEST, Code::Cancelled),
@@ -79,10 +100,22 @@ impl Failure {
         (!is_queue).then_some(true)
     }
 
-    /// Whether asking again later may help: `Retry-After` then says when.
-    fn is_passing(&self) -> bool {
+    /// After what time asking again may help: exactly where a rate was exceeded.
+    fn retry_after(&self) -> Option<Duration> {
         let passing = [StatusCode::TOO_MANY_REQUESTS, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
-        passing.contains(&self.codes().1)
+        match self {
+            Failure::Throttled(throttled) => throttled.retry_after,
+            _ => passing.contains(&self.codes().1).then_some(Duration::from_secs(1)),
+        }
+    }
+
+    /// Whether only this request is concerned, not an equal one that waits for its answer.
+    pub(super) fn is_own(&self) -> bool {
+        match self {
+            Failure::Malformed(_) | Failure::Panicked(_) => false,
+            Failure::Run(error) => matches!(error, Error::Rejected(_)),
+            _ => true,
+        }
     }
 }
 
@@ -98,8 +131,10 @@ impl IntoResponse for Failure {
         let (kind, status, _) = self.codes();
         let mut response = (status, Json(Body { error: self.to_string(), kind })).into_response();
         let headers = response.headers_mut();
-        if self.is_passing() {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(time) = self.retry_after() {
+            // The standard's header has whole seconds; who wants to know exactly reads the other.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(time.as_millis().div_ceil(1000) as u64));
+            headers.insert(RETRY_AFTER_MS, HeaderValue::from(whole_ms(time)));
         }
         if matches!(self, Failure::Unauthorized) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -114,8 +149,9 @@ impl IntoResponse for Failure {
 impl From<Failure> for Status {
     fn from(failure: Failure) -> Status {
         let mut status = Status::new(failure.codes().2, failure.to_string());
-        if failure.is_passing() {
-            status.metadata_mut().insert("retry-after", tonic::metadata::MetadataValue::from_static("1"));
+        if let Some(time) = failure.retry_after() {
+            // What gRPC clients with a retry policy go by.
+            status.metadata_mut().insert("grpc-retry-pushback-ms", whole_ms(time).into());
         }
         status
     }

@@ -18,6 +18,7 @@ use tower::service_fn;
 
 use super::Failure;
 use super::codec::Raw;
+use super::keys::Tenant;
 use super::service::Service;
 use crate::serve::protocol::messages::{
     Empty, ModelConfigResponse, ModelInferResponse, ModelMetadataResponse, ModelRequest, ModelStatisticsResponse,
@@ -109,45 +110,55 @@ where
 
 async fn infer(service: Arc<Service>, request: Request) -> Response {
     let inside = match service.admit() {
-        Ok(permit) => permit,
+        Ok(inside) => inside,
         Err(failure) => return refused(failure),
     };
-    let limit = service.options.timeout;
+    let (limit, tenant) = (service.options.timeout, tenant(&request));
     let one = service_fn(|request: tonic::Request<Bytes>| {
-        let service = service.clone();
-        async move { Ok::<_, Status>(tonic::Response::new(answer(&service, request.into_inner()).await?)) }
+        let (service, tenant, inside) = (&service, &tenant, &inside);
+        async move {
+            let done = answer(service, tenant, request.into_inner()).await;
+            Ok::<_, Status>(tonic::Response::new(inside.tell(done)?))
+        }
     });
-    let done = timeout(limit, calls(&service).unary(one, request)).await;
-    drop(inside);
-    done.map_or_else(|_| refused(Failure::Late(limit)), |response| response.map(Body::new))
+    match timeout(limit, calls(&service).unary(one, request)).await {
+        Ok(response) => response.map(Body::new),
+        Err(_) => inside.tell(Err(Failure::Late(limit))).unwrap_or_else(refused),
+    }
 }
 
-async fn answer(service: &Service, message: Bytes) -> Answer<ModelInferResponse> {
+/// Whose request it is, as the guard found out.
+fn tenant(request: &Request) -> Tenant {
+    request.extensions().get().cloned().unwrap_or_else(|| Tenant("".into()))
+}
+
+async fn answer(service: &Service, tenant: &Tenant, message: Bytes) -> Answer<ModelInferResponse> {
     let mut message = decode_infer(message, &service.options.limits)?;
     let (name, version) = (std::mem::take(&mut message.model_name), std::mem::take(&mut message.model_version));
+    service.pace(tenant, &name)?;
     let request = InferRequest::from_message(message, &service.options.limits)?;
-    Ok(service.infer(&name, &version, &request).await?.into_message())
+    Ok(service.infer(tenant, &name, &version, &request).await?.into_message())
 }
 
 type Answers = Pin<Box<dyn Stream<Item = Result<ModelStreamInferResponse, Status>> + Send>>;
 
 /// Requests of a stream, answered one after the other. One that fails is an answer with the reason and does not end the stream.
 async fn stream_infer(service: Arc<Service>, request: Request) -> Response {
-    let grpc_service = service.clone();
+    let (grpc_service, tenant) = (service.clone(), tenant(&request));
     let stream = service_fn(move |request: tonic::Request<Streaming<Bytes>>| {
-        let service = service.clone();
+        let (service, tenant) = (service.clone(), tenant.clone());
         let answers = request.into_inner().then(move |message| {
-            let service = service.clone();
-            async move { Ok(streamed(answer_admitted(&service, message?).await)) }
+            let (service, tenant) = (service.clone(), tenant.clone());
+            async move { Ok(streamed(answer_admitted(&service, &tenant, message?).await)) }
         });
         async move { Ok::<_, Status>(tonic::Response::new(Box::pin(answers) as Answers)) }
     });
     calls(&grpc_service).streaming(stream, request).await.map(Body::new)
 }
 
-async fn answer_admitted(service: &Service, message: Bytes) -> Answer<ModelInferResponse> {
-    let _inside = service.admit()?;
-    answer(service, message).await
+async fn answer_admitted(service: &Service, tenant: &Tenant, message: Bytes) -> Answer<ModelInferResponse> {
+    let inside = service.admit()?;
+    inside.tell(answer(service, tenant, message).await)
 }
 
 fn streamed(answer: Answer<ModelInferResponse>) -> ModelStreamInferResponse {

@@ -13,10 +13,11 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::time::{sleep, timeout};
+use tokio::time::{MissedTickBehavior, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::service::Service;
+use super::status::Figures;
 use super::{Repository, ServerOptions, rest, tls};
 use crate::error::{Error, Result};
 
@@ -39,7 +40,7 @@ impl Server {
             let wrong = |e: std::io::Error| Error::BadInput(format!("{address} cannot be listened at: {e}"));
             listeners.push(TcpListener::bind(address).await.map_err(wrong)?);
         }
-        Ok(Server { service: Arc::new(Service::new(repository, options)), listeners, tls })
+        Ok(Server { service: Arc::new(Service::new(repository, options)?), listeners, tls })
     }
 
     /// Where it listens: HTTP first, then gRPC where that has a port of its own.
@@ -65,7 +66,9 @@ impl Server {
                 Door { router: router.clone(), tls: tls.clone(), graceful: graceful.clone(), connections: connections.clone() };
             accepting.spawn(door.accept(listener));
         }
+        let watching = tokio::spawn(watch(service.clone()));
         stop.await;
+        watching.abort();
         let (drain, began) = (service.options.drain, Instant::now());
         let lost = service.drain(drain).await;
         sleep(service.options.linger).await;
@@ -76,6 +79,16 @@ impl Server {
             let _ = timeout(left, graceful.shutdown()).await;
         }
         lost
+    }
+}
+
+/// Looks at the figures once a second.
+async fn watch(service: Arc<Service>) {
+    let mut every = tokio::time::interval(Duration::from_secs(1));
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        service.watch.look(&Figures::now(&service), service.options.target, Instant::now());
     }
 }
 

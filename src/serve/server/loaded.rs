@@ -10,11 +10,12 @@ use super::statistics::Counts;
 use crate::base::{DType, Tensor};
 use crate::error::Result;
 use crate::graph::{Dim, Port};
+use crate::serve::cache::{Digest, Identity, Scope};
 use crate::serve::engine::{Engine, Reply, Serving, Submit};
 use crate::serve::protocol::messages::{ConfigTensor, ModelConfig, TensorMetadata};
 use crate::serve::protocol::{InferRequest, datatype};
 use crate::serve::registry::{Footprint, ModelSettings, Running, WarmUp, warm_up};
-use crate::session::{Model, Options, Session};
+use crate::session::{Model, Options, Report, Session};
 
 /// A version of a model on a session, which the engine runs.
 pub(super) struct Loaded {
@@ -24,6 +25,10 @@ pub(super) struct Loaded {
     pub version: String,
     /// What became of its requests.
     pub counts: Counts,
+    /// The hash of all that its answers depend on besides inputs; `None` where it was not asked for.
+    weights: Option<Digest>,
+    /// Where and how exactly it computes, as one text.
+    precision: String,
     session: Arc<Session>,
     warm_up: Vec<WarmUp>,
     engine: Arc<Engine>,
@@ -47,18 +52,34 @@ impl Loaded {
         options: &Options,
         settings: &ModelSettings,
         engine: &Arc<Engine>,
+        identify: bool,
     ) -> Result<Loaded> {
-        let title = format!("{name}:{version}");
+        let title = engine_name(name, version);
         let memory_limit_bytes = settings.memory_limit_bytes.or(options.memory_limit_bytes);
         let options = Options { name: Some(title.clone()), memory_limit_bytes, ..options.clone() };
-        let session = Arc::new(Session::new(&Model::open(file)?, options)?);
+        let model = Model::open(file)?;
+        let weights = identify.then(|| identity(file, &model)).transpose()?;
+        let session = Arc::new(Session::new(&model, options)?);
         let warm_up = match &settings.warm_up[..] {
             [] => warm_up(&session, &[BTreeMap::new()]).unwrap_or_default(),
             shapes => warm_up(&session, shapes)?,
         };
         let id = engine.add(Serving::new(title, session.clone()))?;
+        let Report { device, precision, .. } = session.report();
+        let precision = format!("{device:?} {precision:?}");
         let (name, version, counts) = (name.into(), version.to_string(), Counts::default());
-        Ok(Loaded { name, version, counts, session, warm_up, engine: engine.clone(), id })
+        Ok(Loaded { name, version, counts, weights, precision, session, warm_up, engine: engine.clone(), id })
+    }
+
+    /// What the session did so far.
+    pub fn report(&self) -> Report {
+        self.session.report()
+    }
+
+    /// What the answers that a tenant may find in the cache have in common; `None` where they must not be kept.
+    pub fn scope(&self, partition: &str) -> Option<Scope> {
+        let (model, version, precision) = (&self.name, &self.version, &self.precision);
+        Some(Scope::new(&Identity { model, version, weights: self.weights?, precision, partition }))
     }
 
     /// What it takes of memory so far.
@@ -72,10 +93,10 @@ impl Loaded {
     }
 
     /// Has the engine run a request, in a batch with others where there are any. Dropped before it runs, it never does.
-    pub async fn run(&self, request: &InferRequest, deadline: Duration) -> Result<Reply, Failure> {
+    pub async fn run(&self, request: &InferRequest, tenant: u32, deadline: Duration) -> Result<Reply, Failure> {
         let inputs: Vec<(&str, Tensor)> = request.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor.clone())).collect();
         let priority = class(request.priority);
-        let submit = Submit { model: self.id, priority, deadline: Some(deadline), ..Submit::default() };
+        let submit = Submit { model: self.id, tenant, priority, deadline: Some(deadline) };
         Ok(self.engine.submit_with(&inputs, &submit)?.await?)
     }
 
@@ -112,6 +133,21 @@ impl Loaded {
             default_model_filename: "model.onnx".into(),
         }
     }
+}
+
+/// What the engine's figures call a version of a model.
+pub(super) fn engine_name(name: &str, version: impl std::fmt::Display) -> String {
+    format!("{name}:{version}")
+}
+
+/// The hash of a model's file and of its constants, some of which may lie in other files.
+fn identity(file: &Path, model: &Model) -> Result<Digest> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&Digest::of_file(file)?.0);
+    for constant in model.graph().values.iter().filter_map(|value| value.constant.as_ref()) {
+        hasher.update(&(constant.bytes().len() as u64).to_le_bytes()).update(constant.bytes());
+    }
+    Ok(Digest(hasher.finalize().into()))
 }
 
 /// The engine's class, of which 0 goes first, for the protocol's priority, of which 1 is the highest and 0 the default: as 2.

@@ -1,5 +1,6 @@
 //! The server: the Open Inference Protocol over HTTP and gRPC, for the models of a folder. See docs/server.md.
 
+mod call;
 mod codec;
 mod failure;
 mod file;
@@ -9,12 +10,16 @@ mod listen;
 mod loaded;
 mod metrics;
 mod options;
+mod outcomes;
+mod page;
 mod repository;
 mod rest;
 mod scan;
 mod service;
 mod statistics;
+mod status;
 mod tls;
+mod watch;
 
 pub use failure::Failure;
 pub use keys::Keys;

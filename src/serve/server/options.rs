@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Keys;
+use crate::serve::alert::Rule;
 use crate::serve::protocol::Limits;
+use crate::serve::{cache, limit};
 
 /// Options of a server.
 #[derive(Debug, Clone)]
@@ -18,6 +20,17 @@ pub struct ServerOptions {
     pub tls: Option<(PathBuf, PathBuf)>,
     /// Who may ask.
     pub keys: Keys,
+    /// A header that says on whose behalf a request comes, in the place of its key's name. Only where nobody but a proxy that sets it
+    /// reaches the server.
+    pub tenant_header: Option<String>,
+    /// How often tenants may ask, and models be asked.
+    pub rates: limit::Limits,
+    /// The cache of results; none unless asked for. The repository must have been told to identify its models.
+    pub cache: Option<cache::Options>,
+    /// Whether each tenant has answers of its own, so that none learns from the time of a hit what another has asked.
+    pub cache_by_tenant: bool,
+    /// When to give the alarm.
+    pub rules: Vec<Rule>,
     /// Limits on bodies.
     pub limits: Limits,
     /// Requests for inference inside the server at one time; more are refused with 429.
@@ -41,6 +54,11 @@ impl Default for ServerOptions {
             grpc: Some(SocketAddr::from(([127, 0, 0, 1], 8001))),
             tls: None,
             keys: Keys::default(),
+            tenant_header: None,
+            rates: limit::Limits::default(),
+            cache: None,
+            cache_by_tenant: false,
+            rules: Rule::defaults(),
             limits: Limits::default(),
             requests: 256,
             connections: 1024,

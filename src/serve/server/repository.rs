@@ -22,7 +22,8 @@ use crate::session::Options;
 pub struct Repository {
     folder: PathBuf,
     options: Options,
-    engine: Arc<Engine>,
+    identify: bool,
+    pub(super) engine: Arc<Engine>,
     registry: Registry<Loaded>,
     /// Held while models are loaded, so that two loads do not cross.
     loading: Mutex<()>,
@@ -52,13 +53,15 @@ impl From<Absent> for Failure {
 impl Repository {
     /// Loads the models of the folder that are to be there from the start, for one engine. Errors when the folder cannot be read or its
     /// `registry.json` is wrong; a model that cannot be loaded is no error here.
-    pub fn open(folder: impl Into<PathBuf>, options: Options, batching: Batching) -> Result<Self> {
+    /// `identify` hashes each model's file and weights, which a cache of results needs.
+    pub fn open(folder: impl Into<PathBuf>, options: Options, batching: Batching, identify: bool) -> Result<Self> {
         let folder = folder.into();
         let files = scan(&folder)?;
         let settings = file::read(&folder.join(file::NAME))?;
         let engine = Arc::new(Engine::with_models(Vec::new(), batching)?);
         let registry = Registry::new(settings.clone())?;
-        let repository = Repository { folder, options, engine, registry, loading: Mutex::default(), telling: Mutex::default() };
+        let repository =
+            Repository { folder, options, identify, engine, registry, loading: Mutex::default(), telling: Mutex::default() };
         for (name, versions) in files {
             if settings.model(&name).preload {
                 // What fails is kept with its reason.
@@ -92,7 +95,7 @@ impl Repository {
         for (version, file) in files.into_iter().filter(|(version, _)| wanted(*version)) {
             self.registry.loading(name, version);
             let settings = self.registry.settings().model(name);
-            let loaded = Loaded::open(name, version, &file, &self.options, &settings, &self.engine);
+            let loaded = Loaded::open(name, version, &file, &self.options, &settings, &self.engine, self.identify);
             let put = loaded.and_then(|loaded| {
                 let memory = loaded.memory();
                 self.registry.put(name, version, loaded, memory)
@@ -188,6 +191,11 @@ impl Repository {
     /// Figures of those that are ready.
     pub(super) fn statistics(&self) -> Vec<ModelStatistics> {
         self.registry.values().iter().map(|m| m.counts.message(&m.name, &m.version)).collect()
+    }
+
+    /// Those that are ready.
+    pub(super) fn ready(&self) -> Vec<Arc<Loaded>> {
+        self.registry.values()
     }
 
     /// Every version known and how it does.

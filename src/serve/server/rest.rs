@@ -9,15 +9,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router, body::Body};
+use axum::{Extension, Json, Router, body::Body};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde::de::IgnoredAny;
 use tokio::time::timeout;
 
+use super::keys::Tenant;
 use super::service::Service;
-use super::{Failure, grpc, metrics};
-use crate::serve::protocol::messages::{ModelIndex, ModelStatisticsResponse, RepositoryIndexRequest};
+use super::status::Status;
+use super::{Failure, grpc, metrics, page};
+use crate::serve::alert::Alert;
+use crate::serve::protocol::messages::{
+    ModelIndex, ModelStatisticsResponse, ReadyResponse, RepositoryIndexRequest, ServerLiveResponse,
+};
 use crate::serve::protocol::{HttpReply, InferRequest, Malformed};
 
 type Shared = State<Arc<Service>>;
@@ -46,7 +51,7 @@ pub(super) fn routes(service: Arc<Service>) -> Router {
     };
     let routes = Router::new()
         .route("/v2", get(|State(service): Shared| async move { Json(service.metadata()) }))
-        .route("/v2/health/live", get(|| async {}))
+        .route("/v2/health/live", get(|| async { Json(ServerLiveResponse { live: true }) }))
         .route("/v2/health/ready", get(ready))
         .route("/v2/models/stats", get(statistics))
         .route("/v2/repository/index", post(index))
@@ -54,15 +59,21 @@ pub(super) fn routes(service: Arc<Service>) -> Router {
         .route("/v2/repository/models/{model}/unload", post(unload))
         .route("/v2/repository/settings", get(settings).post(change_settings))
         .route("/v2/repository/status", get(|State(service): Shared| async move { Json(service.repository.status()) }))
-        .route("/metrics", get(|State(service): Shared| async move { metrics::text(&service) }))
+        .route("/v2/status", get(status))
+        .route("/v2/alerts", get(|State(service): Shared| async move { Json::<Vec<Alert>>(service.watch.alerts()) }))
+        .route("/metrics", get(|State(service): Shared| async move { metrics::text(&Status::now(&service)) }))
+        .route("/", get(page::page))
+        .route("/status", get(page::page))
         .route(&format!("{}{{method}}", grpc::PREFIX), post(grpc::call));
     let routes = each_model(each_model(routes, "/v2/models/{model}"), "/v2/models/{model}/versions/{version}");
     let unknown = |request: Request| async move { Failure::Unknown(format!("there is nothing at {}", request.uri().path())) };
     routes.fallback(unknown).layer(from_fn_with_state(service.clone(), guard)).with_state(service)
 }
 
-/// What anybody may ask: load balancers have no keys.
-const OPEN: [&str; 4] = [
+/// What anybody may ask: load balancers have no keys, and the page asks for one.
+const OPEN: [&str; 6] = [
+    "/",
+    "/status",
     "/v2/health/live",
     "/v2/health/ready",
     "/inference.GRPCInferenceService/ServerLive",
@@ -70,9 +81,13 @@ const OPEN: [&str; 4] = [
 ];
 
 /// Names the request and looks at its key.
-async fn guard(State(service): Shared, request: Request, next: Next) -> Response {
+async fn guard(State(service): Shared, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    let is_open = OPEN.contains(&request.uri().path()) || service.options.keys.admit(request.headers());
+    let tenant = service.tenant(request.headers());
+    let is_open = tenant.is_some() || OPEN.contains(&request.uri().path());
+    if let Some(tenant) = tenant {
+        request.extensions_mut().insert(tenant);
+    }
     let mut response = match is_open {
         true => next.run(request).await,
         false if request.uri().path().starts_with(grpc::PREFIX) => grpc::refused(Failure::Unauthorized),
@@ -89,13 +104,13 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
     given.cloned().unwrap_or_else(|| HeaderValue::from(NEXT.fetch_add(1, Ordering::Relaxed)))
 }
 
-async fn ready(State(service): Shared) -> Result<(), Failure> {
-    if service.is_ready() { Ok(()) } else { Err(Failure::Draining) }
+async fn ready(State(service): Shared) -> Reply<ReadyResponse> {
+    if service.is_ready() { Ok(Json(ReadyResponse { ready: true })) } else { Err(Failure::Draining) }
 }
 
-async fn model_ready(State(service): Shared, Path(of): Path<Target>) -> Result<(), Failure> {
-    ready(State(service.clone())).await?;
-    service.repository.model(&of.model, &of.version).map(drop)
+async fn model_ready(State(service): Shared, Path(of): Path<Target>) -> Reply<ReadyResponse> {
+    service.repository.model(&of.model, &of.version)?;
+    ready(State(service)).await
 }
 
 async fn model_metadata(State(service): Shared, Path(of): Path<Target>) -> Reply<impl serde::Serialize> {
@@ -104,6 +119,10 @@ async fn model_metadata(State(service): Shared, Path(of): Path<Target>) -> Reply
 
 async fn model_config(State(service): Shared, Path(of): Path<Target>) -> Reply<impl serde::Serialize> {
     Ok(Json(service.repository.model(&of.model, &of.version)?.config()))
+}
+
+async fn status(State(service): Shared) -> Json<Status> {
+    Json(Status::now(&service))
 }
 
 async fn statistics(State(service): Shared) -> Reply<ModelStatisticsResponse> {
@@ -156,13 +175,20 @@ async fn small<T: Default + serde::de::DeserializeOwned>(request: Request) -> Re
     Ok(serde_json::from_slice(&body).map_err(wrong)?)
 }
 
-async fn infer(State(service): Shared, Path(of): Path<Target>, request: Request) -> Result<Response, Failure> {
-    let _inside = service.admit()?;
+async fn infer(
+    State(service): Shared,
+    Extension(tenant): Extension<Tenant>,
+    Path(of): Path<Target>,
+    request: Request,
+) -> Result<Response, Failure> {
+    let inside = service.admit()?;
     let limit = service.options.timeout;
-    timeout(limit, infer_inside(&service, of, request)).await.unwrap_or(Err(Failure::Late(limit)))
+    let done = timeout(limit, infer_inside(&service, &tenant, of, request)).await;
+    inside.tell(done.unwrap_or(Err(Failure::Late(limit))))
 }
 
-async fn infer_inside(service: &Service, of: Target, request: Request) -> Result<Response, Failure> {
+async fn infer_inside(service: &Service, tenant: &Tenant, of: Target, request: Request) -> Result<Response, Failure> {
+    service.pace(tenant, &of.model)?;
     let (head, body) = request.into_parts();
     if head.headers.get(header::CONTENT_ENCODING).is_some_and(|e| e != "identity") {
         let why = "compressed bodies are not supported";
@@ -175,7 +201,7 @@ async fn infer_inside(service: &Service, of: Target, request: Request) -> Result
     });
     let body = whole(body, service.options.limits.body_bytes).await?;
     let request = InferRequest::from_http(body, header_bytes.transpose()?, &service.options.limits)?;
-    Ok(response(service.infer(&of.model, &of.version, &request).await?.to_http(&request)?))
+    Ok(response(service.infer(tenant, &of.model, &of.version, &request).await?.to_http(&request)?))
 }
 
 /// The whole body. One that is too large is read to its end all the same, but not kept, so that its sender hears why; within bounds.

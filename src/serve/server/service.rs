@@ -4,11 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use axum::http::HeaderMap;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::loaded::Loaded;
+use super::call::Call;
+use super::keys::Tenant;
+use super::outcomes::{Inside, Ledger};
+use super::watch::Watch;
 use super::{Failure, Repository, ServerOptions};
+use crate::error;
+use crate::serve::cache::{Answer, Cache};
+use crate::serve::limit::RateLimits;
 use crate::serve::protocol::messages::{ModelMetadataResponse, ModelStatistics, ServerMetadataResponse};
 use crate::serve::protocol::{InferReply, InferRequest};
 use crate::serve::registry::Outcome;
@@ -24,45 +31,83 @@ const EXTENSIONS: [&str; 5] =
 pub(super) struct Service {
     pub repository: Repository,
     pub options: ServerOptions,
+    pub cache: Option<Cache<Failure>>,
+    pub rates: RateLimits,
+    pub ledger: Ledger,
+    pub watch: Watch,
+    pub started: Instant,
     inside: Arc<Semaphore>,
     draining: AtomicBool,
 }
 
 impl Service {
-    pub fn new(repository: Repository, options: ServerOptions) -> Self {
+    /// Errors when a rate admits nothing or the address of the cache's second level cannot be read.
+    pub fn new(repository: Repository, options: ServerOptions) -> error::Result<Self> {
         let requests = options.requests.clamp(1, u32::MAX as usize >> 3);
-        let (options, inside) = (ServerOptions { requests, ..options }, Arc::new(Semaphore::new(requests)));
-        Service { repository, options, inside, draining: AtomicBool::new(false) }
+        Ok(Service {
+            repository,
+            cache: options.cache.clone().map(Cache::new).transpose()?,
+            rates: RateLimits::new(options.rates.clone())?,
+            ledger: Ledger::default(),
+            watch: Watch::new(options.rules.clone()),
+            started: Instant::now(),
+            options: ServerOptions { requests, ..options },
+            inside: Arc::new(Semaphore::new(requests)),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Who asks; `None` without a valid key.
+    pub fn tenant(&self, headers: &HeaderMap) -> Option<Tenant> {
+        let tenant = self.options.keys.admit(headers)?;
+        let named = self.options.tenant_header.as_ref().and_then(|header| headers.get(header)?.to_str().ok());
+        Some(named.map_or(tenant, |name| Tenant(name.into())))
     }
 
     /// A place for a request, from before its body is read until its reply is made. Errors when there is none, or the server shuts down.
-    pub fn admit(&self) -> Result<OwnedSemaphorePermit, Failure> {
-        if self.is_draining() {
-            return Err(Failure::Draining);
+    pub fn admit(&self) -> Result<Inside, Failure> {
+        let place = match self.is_draining() {
+            true => Err(Failure::Draining),
+            false => self.inside.clone().try_acquire_owned().map_err(|_| Failure::Busy(self.options.requests)),
+        };
+        if place.is_err() {
+            self.ledger.count(&place);
         }
-        self.inside.clone().try_acquire_owned().map_err(|_| Failure::Busy(self.options.requests))
+        Ok(Inside::new(self.ledger.clone(), place?))
     }
 
-    /// Runs a model on a request.
-    pub async fn infer(&self, name: &str, version: &str, request: &InferRequest) -> Result<InferReply, Failure> {
+    /// Errors when a tenant asks more often than it may, or all of them ask a model more often. What is no model's name is not counted.
+    pub fn pace(&self, tenant: &Tenant, model: &str) -> Result<(), Failure> {
+        let Ok(model) = self.repository.model(model, "") else { return Ok(()) };
+        Ok(self.rates.admit(&tenant.0, &model.name, 1)?)
+    }
+
+    /// Answers a request with what its model gives.
+    pub async fn infer(&self, tenant: &Tenant, name: &str, version: &str, request: &InferRequest) -> Result<InferReply, Failure> {
         let (chosen, began) = (self.repository.choose(name, version, &request.id)?, Instant::now());
         let model = &chosen.value;
         let limit = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
         let deadline = request.timeout.or(self.options.target).map_or(limit, |due| due.min(limit));
-        let done = timeout(limit, self.run(model, request, deadline)).await.unwrap_or(Err(Failure::Late(limit)));
+        let call = Call { model, tenant, request, began, due: began + deadline };
+        let done = timeout(limit, self.answer(&call)).await.unwrap_or(Err(Failure::Late(limit)));
         if let Some(failed) = done.as_ref().map_or_else(Failure::is_models, |_| Some(false)) {
             self.repository.record(&chosen, Outcome { failed, latency: began.elapsed() });
         }
-        done.inspect_err(|_| model.counts.failed(began.elapsed()))
-    }
-
-    async fn run(&self, model: &Loaded, request: &InferRequest, deadline: Duration) -> Result<InferReply, Failure> {
-        let reply = model.run(request, deadline).await?;
-        let outputs = reply.outputs.iter().map(|(name, tensor)| (name.to_string(), tensor.clone())).collect();
-        let outputs = InferReply::select(outputs, request)?;
-        model.counts.succeeded(model.items(request), &reply.trace);
+        let outputs = done.inspect_err(|_| model.counts.failed(began.elapsed()))?.to_vec();
         let (name, version) = (model.name.clone(), model.version.clone());
         Ok(InferReply { model: name, version, id: request.id.clone(), outputs })
+    }
+
+    async fn answer(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+        let partition = if self.options.cache_by_tenant { &*call.tenant.0 } else { "" };
+        match self.cache.as_ref().zip(call.model.scope(partition)) {
+            None => call.compute().await,
+            Some((cache, scope)) => {
+                let outputs: Vec<&str> = call.request.outputs.iter().map(|o| o.name.as_str()).collect();
+                let key = scope.key(&outputs, call.request.inputs.iter().map(|(name, tensor)| (name.as_str(), tensor)));
+                call.answer(cache, key).await
+            }
+        }
     }
 
     /// Whether requests are taken.

@@ -18,6 +18,8 @@ struct State {
     items: u64,
     success: StatisticDuration,
     fail: StatisticDuration,
+    hit: StatisticDuration,
+    miss: StatisticDuration,
     queue: StatisticDuration,
     compute: StatisticDuration,
     /// Runs, of which each request of a batch is a part.
@@ -31,11 +33,15 @@ fn add(to: &mut StatisticDuration, time: Duration) {
     to.ns += time.as_nanos() as u64;
 }
 
+fn now_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64)
+}
+
 impl Counts {
     /// A request of so many items was answered.
     pub fn succeeded(&self, items: u64, trace: &Trace) {
         let mut state = lock(&self.0);
-        state.last_ms = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64);
+        state.last_ms = now_ms();
         state.items += items;
         add(&mut state.success, trace.latency());
         add(&mut state.queue, trace.started - trace.submitted);
@@ -46,6 +52,20 @@ impl Counts {
         let (runs, ns) = state.batches.entry(trace.rows).or_default();
         *runs += part;
         *ns += part * compute.as_nanos() as f64;
+    }
+
+    /// A request of so many items was answered without a run of its own.
+    pub fn hit(&self, items: u64, whole: Duration) {
+        let mut state = lock(&self.0);
+        state.last_ms = now_ms();
+        state.items += items;
+        add(&mut state.success, whole);
+        add(&mut state.hit, whole);
+    }
+
+    /// The cache had no answer for a request, which took so long to find out.
+    pub fn missed(&self, looked: Duration) {
+        add(&mut lock(&self.0).miss, looked);
     }
 
     /// A request failed.
@@ -70,8 +90,8 @@ impl Counts {
                 compute_input: none,
                 compute_infer: some(state.compute),
                 compute_output: none,
-                cache_hit: none,
-                cache_miss: none,
+                cache_hit: some(state.hit),
+                cache_miss: some(state.miss),
             }),
             batch_stats: state.batches.iter().map(batch).collect(),
         }
