@@ -13,6 +13,8 @@ pub mod memory;
 pub mod optimize;
 pub mod pass;
 pub mod plan;
+#[cfg(feature = "serve")]
+pub mod retrieval;
 pub mod scalar;
 pub mod search;
 pub mod serve;

@@ -1,6 +1,6 @@
 //! The batch scheduler on a virtual clock: nothing lost or answered twice, order, fairness, padding, reasons, and that it learns.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use halfbyte::base::xorshift::Xorshift;
@@ -53,6 +53,7 @@ impl Fuzz {
         let random = &mut self.random;
         let request = Request {
             model: random.below(3) as u32,
+            kind: random.below(2) as u32,
             tenant: random.below(6) as u32,
             priority: random.below(3) as u8,
             deadline: self.now + Duration::from_micros(random.below(20_000) as u64),
@@ -97,7 +98,7 @@ impl Fuzz {
         let (mut rows, mut elements, mut longest) = (0, 0u64, 0);
         for key in &self.batch.keys {
             let request = self.queued.remove(key).expect("run twice, or never admitted");
-            assert_eq!(request.model, self.batch.model);
+            assert_eq!((request.model, request.kind), (self.batch.model, self.batch.kind));
             (rows, longest) = (rows + request.rows, longest.max(request.length));
             elements += u64::from(request.rows) * u64::from(request.length);
         }
@@ -280,6 +281,29 @@ fn weights_share_what_is_too_little_for_two() {
         let ratio = f64::from(had[1]) / f64::from(had[0]);
         assert!((2.7..3.3).contains(&ratio), "by model {by_model}: {had:?}");
     }
+}
+
+/// Eight shapes of one model beside one of another: each model gets half of the device, not each shape a ninth.
+#[test]
+fn the_kinds_of_a_model_share_its_share() {
+    let mut scheduler =
+        Scheduler::new(&Batching { policy: Policy::Greedy, max_batch: 8, queue_limit: 100_000, ..Batching::default() });
+    let (mut batch, mut owner, mut had, mut kinds) = (Batch::default(), HashMap::new(), [0u32; 2], HashSet::new());
+    for i in 0..40_000u32 {
+        let (model, kind) = (i % 2, if i % 2 == 0 { i / 2 % 8 } else { 0 });
+        let deadline = Duration::from_secs(1000) + Duration::from_micros(i.into());
+        let request = Request { model, kind, deadline, ..Request::default() };
+        owner.insert(scheduler.offer(request, Duration::ZERO).unwrap(), (model, kind));
+    }
+    for i in 0..2000u32 {
+        assert_eq!(scheduler.next(ms(f64::from(i)), &mut batch), Step::Run);
+        assert!(batch.keys.iter().all(|key| owner[key] == (batch.model, batch.kind)), "kinds are not mixed");
+        had[batch.model as usize] += batch.rows;
+        kinds.insert((batch.model, batch.kind));
+        scheduler.finished(&batch, ms(1.0), ms(f64::from(i) + 1.0));
+    }
+    let ratio = f64::from(had[1]) / f64::from(had[0]);
+    assert!((0.9..1.1).contains(&ratio) && kinds.len() == 9, "{had:?} {kinds:?}");
 }
 
 #[test]

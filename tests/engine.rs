@@ -173,6 +173,41 @@ fn requests_that_wait_are_run_together() {
     }
 }
 
+/// A device that fails says nothing of the requests: they run once more together, and fail together.
+#[test]
+fn a_failing_device_is_tried_once_more_with_the_whole_batch() {
+    for (failures, fails) in [(1, false), (2, true)] {
+        let (gate, runs) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+        let (opened, seen) = (gate.clone(), runs.clone());
+        let runner = adder(move |x| {
+            while opened.load(Ordering::Acquire) == 0 {
+                thread::yield_now();
+            }
+            let rows = x.len() / 4;
+            seen.lock().unwrap().push(rows);
+            let lost = seen.lock().unwrap().iter().filter(|&&n| n > 1).count() <= failures && rows > 1;
+            if lost { Err(Error::Device { device: "gone".into(), why: "unplugged".into() }) } else { Ok(()) }
+        });
+        let engine = Engine::new(runner, Batching { policy: Policy::Greedy, ..patient() }).unwrap();
+        let first = engine.submit(&rows(&[0.0])).unwrap();
+        while engine.statistics().running == 0 {
+            thread::yield_now();
+        }
+        let others: Vec<Ticket> = (1..=4).map(|i| engine.submit(&rows(&[i as f32])).unwrap()).collect();
+        gate.store(1, Ordering::Release);
+        first.wait().unwrap();
+        for (i, ticket) in others.into_iter().enumerate() {
+            match ticket.wait() {
+                Ok(reply) => assert!(!fails && firsts(&reply.outputs) == [i as f32 + 2.0]),
+                Err(error) => assert!(fails && matches!(error, Error::Device { .. }), "{error}"),
+            }
+        }
+        assert_eq!(*runs.lock().unwrap(), [1, 4, 4]);
+        let model = engine.statistics().models.remove(0);
+        assert_eq!((model.retried, model.bisected, model.failed), (1, 0, if fails { 4 } else { 0 }));
+    }
+}
+
 /// With errors, panics, slow batches, dropped tickets and a drain in the middle: one reply for each ticket, and errors only for the guilty.
 #[test]
 fn no_reply_is_lost_or_given_to_another_under_faults() {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "base",
     "scalar",
     "hardware",
@@ -20,10 +20,11 @@ const LAYERS: [&str; 17] = [
     "optimize",
     "serve",
     "search",
+    "retrieval",
     "cli",
 ];
 /// Layers on one level: none may use another of it.
-const LEVEL: [usize; 17] = [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 10, 10, 11];
+const LEVEL: [usize; 18] = [0, 1, 2, 3, 4, 5, 6, 7, 7, 7, 7, 8, 9, 10, 10, 10, 11, 12];
 
 fn sources(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).unwrap().flatten() {

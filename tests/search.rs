@@ -141,3 +141,43 @@ fn bad_vectors_are_refused_and_say_why() {
     assert!(error(wide.add(TensorView::of([1, DIM], &[1e6f32; DIM]))).contains("store the vectors as f32"));
     assert!(Index::new(0, IndexOptions::default()).is_err());
 }
+
+#[test]
+fn removed_vectors_are_found_no_more_and_the_others_keep_their_numbers() {
+    for (metric, storage, rescore) in
+        [(Metric::InnerProduct, Storage::F32, 0), (Metric::SquaredDistance, Storage::F16, 0), (Metric::Cosine, Storage::Int8, 3)]
+    {
+        let mut random_number = Xorshift::new(11);
+        let (vectors, queries) = (random(900, 12), random(5, 13));
+        let options = || IndexOptions { rescore, ..options(metric, storage) };
+        let mut changed = index(&vectors, options(), 300);
+        let mut left: Vec<u64> = (0..900).collect();
+        for round in 0..40 {
+            let gone: Vec<u64> = (0..21).map(|_| left[random_number.below(left.len())]).collect();
+            let before = changed.clone();
+            let was = search(&before, &queries, 9);
+            let distinct = gone.iter().collect::<std::collections::HashSet<_>>().len();
+            assert_eq!(changed.remove(&gone).unwrap(), distinct);
+            assert_eq!(changed.remove(&gone).unwrap(), 0, "they are gone");
+            left.retain(|id| !gone.contains(id));
+            assert_eq!((changed.len(), search(&before, &queries, 9)), (left.len(), was), "a clone keeps what it had");
+            // The same as if only what is left had ever been added.
+            let rows: Vec<f32> = left.iter().flat_map(|&id| vectors[id as usize * DIM..][..DIM].to_vec()).collect();
+            let (found, fresh) = (search(&changed, &queries, 9), search(&index(&rows, options(), left.len()), &queries, 9));
+            let named: Vec<u64> = fresh.ids.iter().map(|&id| left[id as usize]).collect();
+            assert_eq!((found.ids, found.scores), (named, fresh.scores), "{metric:?} {storage:?} {round}");
+            if left.len() < 100 {
+                break;
+            }
+        }
+        let last = *left.last().unwrap();
+        changed.add(TensorView::of([1, DIM], &vectors[..DIM])).unwrap();
+        let mut all = search(&changed, &queries[..DIM], 1000).ids;
+        all.sort_unstable();
+        left.push(900);
+        assert_eq!((all, last < 900), (left, true), "a number is not given again");
+        let everything: Vec<u64> = (0..901).collect();
+        changed.remove(&everything).unwrap();
+        assert!(changed.is_empty() && search(&changed, &queries, 3).ids.is_empty());
+    }
+}

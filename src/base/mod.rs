@@ -1,6 +1,7 @@
 //! Element types, shapes, tensors and their views.
 
 mod bytes;
+mod dot;
 pub mod dtype;
 pub mod exposition;
 pub mod layout;
@@ -17,6 +18,7 @@ pub mod view;
 pub mod xorshift;
 
 pub use bytes::AlignedBytes;
+pub use dot::dot;
 pub use dtype::{DType, Element};
 pub use lock::lock;
 pub use new_file::NewFile;

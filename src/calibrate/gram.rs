@@ -4,6 +4,7 @@
 
 use rayon::prelude::*;
 
+use crate::base::dot;
 use crate::graph::problem::Window;
 
 /// Rows whose products are summed in f32 before they go into the f64 sums.
@@ -69,14 +70,6 @@ impl Gram {
             self.rows += count;
         }
     }
-}
-
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; 8];
-    for (a, b) in a.as_chunks::<8>().0.iter().zip(b.as_chunks::<8>().0) {
-        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(sum, (a, b))| *sum += a * b);
-    }
-    lanes.iter().sum()
 }
 
 /// Adds what the window of a convolution sees of one image, channels x sizes: for each output pixel and group a row of the group's

@@ -1,5 +1,7 @@
 //! An index of vectors that answers exactly.
 
+use std::sync::Arc;
+
 use super::nearest::{merge, unit};
 use super::part::Part;
 use crate::base::{DType, TensorView};
@@ -51,14 +53,18 @@ pub struct IndexOptions {
     pub session: Options,
 }
 
-/// Vectors, numbered from 0 in the order in which they were added.
+/// Vectors, numbered from 0 in the order in which they were added; a removed vector's number is not given again. A clone shares them, and
+/// keeps what it has when the other changes.
 ///
 /// They lie in parts that are searched one after the other; parts of about the same size are joined, so that adding n vectors one by one
 /// moves each of them log n times (O'Neil and others, The Log-Structured Merge-Tree, 1996).
+#[derive(Clone)]
 pub struct Index {
     dim: usize,
     options: IndexOptions,
-    parts: Vec<Part>,
+    parts: Vec<Arc<Part>>,
+    /// The number of the next vector.
+    next: u64,
 }
 
 /// What a search gives, best first.
@@ -78,12 +84,12 @@ impl Index {
         if dim == 0 {
             return Err(Error::BadInput("vectors of 0 numbers".into()));
         }
-        Ok(Index { dim, options, parts: Vec::new() })
+        Ok(Index { dim, options, parts: Vec::new(), next: 0 })
     }
 
     /// Number of vectors.
     pub fn len(&self) -> usize {
-        self.parts.iter().map(Part::rows).sum()
+        self.parts.iter().map(|part| part.rows()).sum()
     }
 
     /// Whether there are none.
@@ -98,24 +104,41 @@ impl Index {
 
     /// Bytes of the vectors as they are stored.
     pub fn bytes(&self) -> usize {
-        self.parts.iter().map(Part::bytes).sum()
+        self.parts.iter().map(|part| part.bytes()).sum()
     }
 
     /// Adds `[n, dim]` vectors of f32. Errors when they are of another shape or not finite; then nothing is added.
     pub fn add(&mut self, vectors: TensorView) -> Result<()> {
         let rows = self.rows(&vectors, "vectors")?;
+        // Of a clone, so that nothing is added where a part cannot be made.
+        let mut parts = self.parts.clone();
+        let mut next = self.next;
         for rows in rows.chunks(PART_ROWS * self.dim) {
-            self.parts.push(Part::new(rows, self.dim, &self.options)?);
-            while let [.., before, last] = &self.parts[..] {
+            parts.push(Arc::new(Part::new(rows, self.dim, next, &self.options)?));
+            next += (rows.len() / self.dim) as u64;
+            while let [.., before, last] = &parts[..] {
                 if before.rows() >= 2 * last.rows() || before.rows() + last.rows() > PART_ROWS {
                     break;
                 }
                 let joined = before.joined(last)?;
-                self.parts.truncate(self.parts.len() - 2);
-                self.parts.push(joined);
+                parts.truncate(parts.len() - 2);
+                parts.push(Arc::new(joined));
             }
         }
+        (self.parts, self.next) = (parts, next);
         Ok(())
+    }
+
+    /// Removes vectors by their numbers; how many of them were there. Errors when a part cannot be made anew; then nothing is removed.
+    pub fn remove(&mut self, ids: &[u64]) -> Result<usize> {
+        let before = self.len();
+        let mut parts = Vec::with_capacity(self.parts.len());
+        for part in &self.parts {
+            parts.push(part.without(ids)?.map_or_else(|| part.clone(), Arc::new));
+        }
+        parts.retain(|part| part.rows() > 0);
+        self.parts = parts;
+        Ok(before - self.len())
     }
 
     /// The `k` nearest vectors of each of `[n, dim]` queries of f32. Errors when they are of another shape or not finite, and with the device.
@@ -123,10 +146,8 @@ impl Index {
         let rows = self.rows(&queries, "queries")?;
         let (count, k) = (rows.len() / self.dim, k.min(self.len()));
         let mut best: Vec<Vec<(f32, u64)>> = vec![Vec::new(); count];
-        let mut first = 0;
         for part in self.parts.iter().filter(|_| count > 0 && k > 0) {
-            part.search(&rows, k, &self.options, |query, found| merge(&mut best[query], found, first, k))?;
-            first += part.rows() as u64;
+            part.search(&rows, k, &self.options, |query, found| merge(&mut best[query], found, k))?;
         }
         let (scores, ids): (Vec<f32>, Vec<u64>) = best.into_iter().flatten().unzip();
         let scores = match self.options.metric {

@@ -1,7 +1,7 @@
 //! Exact search: the vectors nearest to queries, as a matrix product of which the largest results of each row are kept.
 
 mod index;
-mod nearest;
+pub(crate) mod nearest;
 mod part;
 
 pub use index::{Found, Index, IndexOptions, Metric, Storage};

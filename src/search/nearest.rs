@@ -1,7 +1,7 @@
 //! Lists of the nearest, and vectors of length 1.
 
-/// Puts `found`, best first and numbered from `first` on, into `best`, and keeps `k`. Of equal scores those in `best` stay before.
-pub(super) fn merge(best: &mut Vec<(f32, u64)>, found: impl Iterator<Item = (f32, u64)>, first: u64, k: usize) {
+/// Puts `found`, best first, into `best`, and keeps `k`. Of equal scores those in `best` stay before.
+pub(super) fn merge(best: &mut Vec<(f32, u64)>, found: impl Iterator<Item = (f32, u64)>, k: usize) {
     let before = std::mem::replace(best, Vec::with_capacity(k));
     let (mut before, mut found) = (before.into_iter().peekable(), found.peekable());
     while best.len() < k {
@@ -11,12 +11,12 @@ pub(super) fn merge(best: &mut Vec<(f32, u64)>, found: impl Iterator<Item = (f32
             (Some(_), None) => false,
             (None, None) => break,
         };
-        best.extend(if takes_found { found.next().map(|(s, id)| (s, id + first)) } else { before.next() });
+        best.extend(if takes_found { found.next() } else { before.next() });
     }
 }
 
 /// Rows of `dim` numbers over their lengths; zeros stay.
-pub(super) fn unit(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
+pub(crate) fn unit(mut rows: Vec<f32>, dim: usize) -> Vec<f32> {
     for row in rows.chunks_exact_mut(dim) {
         let length = row.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>().sqrt();
         if length > 0.0 {
@@ -33,9 +33,9 @@ mod tests {
     #[test]
     fn lists_are_merged_best_first_and_equal_ones_in_their_order() {
         let mut best = vec![(3.0, 0), (1.0, 1)];
-        merge(&mut best, [(3.0, 0), (2.0, 5), (1.0, 6)].into_iter(), 10, 4);
+        merge(&mut best, [(3.0, 10), (2.0, 15), (1.0, 16)].into_iter(), 4);
         assert_eq!(best, [(3.0, 0), (3.0, 10), (2.0, 15), (1.0, 1)]);
-        merge(&mut best, [].into_iter(), 20, 2);
+        merge(&mut best, [].into_iter(), 2);
         assert_eq!(best, [(3.0, 0), (3.0, 10)]);
     }
 

@@ -91,7 +91,8 @@ impl Engine {
         let now = state.now(&self.shared);
         let deadline = submit.deadline.unwrap_or(state.scheduler.options().target_p99);
         let request = Request {
-            model: state.kind(checked.kind, &model),
+            model: model.id,
+            kind: state.kind(checked.kind, &model),
             tenant: submit.tenant,
             priority: submit.priority,
             deadline: now.saturating_add(deadline),

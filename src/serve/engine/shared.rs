@@ -84,7 +84,7 @@ impl State {
         let next = self.kinds.len() as u32;
         let number = *self.kinds.entry(key).or_insert(next);
         if number == next {
-            self.scheduler.weigh_model(number, model.weight);
+            self.scheduler.weigh_model(model.id, model.weight);
         }
         self.last_kind = Some((kind, number));
         number

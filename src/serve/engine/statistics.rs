@@ -35,10 +35,12 @@ pub struct ModelStatistics {
     pub late: u64,
     /// Share of answers given by their deadline; `None` without answers.
     pub on_time_share: Option<f64>,
-    /// Requests whose own run failed.
+    /// Requests whose own run failed, or whose device failed twice.
     pub failed: u64,
     /// Batches that failed or panicked as a whole; their requests were then run in halves.
     pub bisected: u64,
+    /// Batches that ran once more because the device failed.
+    pub retried: u64,
     /// Runs that panicked.
     pub panics: u64,
     /// Batches that ran, by number of requests.

@@ -85,16 +85,22 @@ impl Runs {
         took
     }
 
-    /// Runs a group and answers it; where it fails, its halves, so that only those requests fail that fail alone.
+    /// Runs a group and answers it; where it fails, its halves, so that only those requests fail that fail alone. A device's failure says
+    /// nothing of them: then the group runs once more as a whole, or fails as a whole.
     fn settle(&mut self, mut group: Vec<Pending>, batched: Instant) -> Duration {
         let began = Instant::now();
-        let ran = self.run(&group, batched);
-        let took = began.elapsed();
+        let mut ran = self.run(&group, batched);
+        if is_of_device(&ran) {
+            lock(&group[0].model.recorder).counts.retried += 1;
+            ran = self.run(&group, batched);
+        }
+        let (took, is_of_device) = (began.elapsed(), is_of_device(&ran));
         match ran {
             Ok(ran) => answer(group, ran),
             Err(error) => {
-                count(&group, &error);
-                if group.len() > 1 {
+                let halves = group.len() > 1 && !is_of_device;
+                count(&group, &error, halves);
+                if halves {
                     let second = group.split_off(group.len() / 2);
                     return took + self.settle(group, batched) + self.settle(second, batched);
                 }
@@ -130,11 +136,20 @@ impl Runs {
     }
 }
 
-/// Counts a run that failed.
-fn count(group: &[Pending], error: &Error) {
+/// Whether it was the device that failed.
+fn is_of_device<T>(ran: &Result<T>) -> bool {
+    matches!(ran, Err(Error::Device { .. }))
+}
+
+/// Counts a run that failed, and is run in halves or not.
+fn count(group: &[Pending], error: &Error, halves: bool) {
     let counts = &mut lock(&group[0].model.recorder).counts;
     counts.panics += u64::from(matches!(error, Error::Panicked { .. }));
-    *(if group.len() > 1 { &mut counts.bisected } else { &mut counts.failed }) += 1;
+    if halves {
+        counts.bisected += 1;
+    } else {
+        counts.failed += group.len() as u64;
+    }
 }
 
 /// Counts a batch, then gives every request its share: who has a reply finds it in the figures.

@@ -1,4 +1,4 @@
-//! A served model: its lanes, its tenants' shares and what is known of its latency.
+//! A kind of a model's requests: its lanes, its tenants' shares and what is known of its latency.
 
 use super::lane::Lane;
 use super::queue::Entry;
@@ -9,10 +9,13 @@ use crate::serve::policy::Latency;
 /// Tenants that are told apart; those that come later share accounts.
 const MOST_TENANTS: usize = 4096;
 
-/// One model's queues.
+/// The queues of one kind of a model's requests.
 #[derive(Debug)]
 pub(super) struct Served {
-    pub id: u32,
+    /// Model and kind.
+    pub id: (u32, u32),
+    /// Where its model's account lies.
+    pub account: u32,
     /// By class, then by length.
     pub lanes: Vec<Lane>,
     pub tenants: Shares,
@@ -22,8 +25,8 @@ pub(super) struct Served {
 }
 
 impl Served {
-    pub fn new(id: u32) -> Served {
-        Served { id, lanes: Vec::new(), tenants: Shares::new(MOST_TENANTS), latency: Latency::default(), recent: 0 }
+    pub fn new(id: (u32, u32), account: u32) -> Served {
+        Served { id, account, lanes: Vec::new(), tenants: Shares::new(MOST_TENANTS), latency: Latency::default(), recent: 0 }
     }
 
     /// The lane of a class and a range of lengths.

@@ -6,8 +6,10 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Request {
-    /// The model that answers it; batches hold requests of one model.
+    /// The model that answers it; batches hold requests of one model, which has one share of the device.
     pub model: u32,
+    /// Tells apart requests of a model that cannot be in one batch, as those of unequal shapes: each kind's latency is learned apart.
+    pub kind: u32,
     /// On whose behalf: tenants share a model by their weights.
     pub tenant: u32,
     /// Its class: 0 goes first.
@@ -22,7 +24,7 @@ pub struct Request {
 
 impl Default for Request {
     fn default() -> Self {
-        Request { model: 0, tenant: 0, priority: 0, deadline: Duration::MAX, rows: 1, length: 1 }
+        Request { model: 0, kind: 0, tenant: 0, priority: 0, deadline: Duration::MAX, rows: 1, length: 1 }
     }
 }
 
@@ -75,6 +77,8 @@ pub enum Step {
 pub struct Batch {
     /// The model of them all.
     pub model: u32,
+    /// Their kind.
+    pub kind: u32,
     /// The requests, each with its rows, in this order.
     pub keys: Vec<Key>,
     /// Rows of them all.

@@ -1,6 +1,6 @@
 //! The scheduler: admission, choice of what runs next, and what it learns from what ran.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::bucket::Buckets;
@@ -25,8 +25,11 @@ pub struct Scheduler {
     options: Batching,
     slots: Slots,
     buckets: Buckets,
+    /// By model and kind.
     models: Vec<Served>,
-    /// Models' use of the device, by index.
+    places: HashMap<(u32, u32), u32>,
+    last_place: Option<((u32, u32), u32)>,
+    /// Models' use of the device.
     shares: Shares,
     tenant_weights: BTreeMap<u32, f64>,
     draining: bool,
@@ -50,6 +53,8 @@ impl Scheduler {
             slots: Slots::default(),
             buckets: Buckets::new(options.max_padding),
             models: Vec::new(),
+            places: HashMap::new(),
+            last_place: None,
             shares: Shares::new(usize::MAX),
             tenant_weights: BTreeMap::new(),
             draining: false,
@@ -83,7 +88,6 @@ impl Scheduler {
     /// A model's share of the device: one of weight 2 gets twice the time of one of weight 1 where both have more to do than there is
     /// time. 1 for models that are not named.
     pub fn weigh_model(&mut self, model: u32, weight: f64) {
-        self.model_at(model);
         self.shares.weigh(model, weight);
     }
 
@@ -93,19 +97,24 @@ impl Scheduler {
         self.models.iter_mut().for_each(|served| served.tenants.weigh(tenant, weight));
     }
 
-    /// What has been learned of a model's latency; `None` for one without requests so far.
+    /// What has been learned of a model's latency, for its first kind of requests; `None` for one without requests so far.
     pub fn latency(&self, model: u32) -> Option<&Latency> {
-        self.models.iter().find(|m| m.id == model).map(|m| &m.latency)
+        self.models.iter().find(|m| m.id.0 == model).map(|m| &m.latency)
     }
 
-    /// Where a model lies. Accounts of models are as many as models, so that their indices agree.
-    fn model_at(&mut self, id: u32) -> u32 {
-        let at = self.shares.at(id);
-        if at as usize == self.models.len() {
-            let mut served = Served::new(id);
+    /// Where a kind of requests lies.
+    fn model_at(&mut self, id: (u32, u32)) -> u32 {
+        if let Some((_, at)) = self.last_place.filter(|(last, _)| *last == id) {
+            return at;
+        }
+        let next = self.models.len() as u32;
+        let at = *self.places.entry(id).or_insert(next);
+        if at == next {
+            let mut served = Served::new(id, self.shares.at(id.0));
             self.tenant_weights.iter().for_each(|(&tenant, &weight)| served.tenants.weigh(tenant, weight));
             self.models.push(served);
         }
+        self.last_place = Some((id, at));
         at
     }
 
@@ -117,7 +126,7 @@ impl Scheduler {
         if let Some(why) = refused {
             return Err(self.statistics.reject(why));
         }
-        let model = self.model_at(request.model);
+        let model = self.model_at((request.model, request.kind));
         if let Some(why) = self.too_late(&request, model, now_ns) {
             return Err(self.statistics.reject(why));
         }
@@ -129,8 +138,9 @@ impl Scheduler {
         let lane = self.enqueue(key, &queued);
         lane.arrivals.add(now_ns as f64 * 1e-9, f64::from(request.rows));
         lane.target_s += (left_s(ns(request.deadline), now_ns).clamp(1e-6, 3600.0) - lane.target_s) / 256.0;
-        self.models[model as usize].tenants.join(tenant);
-        self.shares.join(model);
+        let served = &mut self.models[model as usize];
+        served.tenants.join(tenant);
+        self.shares.join(served.account);
         Ok(key)
     }
 
@@ -172,9 +182,10 @@ impl Scheduler {
         let queued = self.slots.remove(key)?;
         let bucket = self.buckets.of(queued.request.length);
         let entry = Entry { deadline_ns: ns(queued.request.deadline), key };
-        let found = self.models[queued.model as usize].remove(&entry, &queued, bucket);
+        let served = &mut self.models[queued.model as usize];
+        let found = served.remove(&entry, &queued, bucket);
         debug_assert!(found, "a request with a slot is in its lane");
-        self.shares.leave(queued.model);
+        self.shares.leave(served.account);
         Some(queued)
     }
 
@@ -208,13 +219,14 @@ impl Scheduler {
         until.map_or(Step::Idle, |time| Step::Wait(Duration::from_nanos(time)))
     }
 
-    /// The model whose turn it is: of those that have had least, the one with the earliest deadline.
+    /// The model whose turn it is, and the kind: of those that have had least, the one with the earliest deadline.
     fn turn(&self) -> Option<u32> {
         if self.models.len() == 1 {
             return (self.tried.is_empty() && self.slots.len() > 0).then_some(0);
         }
-        let waiting = (0..self.models.len() as u32).filter(|&m| self.shares.queued(m) > 0 && !self.tried.contains(&m));
-        waiting.min_by_key(|&m| (self.shares.round(m), self.models[m as usize].anchor().map(|(_, head)| head.deadline_ns)))
+        let heads = (0..).zip(&self.models).filter(|(at, m)| self.shares.queued(m.account) > 0 && !self.tried.contains(at));
+        let heads = heads.filter_map(|(at, m)| Some((self.shares.round(m.account), m.anchor()?.1.deadline_ns, at)));
+        heads.min().map(|(_, _, at)| at)
     }
 
     /// What a model of which requests wait would do, with its order left in `self.order`.
@@ -302,18 +314,19 @@ impl Scheduler {
     /// Completes and counts a batch.
     fn close(&mut self, model: u32, filling: &Filling, batch: &mut Batch) {
         let served = &self.models[model as usize];
-        (batch.model, batch.rows, batch.length) = (served.id, filling.rows, filling.longest);
+        (batch.model, batch.kind) = served.id;
+        (batch.rows, batch.length) = (filling.rows, filling.longest);
         let expected_s = served.latency.expected_s(batch.rows, batch.length);
         batch.expected = Duration::from_secs_f64(expected_s);
         let quantum_s = 0.25 * self.options.target_p99.as_secs_f64().max(1e-6);
-        self.shares.charge(model, expected_s.max(1e-9) / quantum_s);
+        self.shares.charge(served.account, expected_s.max(1e-9) / quantum_s);
         self.statistics.ran(batch, filling.elements);
     }
 
     /// Says that a batch has ended, well or not, and what it took: the latency model learns from it.
     pub fn finished(&mut self, batch: &Batch, took: Duration, now: Duration) {
         self.last_finish_ns = ns(now);
-        if let Some(served) = self.models.iter_mut().find(|m| m.id == batch.model) {
+        if let Some(served) = self.models.iter_mut().find(|m| m.id == (batch.model, batch.kind)) {
             served.latency.learn(batch.rows, batch.length, took.as_secs_f64());
         }
     }
