@@ -255,24 +255,19 @@ impl<T> Registry<T> {
 impl<T> Kept<T> {
     /// The model's own name, and the version where one is meant.
     fn resolve(&self, name: &str, version: &str) -> Result<(String, Option<u64>), Absent> {
-        let alias = self.settings.aliases.get(name);
+        let is_known = |name: &str| self.models.get(name).is_some_and(|entry| !entry.versions.is_empty());
+        let alias = self.settings.aliases.get(name).filter(|_| !is_known(name));
         let model = alias.map_or(name, |alias| &alias.model);
         let unknown = || Absent::Unknown(format!("no model {name:?}: ask the repository's index"));
-        let entry = self.models.get(model).filter(|entry| !entry.versions.is_empty()).ok_or_else(unknown)?;
+        let entry = self.models.get(model).filter(|_| is_known(model)).ok_or_else(unknown)?;
         let fixed = alias.and_then(|alias| alias.version);
-        let named = match version {
-            "" => fixed,
-            text => {
-                let aliased = || self.settings.models.get(model)?.aliases.get(text).copied();
-                let number = text.parse().ok().or_else(aliased);
-                let known = || entry.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
-                let unknown = || Absent::Unknown(format!("no version {version:?} of model {name:?}; there are {}", known()));
-                Some(number.filter(|number| fixed.is_none_or(|fixed| fixed == *number)).ok_or_else(unknown)?)
-            }
-        };
-        if let Some(version) = named.filter(|version| !entry.versions.contains_key(version)) {
+        let aliased = || self.settings.models.get(model)?.aliases.get(version).copied();
+        let named = if version.is_empty() { fixed } else { version.parse().ok().or_else(aliased) };
+        let is_there = |v: u64| entry.versions.contains_key(&v) && fixed.is_none_or(|fixed| fixed == v);
+        if !named.map_or(version.is_empty(), is_there) {
             let known = entry.versions.keys().map(u64::to_string).collect::<Vec<_>>().join(", ");
-            return Err(Absent::Unknown(format!("no version \"{version}\" of model {name:?}; there are {known}")));
+            let asked = named.map_or(version.to_string(), |v| v.to_string());
+            return Err(Absent::Unknown(format!("no version {asked:?} of model {name:?}; there are {known}")));
         }
         Ok((model.into(), named))
     }

@@ -139,6 +139,7 @@ impl Repository {
             let on_trial = model.canary.as_ref().map(|trial| trial.version);
             if let Some(version) = on_trial.filter(|version| self.registry.find(name, &version.to_string()).is_err()) {
                 self.load_those(name, |v| v == version)?;
+                self.registry.find(name, &version.to_string())?;
             }
         }
         Ok(())
@@ -163,9 +164,10 @@ impl Repository {
         }
     }
 
-    /// Versions of a model that are ready.
+    /// Versions of a model, or of the one that an alias stands for, that are ready.
     pub(super) fn versions(&self, name: &str) -> Vec<String> {
-        self.registry.values().iter().filter(|m| m.name == name).map(|m| m.version.clone()).collect()
+        let own = self.registry.find(name, "").map_or_else(|_| name.to_string(), |m| m.name.clone());
+        self.registry.values().iter().filter(|m| m.name == own).map(|m| m.version.clone()).collect()
     }
 
     /// Every version known, and those in the folder that were never loaded.

@@ -136,10 +136,10 @@ impl Service {
 
     /// Figures of a version of a model, of all its ready versions, or of all models.
     pub fn statistics(&self, name: &str, version: &str) -> Result<Vec<ModelStatistics>, Failure> {
-        if !name.is_empty() {
-            self.repository.model(name, version)?;
-        }
-        let fits = |m: &ModelStatistics| (name.is_empty() || m.name == name) && (version.is_empty() || m.version == version);
+        let own = if name.is_empty() { None } else { Some(self.repository.model(name, version)?) };
+        let fits = |m: &ModelStatistics| {
+            own.as_ref().is_none_or(|own| m.name == own.name && (version.is_empty() || m.version == own.version))
+        };
         Ok(self.repository.statistics().into_iter().filter(fits).collect())
     }
 
