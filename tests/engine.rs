@@ -591,8 +591,7 @@ fn a_ticket_is_a_future_of_any_executor() {
     assert_eq!(firsts(&reply.unwrap().outputs), [2.0]);
 }
 
-/// Answers of the engine against those of the session, alone: the bits where sums are of integers, and elsewhere what another order of the
-/// same f32 sums may change.
+/// Answers of the engine against those of the session, alone: to the bit, also in f32.
 #[test]
 fn answers_of_real_models_are_those_of_running_alone() {
     let cases = [
@@ -622,12 +621,7 @@ fn answers_of_real_models_are_those_of_running_alone() {
                 together += usize::from(reply.trace.requests > 1);
                 let alone = session.run(&[(&input, x.view())]).unwrap();
                 for ((_, a), (output, b)) in alone.iter().zip(reply.outputs.iter()) {
-                    let worst = a.to_f64().iter().zip(b.to_f64()).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
-                    let exact = precision == Precision::Int8 || name.contains("-q");
-                    assert!(
-                        a.shape() == b.shape() && (if exact { a == b } else { worst <= 2e-6 }),
-                        "{name} {precision:?} {output}: {worst}"
-                    );
+                    assert!(a == b, "{name} {precision:?} {output} differs");
                 }
             }
             assert!(together > 30, "{name}: {together} of 60 ran with others");

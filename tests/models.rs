@@ -3,7 +3,8 @@
 
 use halfbyte::cli::{npz, run};
 use halfbyte::device::null::NullDevice;
-use halfbyte::{Model, Options, Precision, Session, Tensor, TensorView};
+use halfbyte::graph::{Dim, Port};
+use halfbyte::{Model, Options, Precision, Session, Shape, Tensor, TensorView};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -71,9 +72,7 @@ fn answers_do_not_depend_on_the_batch() {
         };
         let all = run(3, &rows);
         for (row, want) in rows.chunks(64).zip(all.chunks(10)) {
-            let one = run(1, row);
-            let close = one.iter().zip(want).all(|(a, b)| (a - b).abs() <= 1e-6);
-            assert!(close, "{precision:?}: {one:?} alone, {want:?} with others");
+            assert_eq!(run(1, row), want, "{precision:?}");
         }
     }
 }
@@ -137,4 +136,42 @@ fn no_arena_is_larger_than_what_is_alive_at_one_time() {
             assert_eq!(report.arena_bytes, report.arena_bound_bytes, "{at}, no_optimize {no_optimize}");
         }
     }
+}
+
+/// Every model whose batch is open gives each of seven equal requests, run together, the bits that it gives one alone.
+#[test]
+fn bits_do_not_depend_on_the_batch() {
+    const TOGETHER: usize = 7;
+    let mut seen = 0;
+    for (file, input) in examples() {
+        let at = file.display();
+        let model = Model::open(&file).unwrap();
+        let alone = npz::read(&input).unwrap();
+        let is_open = |(_, port): (&str, &Port)| matches!(port.dims.as_ref().and_then(|d| d.first()), Some(Dim::Known(_)) | None);
+        let rows = alone.first().and_then(|(_, t)| t.shape().first().copied());
+        if model.inputs().any(is_open) || alone.iter().any(|(_, t)| t.shape().first().copied() != rows) {
+            println!("{at}: its batch is not open");
+            continue;
+        }
+        let repeated = |t: &Tensor| {
+            let shape: Vec<usize> =
+                t.shape().iter().enumerate().map(|(axis, &n)| if axis == 0 { TOGETHER * n } else { n }).collect();
+            Tensor::from_raw(t.dtype(), Shape::from(&shape[..]), &t.bytes().repeat(TOGETHER)).unwrap()
+        };
+        let together: Vec<(String, Tensor)> = alone.iter().map(|(n, t)| (n.clone(), repeated(t))).collect();
+        let session = Session::new(&model, Options::default()).unwrap();
+        let run = |inputs: &[(String, Tensor)]| {
+            let named: Vec<_> = inputs.iter().map(|(n, t)| (n.as_str(), t.view())).collect();
+            session.run(&named)
+        };
+        let (one, Ok(many)) = (run(&alone).unwrap(), run(&together)) else {
+            println!("{at}: it does not run in batches");
+            continue;
+        };
+        for ((name, one), (_, many)) in one.iter().zip(many.iter()) {
+            assert!(repeated(one) == *many, "{at}: {name} depends on the batch");
+        }
+        seen += 1;
+    }
+    assert!(seen >= 4, "{seen} models have an open batch");
 }

@@ -12,43 +12,71 @@ pub(super) enum Op {
     MulAdd([usize; 3]),
     /// `min(max(a, low), high)`.
     Clip([usize; 3]),
+    /// `x * min(max(x * slope + offset, low), high)`, as HardSwish is.
+    Gate([usize; 5]),
     /// As QuantizeLinear has it, `min(max(round(a / scale) + zero, low), high)`.
     Quantize([usize; 5]),
 }
 
-/// The loops of a formula in order, each with the step that it gives; steps inside of loops are given by none.
-pub(super) fn joined(steps: &[Step]) -> Vec<(usize, Op)> {
-    let mut reads = vec![0; steps.len()];
-    for step in steps {
-        match *step {
-            Step::Arg(_) | Step::Constant(_) => {}
-            Step::Unary(_, a) | Step::Cast(_, a) => reads[a] += 1,
-            Step::Binary(_, a, b) => [a, b].into_iter().for_each(|i| reads[i] += 1),
-            Step::Select(c, a, b) => [c, a, b].into_iter().for_each(|i| reads[i] += 1),
+impl Op {
+    /// The steps that it reads element by element, and those only if one of them is not the same for all elements.
+    pub fn operands(&self) -> [Vec<usize>; 2] {
+        let first = |of: &[usize]| [of[..1].to_vec(), of[1..].to_vec()];
+        match self {
+            Op::One(step) => [reads(*step), Vec::new()],
+            Op::MulAdd(of) | Op::Clip(of) => first(of),
+            Op::Gate(of) | Op::Quantize(of) => first(of),
         }
     }
-    let once = |i: usize| if reads[i] == 1 { Some(steps[i]) } else { None };
+}
+
+/// The steps that a step reads.
+fn reads(step: Step) -> Vec<usize> {
+    match step {
+        Step::Arg(_) | Step::Constant(_) => vec![],
+        Step::Unary(_, a) | Step::Cast(_, a) => vec![a],
+        Step::Binary(_, a, b) => vec![a, b],
+        Step::Select(c, a, b) => vec![c, a, b],
+    }
+}
+
+/// The loops of a formula in order, each with the step that it gives, and how often each step is read; steps inside of loops are given by
+/// none.
+pub(super) fn joined(steps: &[Step]) -> (Vec<(usize, Op)>, Vec<usize>) {
+    let mut count = vec![0; steps.len()];
+    steps.iter().flat_map(|&step| reads(step)).for_each(|i| count[i] += 1);
+    let once = |i: usize| if count[i] == 1 { Some(steps[i]) } else { None };
     let mut is_inside = vec![false; steps.len()];
     let mut loops = Vec::with_capacity(steps.len());
     for at in (0..steps.len()).rev() {
         if is_inside[at] {
             continue;
         }
-        let (op, inside) = join(steps[at], &once);
+        let (op, inside) = join(steps, at, &once);
         inside.iter().for_each(|&i| is_inside[i] = true);
         loops.push((at, op));
     }
     loops.reverse();
-    loops
+    (loops, count)
 }
 
-/// The loop that ends in a step, and the steps inside; `once` gives a step that is read once.
-fn join(step: Step, once: &dyn Fn(usize) -> Option<Step>) -> (Op, Vec<usize>) {
+/// The loop that ends in step `at`, and the steps inside; `once` gives a step that is read once.
+fn join(steps: &[Step], at: usize, once: &dyn Fn(usize) -> Option<Step>) -> (Op, Vec<usize>) {
+    let (step, is_one) = (steps[at], |i: usize| matches!(steps[i], Step::Constant(_)));
     match step {
         Step::Binary(Binary::Add, i, j) => {
             for (product, c) in [(i, j), (j, i)] {
                 if let Some(Step::Binary(Binary::Mul, a, b)) = once(product) {
+                    // What differs from element to element comes first, as far as it is known here.
+                    let [a, b] = if is_one(a) && !is_one(b) { [b, a] } else { [a, b] };
                     return (Op::MulAdd([a, b, c]), vec![product]);
+                }
+            }
+        }
+        Step::Binary(Binary::Mul, i, j) => {
+            for (x, gate) in [(i, j), (j, i)] {
+                if let Some((op, inside)) = gated(x, gate, once) {
+                    return (op, inside.to_vec());
                 }
             }
         }
@@ -61,6 +89,14 @@ fn join(step: Step, once: &dyn Fn(usize) -> Option<Step>) -> (Op, Vec<usize>) {
         _ => {}
     }
     (Op::One(step), Vec::new())
+}
+
+fn gated(x: usize, gate: usize, once: &dyn Fn(usize) -> Option<Step>) -> Option<(Op, [usize; 4])> {
+    let Some(Step::Binary(Binary::Min, larger, high)) = once(gate) else { return None };
+    let Some(Step::Binary(Binary::Max, line, low)) = once(larger) else { return None };
+    let Some(Step::Binary(Binary::Add, product, offset)) = once(line) else { return None };
+    let Some(Step::Binary(Binary::Mul, own, slope)) = once(product) else { return None };
+    (own == x).then_some((Op::Gate([x, slope, offset, low, high]), [gate, larger, line, product]))
 }
 
 fn quantized(shifted: usize, [low, high]: [usize; 2], once: &dyn Fn(usize) -> Option<Step>) -> Option<(Op, [usize; 3])> {
@@ -84,10 +120,10 @@ mod tests {
         let quantized = ((swish / arg(3)).round() + arg(4)).clip(-128.0, 127.0);
         let types = [DType::F32, DType::F32, DType::F32, DType::F32, DType::I8];
         let steps = Steps::compile(&quantized, &types, DType::I8).unwrap();
-        let loops = joined(&steps.steps);
+        let (loops, _) = joined(&steps.steps);
         let joins = loops.iter().filter(|(_, op)| !matches!(op, Op::One(_))).count();
-        // Twice a product and a sum, a clip, and the quantisation; what is read twice is a loop's own.
-        assert_eq!((joins, steps.steps.len() - loops.len()), (4, 2 + 1 + 4));
+        // A product and a sum, the gate, and the quantisation; what is read twice is a loop's own.
+        assert_eq!((joins, steps.steps.len() - loops.len()), (3, 1 + 4 + 4));
         let x: Vec<f32> = (0..700).map(|i| (i as f32 - 350.0) * 1.37).chain([f32::NAN, f32::INFINITY, -f32::INFINITY]).collect();
         let [scale, bias, step, zero] = [0.013f32, -0.4, 0.021, 5.0];
         let mut out = vec![0i8; x.len()];

@@ -119,6 +119,53 @@ pub fn to_i32(x: f32) -> i32 {
     shifted.to_bits() as i32 - MAGIC.to_bits() as i32
 }
 
+/// QuantizeLinear of one scale, zero point and range without a division, where there is a fused multiplication and addition:
+/// `min(max(round(x / scale) + zero, low), high)`, and 0 for NaN.
+#[derive(Clone, Copy)]
+pub struct Quantizer {
+    scale: f32,
+    inverse: f32,
+    /// What is clipped beyond is clipped to `low` and `high` all the same.
+    least: f32,
+    most: f32,
+    /// From the bits of a quotient moved by [`MAGIC`] to its integer and the zero point.
+    offset: i32,
+    low: i32,
+    high: i32,
+}
+
+impl Quantizer {
+    /// `None` where the scale or its inverse, or remainders of quotients that do not round to 0, may lose bits, or the numbers are no
+    /// integers of at most 2^21.
+    #[inline]
+    pub fn new(scale: f32, zero: f64, low: f64, high: f64) -> Option<Quantizer> {
+        let is_small = |v: f64| f64::from(v as i32) == v && v.abs() <= 2_097_152.0;
+        if !(scale > 1e-18 && scale < 1e18 && is_small(zero) && is_small(low) && is_small(high) && low <= high) {
+            return None;
+        }
+        let (least, most) = ((low - zero - 1.0) as f32 * scale, (high - zero + 1.0) as f32 * scale);
+        let offset = (zero as i32).wrapping_sub(MAGIC.to_bits() as i32);
+        Some(Quantizer { scale, inverse: 1.0 / scale, least, most, offset, low: low as i32, high: high as i32 })
+    }
+
+    /// `x / scale`, rounded once: a quotient within one ulp, corrected by its exact remainder times the inverse, which is itself rounded
+    /// to nearest. Markstein, Computation of elementary functions on the IBM RISC System/6000 processor, 1990.
+    #[inline(always)]
+    fn quotient(self, x: f32) -> f32 {
+        let quotient = x * self.inverse;
+        (-quotient).mul_add(self.scale, x).mul_add(self.inverse, quotient)
+    }
+
+    /// The quantised number.
+    #[inline(always)]
+    pub fn integer(self, x: f32) -> i32 {
+        let below = if x > self.most { self.most } else { x };
+        let inside = if below < self.least { self.least } else { below };
+        let integer = ((self.quotient(inside) + MAGIC).to_bits() as i32).wrapping_add(self.offset);
+        if x.is_nan() { 0 } else { integer.clamp(self.low, self.high) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -144,6 +191,50 @@ mod tests {
         assert!(sweep(tanh, f64::tanh, -10.0, 10.0).1 < 1e-6);
         let (absolute, relative) = sweep(erf, crate::scalar::steps::erf, -5.0, 5.0);
         assert!(absolute < 5e-7 && relative < 2e-6, "{absolute} {relative}");
+    }
+
+    #[test]
+    fn a_quantizer_divides_to_the_bit() {
+        let mut random = crate::base::xorshift::Xorshift::new(5);
+        let mut bits = || f32::from_bits(random.bits() as u32);
+        let mut seen = 0;
+        while seen < 1_000_000 {
+            let (x, scale) = (bits(), bits().abs());
+            let Some(quantizer) = Quantizer::new(scale, 3.0, -128.0, 127.0) else { continue };
+            let quotient = x / scale;
+            if (1e-9..4e6).contains(&quotient.abs()) {
+                assert_eq!(quantizer.quotient(x).to_bits(), quotient.to_bits(), "{x:e} / {scale:e}");
+                seen += 1;
+            }
+            let want = (quotient.round_ties_even() + 3.0).clamp(-128.0, 127.0) as i32;
+            assert_eq!(quantizer.integer(x), want, "{x:e} / {scale:e}");
+        }
+    }
+
+    /// Quotients that lie between two integers, or next to there, and scales of the longest mantissas.
+    #[test]
+    fn a_quantizer_rounds_halves_as_a_division_does() {
+        for (low, high, zero) in [(-128.0, 127.0, 0.0), (0.0, 255.0, 131.0), (-7.0, 7.0, -2.0)] {
+            for scale in
+                (0..5_000).map(|i| f32::from_bits(0x3c23_d70a + i)).chain((0..100).map(|i| f32::from_bits(0x3fff_ffff - i)))
+            {
+                let quantizer = Quantizer::new(scale, zero, low, high).unwrap();
+                for q in -300..300 {
+                    let middle = (q as f32 + 0.5) * scale;
+                    for x in [middle, f32::from_bits(middle.to_bits() + 1), f32::from_bits(middle.to_bits() - 1)] {
+                        let want = ((x / scale).round_ties_even() + zero as f32).clamp(low as f32, high as f32);
+                        assert_eq!(quantizer.integer(x), want as i32, "{x:e} / {scale:e}");
+                    }
+                }
+                let all = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, f32::MIN, 0.0, -0.0, 1e-45]
+                    .map(|x| quantizer.integer(x));
+                let middle = zero.clamp(low, high) as i32;
+                assert_eq!(all, [0, high as i32, low as i32, high as i32, low as i32, middle, middle, middle]);
+            }
+        }
+        for scale in [0.0, -0.5, f32::NAN, f32::INFINITY, 1e-30] {
+            assert!(Quantizer::new(scale, 0.0, -128.0, 127.0).is_none());
+        }
     }
 
     #[test]

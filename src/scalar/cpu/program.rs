@@ -5,13 +5,14 @@ use std::cell::RefCell;
 use half::{bf16, f16};
 
 use super::joined::{Op, joined};
+use super::loops::{Chunk, is_splat, one_loop};
 use super::number::Number;
 use crate::base::{AlignedBytes, DType, round};
 use crate::scalar::steps::Step;
-use crate::scalar::{Binary, Domain, Steps, Unary};
+use crate::scalar::{Domain, Steps};
 
-/// Elements computed at a time: with 20 registers of f32, 20 KiB.
-const CHUNK: usize = 256;
+/// Elements computed at a time: 4 KiB of f32 a register, of which a loop uses a few.
+pub(super) const CHUNK: usize = 1024;
 /// What vector loops take at once; a chunk is computed in whole ones.
 const WHOLE: usize = 64;
 
@@ -22,6 +23,9 @@ pub enum Lane<'a> {
     Slice(&'a [u8]),
     /// One element for all.
     Splat(&'a [u8]),
+    /// Integers that stand for numbers of the argument's type, each more by the same: sums of products of integers. As many as the
+    /// run writes.
+    Sums(&'a [i32], i32),
 }
 
 /// A formula ready to run.
@@ -30,6 +34,15 @@ pub struct Program {
     steps: Steps,
     /// Each with the step that it gives.
     loops: Vec<(usize, Op)>,
+    /// Of each loop, as bits: the steps that it reads element by element, and those only if one of them is not the same for all.
+    operands: Vec<[u64; 2]>,
+    /// Products and sums, the first operand of which nobody else reads.
+    absorbing: Vec<[usize; 3]>,
+}
+
+/// A step as a bit; those of formulas of more than 64 steps are not told apart.
+fn bit(step: usize) -> u64 {
+    1 << (step % 64)
 }
 
 thread_local! {
@@ -39,8 +52,14 @@ thread_local! {
 impl Program {
     /// Takes over a compiled formula.
     pub fn new(steps: Steps) -> Self {
-        let loops = joined(&steps.steps);
-        Program { steps, loops }
+        let (loops, reads) = joined(&steps.steps);
+        let absorbing = |(_, op): &(usize, Op)| match *op {
+            Op::MulAdd(of) if reads[of[0]] == 1 => Some(of),
+            _ => None,
+        };
+        let absorbing = loops.iter().filter_map(absorbing).collect();
+        let operands = loops.iter().map(|(_, op)| op.operands().map(|of| of.iter().fold(0, |bits, &i| bits | bit(i)))).collect();
+        Program { steps, loops, operands, absorbing }
     }
 
     /// Computes as many elements as `out` holds. Every [`Lane::Slice`] must hold as many of its argument's type.
@@ -53,6 +72,25 @@ impl Program {
             Domain::F64 => self.dispatch::<f64>(args, out, memory),
             Domain::I64 => self.dispatch::<i64>(args, out, memory),
         });
+    }
+
+    /// The argument of sums that a loop of numbers that are the same for all elements reads itself.
+    fn absorbed(&self, args: &[Lane<'_>]) -> Option<usize> {
+        self.absorbing.iter().find_map(|&[a, b, c]| match self.steps.steps[a] {
+            Step::Arg(arg) if matches!(args[arg], Lane::Sums(..)) => {
+                [b, c].iter().all(|&i| is_splat(&self.steps, args, i)).then_some(arg)
+            }
+            _ => None,
+        })
+    }
+
+    /// Steps that some loop reads element by element, as bits; the others give one number for all elements.
+    fn spread(&self, args: &[Lane<'_>]) -> u64 {
+        if self.steps.steps.len() > u64::BITS as usize {
+            return u64::MAX;
+        }
+        let splat = (0..self.steps.steps.len()).filter(|&i| is_splat(&self.steps, args, i)).fold(0, |bits, i| bits | bit(i));
+        self.operands.iter().fold(0, |bits, &[own, rest]| bits | own | if rest & !splat == 0 { 0 } else { rest })
     }
 
     fn dispatch<T: Number>(&self, args: &[Lane<'_>], out: &mut [u8], memory: &mut AlignedBytes) {
@@ -73,7 +111,7 @@ impl Program {
                 return unsafe { run_avx2(self, args, out, registers) };
             }
         }
-        run_chunks(self, args, out, registers);
+        run_chunks(self, args, out, registers, cfg!(target_arch = "aarch64"));
     }
 }
 
@@ -82,7 +120,7 @@ impl Program {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,f16c")]
 unsafe fn run_avx512<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
-    run_chunks(program, args, out, registers);
+    run_chunks(program, args, out, registers, true);
 }
 
 /// # Safety
@@ -90,18 +128,19 @@ unsafe fn run_avx512<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,f16c")]
 unsafe fn run_avx2<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
-    run_chunks(program, args, out, registers);
+    run_chunks(program, args, out, registers, true);
 }
 
 #[inline(always)]
-fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T]) {
+fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], registers: &mut [T], is_fused: bool) {
     let steps = &program.steps;
     let size = steps.out.size_bytes();
     let total = out.len() / size;
     let widest = total.min(CHUNK).next_multiple_of(WHOLE);
-    // Constants and splats are written once; slices are loaded for each chunk.
+    // Constants and splats are written once, and once only where loops keep them to themselves; slices are loaded for each chunk.
+    let spread = if widest == WHOLE { u64::MAX } else { program.spread(args) };
     for (i, step) in steps.steps.iter().enumerate() {
-        let register = &mut registers[i * CHUNK..i * CHUNK + widest];
+        let register = &mut registers[i * CHUNK..][..if spread & bit(i) == 0 { 1 } else { widest }];
         match *step {
             Step::Constant(v) => register.fill(T::from_f64(v)),
             Step::Arg(a) => {
@@ -116,15 +155,20 @@ fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], r
     }
     let Some(((end, last), loops_before)) = program.loops.split_last() else { return };
     let direct = steps.out == T::DTYPE && !matches!(last, Op::One(Step::Arg(_) | Step::Constant(_) | Step::Cast(..)));
+    let absorbed = program.absorbed(args);
     for at in (0..total).step_by(CHUNK) {
         let count = CHUNK.min(total - at);
         let n = count.next_multiple_of(WHOLE);
         for (i, op) in loops_before {
             let (before, register) = registers.split_at_mut(i * CHUNK);
-            one_loop(&Chunk { steps, args, at, count, n, before }, *op, &mut register[..n]);
+            one_loop(&Chunk { steps, args, at, count, n, before, absorbed, is_fused }, *op, &mut register[..n]);
         }
         let (before, register) = registers.split_at_mut(end * CHUNK);
-        let (chunk, out) = (Chunk { steps, args, at, count, n, before }, &mut out[at * size..(at + count) * size]);
+        let chunk = Chunk { steps, args, at, count, n, before, absorbed, is_fused };
+        let out = &mut out[at * size..(at + count) * size];
+        if chunk.bytes(*last, bytemuck::cast_slice_mut(&mut register[..n]), out) {
+            continue;
+        }
         if direct && count == n {
             one_loop(&chunk, *last, bytemuck::cast_slice_mut(out));
             continue;
@@ -145,125 +189,8 @@ fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], r
     }
 }
 
-/// Elements `at..at + count` of a run, computed in `n` with those behind the last one, and the registers of the loops done.
-struct Chunk<'a, T> {
-    steps: &'a Steps,
-    args: &'a [Lane<'a>],
-    at: usize,
-    count: usize,
-    n: usize,
-    before: &'a [T],
-}
-
-impl<'a, T: Number> Chunk<'a, T> {
-    /// An argument's elements, where they are stored as they are computed with, and as many.
-    #[inline(always)]
-    fn stored(&self, arg: usize) -> Option<&'a [T]> {
-        match self.args[arg] {
-            Lane::Slice(bytes) if self.steps.args[arg] == T::DTYPE && self.count == self.n => {
-                Some(&bytemuck::cast_slice(bytes)[self.at..self.at + self.n])
-            }
-            _ => None,
-        }
-    }
-
-    /// What step `i` gave; its register is in `own` or before it.
-    #[inline(always)]
-    fn value<'s>(&'s self, i: usize, own: &'s [T]) -> &'s [T] {
-        match self.steps.steps[i] {
-            Step::Arg(a) => self.stored(a).unwrap_or(&own[..self.n]),
-            _ => &own[..self.n],
-        }
-    }
-
-    #[inline(always)]
-    fn register(&self, i: usize) -> &[T] {
-        self.value(i, &self.before[i * CHUNK..])
-    }
-}
-
 #[inline(always)]
-fn one_loop<T: Number>(chunk: &Chunk<T>, op: Op, out: &mut [T]) {
-    // Zipped: what is indexed keeps its bounds checks here, and with them a loop of scalars after the one of vectors.
-    match op {
-        Op::One(step) => one_step(chunk, step, out),
-        Op::MulAdd([a, b, c]) => {
-            for (((o, &a), &b), &c) in out.iter_mut().zip(chunk.register(a)).zip(chunk.register(b)).zip(chunk.register(c)) {
-                *o = T::binary(Binary::Add, T::binary(Binary::Mul, a, b), c);
-            }
-        }
-        Op::Clip([a, low, high]) => {
-            for (((o, &a), &low), &high) in
-                out.iter_mut().zip(chunk.register(a)).zip(chunk.register(low)).zip(chunk.register(high))
-            {
-                *o = T::binary(Binary::Min, T::binary(Binary::Max, a, low), high);
-            }
-        }
-        Op::Quantize([a, scale, zero, low, high]) => {
-            let bounds = chunk.register(low).iter().zip(chunk.register(high));
-            let shifted = chunk.register(a).iter().zip(chunk.register(scale)).zip(chunk.register(zero));
-            for ((o, ((&a, &scale), &zero)), (&low, &high)) in out.iter_mut().zip(shifted).zip(bounds) {
-                let rounded = T::unary(Unary::Round, T::binary(Binary::Div, a, scale));
-                *o = T::binary(Binary::Min, T::binary(Binary::Max, T::binary(Binary::Add, rounded, zero), low), high);
-            }
-        }
-    }
-}
-
-#[inline(always)]
-fn one_step<T: Number>(chunk: &Chunk<T>, step: Step, out: &mut [T]) {
-    let register = |i: usize| chunk.register(i);
-    match step {
-        Step::Constant(_) => {}
-        Step::Arg(a) => {
-            if let (Lane::Slice(bytes), None) = (chunk.args[a], chunk.stored(a)) {
-                let dtype = chunk.steps.args[a];
-                let size = dtype.size_bytes();
-                load(dtype, &bytes[chunk.at * size..(chunk.at + chunk.count) * size], out);
-            }
-        }
-        Step::Unary(op, a) => unary(op, register(a), out),
-        Step::Binary(op, a, b) => binary(op, register(a), register(b), out),
-        Step::Select(c, a, b) => {
-            let (c, a, b) = (register(c), register(a), register(b));
-            for (i, o) in out.iter_mut().enumerate() {
-                *o = if c[i].is_true() { a[i] } else { b[i] };
-            }
-        }
-        Step::Cast(d, a) => {
-            for (o, &x) in out.iter_mut().zip(register(a)) {
-                *o = T::cast(d, x);
-            }
-        }
-    }
-}
-
-/// A loop for each operation, so that each becomes vector code of its own.
-macro_rules! loops {
-    ($op:expr, [$($name:path),*], $out:expr, |$o:ident, $i:ident| $value:expr) => {
-        match $op {
-            $($name => { let $o = $name; for $i in 0..$out.len() { $out[$i] = $value; } })*
-            $o => for $i in 0..$out.len() { $out[$i] = $value; },
-        }
-    };
-}
-
-#[inline(always)]
-fn unary<T: Number>(op: Unary, a: &[T], out: &mut [T]) {
-    use Unary::*;
-    let a = &a[..out.len()];
-    loops!(op, [Neg, Abs, Exp, Log, Sqrt, Erf, Tanh, Floor, Ceil, Round, Trunc, Not], out, |op, i| T::unary(op, a[i]));
-}
-
-#[inline(always)]
-fn binary<T: Number>(op: Binary, a: &[T], b: &[T], out: &mut [T]) {
-    use Binary::*;
-    let (a, b) = (&a[..out.len()], &b[..out.len()]);
-    loops!(op, [Add, Sub, Mul, Div, Min, Max, Less, LessEqual, Equal, And, Or], out, |op, i| T::binary(op, a[i], b[i]));
-}
-
-#[inline(always)]
-fn load<T: Number>(dtype: DType, bytes: &[u8], out: &mut [T]) {
+pub(super) fn load<T: Number>(dtype: DType, bytes: &[u8], out: &mut [T]) {
     #[inline(always)]
     fn each<S: bytemuck::Pod, T>(bytes: &[u8], out: &mut [T], f: impl Fn(S) -> T) {
         for (o, &x) in out.iter_mut().zip(bytemuck::cast_slice::<u8, S>(bytes)) {
@@ -380,6 +307,32 @@ mod tests {
             let alone: Vec<u8> = (0..600).flat_map(|i| run(i, i + 1)).collect();
             for n in [1, 2, 49, 63, 64, 65, 200, 255, 256, 257, 300, 512, 599, 600] {
                 assert_eq!(run(0, n), alone[..n * out.size_bytes()], "{n} of {out}");
+            }
+        }
+    }
+
+    /// Integer sums give what the same numbers give as f32, whichever loop reads them first.
+    #[test]
+    fn sums_are_numbers() {
+        let scaled = arg(0) * arg(1) + arg(2);
+        let gate = scaled.clone() * (scaled.clone() * 0.17 + constant(0.5)).clip(0.0, 1.0);
+        let bytes = ((scaled.clone() / 0.31).round() + constant(3.0)).clip(-128.0, 127.0);
+        let sums: Vec<i32> = (0..1500).map(|i| (i * 7919) % 5003 - 2500).collect();
+        let add = i32::MAX - 2000;
+        let reals: Vec<f32> = sums.iter().map(|s| s.wrapping_add(add) as f32).collect();
+        let types = [DType::F32, DType::F32, DType::F32];
+        for (formula, out) in [(gate, DType::F32), (bytes, DType::I8), (arg(0) + arg(2), DType::F32), (arg(0), DType::F32)] {
+            let program = Program::new(Steps::compile(&formula, &types, out).unwrap());
+            let (scale, bias) = ([3e-8f32], [-20f32]);
+            let rest = [Lane::Splat(bytemuck::cast_slice(&scale)), Lane::Splat(bytemuck::cast_slice(&bias))];
+            for n in [1, 49, 64, 1000, 1024, 1500] {
+                let run = |first: Lane| {
+                    let mut out = vec![0; n * out.size_bytes()];
+                    program.run(&[first, rest[0], rest[1]], &mut out);
+                    out
+                };
+                let [got, want] = [Lane::Sums(&sums[..n], add), Lane::Slice(bytemuck::cast_slice(&reals[..n]))].map(run);
+                assert_eq!(got, want, "{n} of {out}");
             }
         }
     }

@@ -5,6 +5,8 @@
 //! K products, `sum (x - zx)(w - zw) = sum x'w' - zx' sum w' - zw' sum x' + K zx' zw'`, modulo 2^32 and so exact whenever the result
 //! fits i32. Sums of weights are constants; those of pixels, where a zero point of weights is not 0, are a row of ones.
 
+use std::ops::Range;
+
 use super::dense::{Dense, Numbers, Panel, Place};
 use super::finish::{Epilogue, Quant, error, input};
 use super::planes::Planes;
@@ -18,8 +20,8 @@ use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
 
-/// Columns of the widest tile.
-const MOST_COLUMNS: usize = 32;
+/// Pixels summed together, at least the columns of the widest tile.
+const BAND: usize = 128;
 
 /// What units are made of.
 #[derive(Clone, Copy)]
@@ -89,7 +91,7 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
     let weight = |m: usize, at: usize| (w[m * k + at] ^ flip) as i8;
     let mut packed = Vec::new();
     for g in 0..p.groups {
-        for (first, height) in heights(mg, isa.listed.len()) {
+        for (first, height) in heights(mg, isa.listed.rows()) {
             let first = g * mg + first;
             units.lay(isa, first..first + height, &mut packed, weight);
         }
@@ -190,7 +192,7 @@ impl Numbers for Bytes<'_> {
     type Sum = i32;
 
     fn tile(&self) -> [usize; 2] {
-        [self.isa.listed.len(), self.isa.columns]
+        [self.isa.listed.rows(), self.isa.columns]
     }
 
     fn units(&self) -> [usize; 2] {
@@ -229,22 +231,28 @@ impl Numbers for Bytes<'_> {
         let row = k * isa.group * isa.a_bytes;
         let a = &self.weights[panel.channel * row..][..panel.height * row];
         assert!(panel.b.len() >= panel.reach() * isa.group, "invariant: tiles lie in the block");
-        assert!(sums.len() >= panel.height * pixels && isa.columns <= MOST_COLUMNS, "invariant: sums have room");
-        let start = [0; MOST_COLUMNS];
-        for at in (0..pixels).step_by(isa.columns) {
-            let b = panel.b[at * isa.group..].as_ptr().cast();
-            let tile = |height: usize, a: &[u8], c: &mut [i32]| {
-                let places = List(panel.places.as_ptr());
+        assert!(sums.len() >= panel.height * pixels && BAND.is_multiple_of(isa.columns), "invariant: sums have room");
+        let start = [0; BAND];
+        let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
+        let tiles = |height: usize, a: &[u8], pixels: Range<usize>, c: &mut [i32], c_step: usize| {
+            let mut at = pixels.start;
+            while at < pixels.end {
+                let (count, tile) = isa.listed.of(height, (pixels.end - at) / isa.columns);
+                let (b, c) = (panel.b[at * isa.group..].as_ptr().cast(), c[at - pixels.start..].as_mut_ptr());
                 // SAFETY: A has k x height units, each row of B and C the tile's columns from `at` on (asserted); the chooser
                 // checked the instruction set.
-                unsafe { isa.listed[height - 1](k, a.as_ptr(), b, places, start.as_ptr(), c.as_mut_ptr(), pixels) };
-            };
-            tile(panel.height, a, &mut sums[at..]);
+                unsafe { tile(k, a.as_ptr(), b, places, start.as_ptr(), c, c_step) };
+                at += count * isa.columns;
+            }
+        };
+        for at in (0..pixels).step_by(BAND) {
+            let band = at..(at + BAND).min(pixels);
+            tiles(panel.height, a, band.clone(), &mut sums[at..], pixels);
             if let Some(zeros) = &self.zeros {
-                let mut totals = [0; MOST_COLUMNS];
-                tile(1, &zeros.ones, &mut totals);
+                let mut totals = [0; BAND];
+                tiles(1, &zeros.ones, band.clone(), &mut totals, BAND);
                 for (line, &zero) in sums.chunks_exact_mut(pixels).zip(&zeros.each[panel.channel..][..panel.height]) {
-                    let line = line[at..][..isa.columns].iter_mut().zip(&totals);
+                    let line = line[band.clone()].iter_mut().zip(&totals);
                     line.for_each(|(s, t)| *s = s.wrapping_sub(zero.wrapping_mul(*t)));
                 }
             }

@@ -60,7 +60,7 @@ impl<'a> Epilogue<'a> {
         if self.relu {
             return wide(|| out.iter_mut().zip(sums).for_each(|(o, v)| *o = if *v < 0.0 { 0.0 } else { *v }));
         }
-        self.run(n, m, pixel, sums, bytemuck::cast_slice_mut(out));
+        self.run(n, m, pixel, Lane::Slice(bytemuck::cast_slice(sums)), bytemuck::cast_slice_mut(out));
     }
 
     /// Bytes of a stored element.
@@ -69,23 +69,20 @@ impl<'a> Epilogue<'a> {
     }
 
     /// Finishes integer sums with `add` on top: as f32 they go into the formula, whose results are stored to `out`.
-    pub fn integers(&self, place: &Place, sums: &mut [i32], add: i32, out: &mut [u8]) {
-        let sums: &mut [f32] = {
-            wide(|| sums.iter_mut().for_each(|s| *s = (s.wrapping_add(add) as f32).to_bits() as i32));
-            bytemuck::cast_slice_mut(sums)
-        };
-        self.run(place.image, place.channel, place.pixel, sums, out);
+    pub fn integers(&self, place: &Place, sums: &[i32], add: i32, out: &mut [u8]) {
+        self.run(place.image, place.channel, place.pixel, Lane::Sums(sums, add), out);
     }
 
-    fn run(&self, n: usize, m: usize, pixel: usize, sums: &[f32], out: &mut [u8]) {
+    fn run(&self, n: usize, m: usize, pixel: usize, sums: Lane, out: &mut [u8]) {
+        let pixels = out.len() / self.size;
         let lane = |o: &Operand<'a>| {
             let start = n * o.image + m * o.channel + if o.splat { 0 } else { pixel };
-            let len = if o.splat { 1 } else { sums.len() };
+            let len = if o.splat { 1 } else { pixels };
             let bytes = &o.bytes[start * o.size..(start + len) * o.size];
             if o.splat { Lane::Splat(bytes) } else { Lane::Slice(bytes) }
         };
         let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
-        lanes.push(Lane::Slice(bytemuck::cast_slice(sums)));
+        lanes.push(sums);
         lanes.extend(self.operands.iter().map(lane));
         self.program.run(&lanes, out);
     }

@@ -23,7 +23,7 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[f32]) -> Vec<f32> {
     let (mg, k) = (p.m / p.groups, p.c / p.groups * p.window.taps());
     let mut packed = Vec::with_capacity(w.len());
     for g in 0..p.groups {
-        for (first, height) in heights(mg, isa.listed.len()) {
+        for (first, height) in heights(mg, isa.listed.rows()) {
             let rows = g * mg + first..g * mg + first + height;
             (0..k).for_each(|i| packed.extend(rows.clone().map(|m| w[m * k + i])));
         }
@@ -76,7 +76,7 @@ impl Numbers for Floats<'_> {
     type Sum = f32;
 
     fn tile(&self) -> [usize; 2] {
-        [self.isa.listed.len(), self.isa.columns]
+        [self.isa.listed.rows(), self.isa.columns]
     }
 
     fn units(&self) -> [usize; 2] {
@@ -103,11 +103,15 @@ impl Numbers for Floats<'_> {
         let a = &self.weights[panel.channel * k..][..panel.height * k];
         let b: &[f32] = bytemuck::cast_slice(panel.b);
         assert!(b.len() >= panel.reach() && sums.len() >= panel.height * pixels, "invariant: tiles lie in the block");
-        for at in (0..pixels).step_by(isa.columns) {
-            let (b, c, places) = (b[at..].as_ptr().cast(), sums[at..].as_mut_ptr(), List(panel.places.as_ptr()));
+        let mut at = 0;
+        while at < pixels {
+            let (count, tile) = isa.listed.of(panel.height, (pixels - at) / isa.columns);
+            let (b, c) = (b[at..].as_ptr().cast(), sums[at..].as_mut_ptr());
+            let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
             // SAFETY: A has k x height elements, each row of B and C the tile's columns from `at` on (asserted); the chooser
             // checked the instruction set.
-            unsafe { isa.listed[panel.height - 1](k, a.as_ptr(), b, places, c, pixels, false) };
+            unsafe { tile(k, a.as_ptr(), b, places, c, pixels, false) };
+            at += count * isa.columns;
         }
     }
 }

@@ -17,12 +17,12 @@ const BLOCK: usize = 512;
 
 /// Output channels computed together: as many as fill a row panel with their taps.
 fn together(isa: &Isa, p: &ConvProblem) -> usize {
-    (isa.listed.len() / p.window.taps().max(1)).max(1)
+    (isa.listed.rows() / p.window.taps().max(1)).max(1)
 }
 
 /// The row panels of `channels` output channels: first row (channel and tap), and how many.
 fn row_panels(isa: &Isa, p: &ConvProblem, channels: usize) -> impl Iterator<Item = (usize, usize)> {
-    heights(channels * p.window.taps(), isa.listed.len())
+    heights(channels * p.window.taps(), isa.listed.rows())
 }
 
 /// Weights `[c][m / groups][taps]` as `[group][channels together][panel][c][row]`.
@@ -103,7 +103,7 @@ fn contributions(isa: &Isa, p: &ConvProblem, weights: &[f32], x: &[f32], out: &m
                     // the chooser checked the instruction set.
                     unsafe {
                         let (a, b, c) = (a.as_ptr(), b.as_ptr().cast(), c.as_mut_ptr());
-                        isa.listed[height - 1](cg, a, b, List(places.as_ptr()), c, BLOCK, false);
+                        (isa.listed.of(height, 1).1)(cg, a, b, List { rows: places.as_ptr(), panel: 0 }, c, BLOCK, false);
                     }
                 }
             }

@@ -6,7 +6,7 @@ use std::arch::aarch64::*;
 use std::arch::asm;
 
 use super::simd::{Neon, NeonDot, NeonSdot};
-use super::tile::{self, DotTile, List, Places, Step, Tile};
+use super::tile::{self, DotTile, List, Places, Step, Tile, Tiles};
 use super::{bytes, core};
 use crate::hardware::Capabilities;
 
@@ -14,43 +14,47 @@ use crate::hardware::Capabilities;
 pub static NEON: core::Isa = core::Isa {
     needs: Capabilities::NEON,
     columns: 16,
-    tiles: [&real::<{ tile::F32 }, Step>(), &real::<{ tile::F16 }, Step>(), &real::<{ tile::BF16 }, Step>()],
-    listed: &real::<{ tile::F32 }, List>(),
+    tiles: [real::<{ tile::F32 }, Step>(), real::<{ tile::F16 }, Step>(), real::<{ tile::BF16 }, Step>()],
+    listed: real::<{ tile::F32 }, List>(),
 };
 
 /// NEON: bytes widened to i16, smlal.
 #[rustfmt::skip]
 pub static NEON_BYTES: bytes::Isa =
-    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: &widened(), listed: &widened(), unsigned_b: false };
+    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: widened(), listed: widened(), unsigned_b: false };
 /// Dot product: quads, sdot, A packed as `a - 128`.
 #[rustfmt::skip]
 pub static DOTPROD: bytes::Isa =
-    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: &quads(), listed: &quads(), unsigned_b: false };
+    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: quads(), listed: quads(), unsigned_b: false };
 /// 8-bit matrix multiplication: two rows by two columns of eight products, usmmla.
 #[rustfmt::skip]
 pub static I8MM: bytes::Isa =
-    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: &squares::<false, Step>(), listed: &squares::<true, List>(), unsigned_b: false };
+    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: squares::<false, Step>(), listed: squares::<true, List>(), unsigned_b: false };
 
 #[rustfmt::skip]
-const fn real<const S: u8, P: Places>() -> [Tile<P>; 6] {
-    [tile::real::<Neon, 1, S, 4, P>, tile::real::<Neon, 2, S, 2, P>, tile::real::<Neon, 3, S, 2, P>, tile::real::<Neon, 4, S, 1, P>,
-     tile::real::<Neon, 5, S, 1, P>, tile::real::<Neon, 6, S, 1, P>]
+const fn real<const S: u8, P: Places>() -> Tiles<Tile<P>> {
+    let one: &[Tile<P>] = const { &[tile::real::<Neon, 1, S, 1, P>, tile::real::<Neon, 2, S, 1, P>, tile::real::<Neon, 3, S, 1, P>,
+        tile::real::<Neon, 4, S, 1, P>, tile::real::<Neon, 5, S, 1, P>, tile::real::<Neon, 6, S, 1, P>] };
+    Tiles { one, abreast: const { &[(4, tile::real::<Neon, 1, S, 4, P>), (2, tile::real::<Neon, 2, S, 2, P>)] } }
 }
 
 #[rustfmt::skip]
-const fn widened<P: Places>() -> [DotTile<P>; 6] {
-    [tile::dot::<NeonDot, 1, 4, false, P>, tile::dot::<NeonDot, 2, 2, false, P>, tile::dot::<NeonDot, 3, 2, false, P>,
-     tile::dot::<NeonDot, 4, 1, false, P>, tile::dot::<NeonDot, 5, 1, false, P>, tile::dot::<NeonDot, 6, 1, false, P>]
+const fn widened<P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[tile::dot::<NeonDot, 1, 1, false, P>, tile::dot::<NeonDot, 2, 1, false, P>, tile::dot::<NeonDot, 3, 1, false, P>,
+        tile::dot::<NeonDot, 4, 1, false, P>, tile::dot::<NeonDot, 5, 1, false, P>, tile::dot::<NeonDot, 6, 1, false, P>] };
+    Tiles { one, abreast: const { &[(4, tile::dot::<NeonDot, 1, 4, false, P>), (2, tile::dot::<NeonDot, 2, 2, false, P>)] } }
 }
 
 #[rustfmt::skip]
-const fn quads<P: Places>() -> [DotTile<P>; 6] {
-    [quad::<1, 4, P>, quad::<2, 2, P>, quad::<3, 2, P>, quad::<4, 1, P>, quad::<5, 1, P>, quad::<6, 1, P>]
+const fn quads<P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[quad::<1, 1, P>, quad::<2, 1, P>, quad::<3, 1, P>, quad::<4, 1, P>, quad::<5, 1, P>, quad::<6, 1, P>] };
+    Tiles { one, abreast: const { &[(4, quad::<1, 4, P>), (2, quad::<2, 2, P>)] } }
 }
 
 #[rustfmt::skip]
-const fn squares<const S: bool, P: Places>() -> [DotTile<P>; 6] {
-    [square::<1, S, P>, square::<2, S, P>, square::<3, S, P>, square::<4, S, P>, square::<5, S, P>, square::<6, S, P>]
+const fn squares<const S: bool, P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[square::<1, S, P>, square::<2, S, P>, square::<3, S, P>, square::<4, S, P>, square::<5, S, P>, square::<6, S, P>] };
+    Tiles { one, abreast: &[] }
 }
 
 /// # Safety

@@ -13,7 +13,7 @@ use super::simd::PortableDot;
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Places;
-use super::tile::{self, DotTile, List, Step};
+use super::tile::{self, DotTile, List, Step, Tiles};
 use crate::base::AlignedBytes;
 use crate::hardware::Capabilities;
 
@@ -29,9 +29,9 @@ pub struct Isa {
     pub a_bytes: usize,
     /// Whether the tiles take A as s8, which is then packed as `a' - 128`.
     pub(super) signed_a: bool,
-    pub(super) tiles: &'static [DotTile<Step>],
+    pub(super) tiles: Tiles<DotTile<Step>>,
     /// Tiles whose rows of B lie anywhere. A is signed, of `a_bytes` an element.
-    pub listed: &'static [DotTile<List>],
+    pub listed: Tiles<DotTile<List>>,
     /// Whether [`Isa::listed`] takes B as u8, else as s8.
     pub unsigned_b: bool,
 }
@@ -43,30 +43,36 @@ pub static PORTABLE: Isa = Isa {
     group: 1,
     a_bytes: 2,
     signed_a: false,
-    tiles: &[tile::dot::<PortableDot, 1, 1, false, Step>, tile::dot::<PortableDot, 2, 1, false, Step>],
-    listed: &[tile::dot::<PortableDot, 1, 1, false, List>, tile::dot::<PortableDot, 2, 1, false, List>],
+    tiles: Tiles {
+        one: &[tile::dot::<PortableDot, 1, 1, false, Step>, tile::dot::<PortableDot, 2, 1, false, Step>],
+        abreast: &[],
+    },
+    listed: Tiles {
+        one: &[tile::dot::<PortableDot, 1, 1, false, List>, tile::dot::<PortableDot, 2, 1, false, List>],
+        abreast: &[],
+    },
     unsigned_b: false,
 };
 /// AVX2: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2, signed_a: false,
-    tiles: &avx2_tiles(), listed: &avx2_tiles(), unsigned_b: false };
+    tiles: avx2_tiles(), listed: avx2_tiles(), unsigned_b: false };
 /// VNNI on 256-bit registers: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX_VNNI: Isa = Isa { needs: Capabilities::AVX2.union(Capabilities::AVX_VNNI), columns: 16, group: 4, a_bytes: 1,
-    signed_a: false, tiles: &avx_vnni_tiles::<false, Step>(), listed: &avx_vnni_tiles::<true, List>(), unsigned_b: true };
+    signed_a: false, tiles: avx_vnni_tiles::<false, Step>(), listed: avx_vnni_tiles::<true, List>(), unsigned_b: true };
 /// AVX-512 BW: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2, signed_a: false,
-    tiles: &avx512_tiles(), listed: &avx512_tiles(), unsigned_b: false };
+    tiles: avx512_tiles(), listed: avx512_tiles(), unsigned_b: false };
 /// AVX-512 VNNI: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1, signed_a: false,
-    tiles: &vnni_tiles::<false, Step>(), listed: &vnni_tiles::<true, List>(), unsigned_b: true };
+    tiles: vnni_tiles::<false, Step>(), listed: vnni_tiles::<true, List>(), unsigned_b: true };
 
 /// # Safety
 /// As for [`tile::dot`].
@@ -110,30 +116,33 @@ unsafe fn vnni<const R: usize, const N: usize, const S: bool, P: Places>(groups:
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx2_tiles<P: Places>() -> [DotTile<P>; 6] {
-    [avx2::<1, 4, P>, avx2::<2, 2, P>, avx2::<3, 2, P>, avx2::<4, 1, P>, avx2::<5, 1, P>, avx2::<6, 1, P>]
+const fn avx2_tiles<P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[avx2::<1, 1, P>, avx2::<2, 1, P>, avx2::<3, 1, P>, avx2::<4, 1, P>, avx2::<5, 1, P>, avx2::<6, 1, P>] };
+    Tiles { one, abreast: const { &[(4, avx2::<1, 4, P>), (2, avx2::<2, 2, P>), (2, avx2::<3, 2, P>)] } }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx_vnni_tiles<const S: bool, P: Places>() -> [DotTile<P>; 6] {
-    [avx_vnni::<1, 4, S, P>, avx_vnni::<2, 2, S, P>, avx_vnni::<3, 2, S, P>, avx_vnni::<4, 1, S, P>, avx_vnni::<5, 1, S, P>,
-     avx_vnni::<6, 1, S, P>]
+const fn avx_vnni_tiles<const S: bool, P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[avx_vnni::<1, 1, S, P>, avx_vnni::<2, 1, S, P>, avx_vnni::<3, 1, S, P>, avx_vnni::<4, 1, S, P>, avx_vnni::<5, 1, S, P>, avx_vnni::<6, 1, S, P>] };
+    Tiles { one, abreast: const { &[(4, avx_vnni::<1, 4, S, P>), (2, avx_vnni::<2, 2, S, P>), (2, avx_vnni::<3, 2, S, P>)] } }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx512_tiles<P: Places>() -> [DotTile<P>; 12] {
-    [avx512::<1, 4, P>, avx512::<2, 4, P>, avx512::<3, 2, P>, avx512::<4, 2, P>, avx512::<5, 1, P>, avx512::<6, 1, P>,
-     avx512::<7, 1, P>, avx512::<8, 1, P>, avx512::<9, 1, P>, avx512::<10, 1, P>, avx512::<11, 1, P>, avx512::<12, 1, P>]
+const fn avx512_tiles<P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[avx512::<1, 1, P>, avx512::<2, 1, P>, avx512::<3, 1, P>, avx512::<4, 1, P>, avx512::<5, 1, P>, avx512::<6, 1, P>,
+        avx512::<7, 1, P>, avx512::<8, 1, P>, avx512::<9, 1, P>, avx512::<10, 1, P>, avx512::<11, 1, P>, avx512::<12, 1, P>] };
+    Tiles { one, abreast: const { &[(4, avx512::<1, 4, P>), (2, avx512::<2, 2, P>), (2, avx512::<3, 2, P>)] } }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn vnni_tiles<const S: bool, P: Places>() -> [DotTile<P>; 14] {
-    [vnni::<1, 4, S, P>, vnni::<2, 4, S, P>, vnni::<3, 4, S, P>, vnni::<4, 2, S, P>, vnni::<5, 2, S, P>, vnni::<6, 2, S, P>,
-     vnni::<7, 1, S, P>, vnni::<8, 1, S, P>, vnni::<9, 1, S, P>, vnni::<10, 1, S, P>, vnni::<11, 1, S, P>, vnni::<12, 1, S, P>,
-     vnni::<13, 1, S, P>, vnni::<14, 1, S, P>]
+const fn vnni_tiles<const S: bool, P: Places>() -> Tiles<DotTile<P>> {
+    let one: &[DotTile<P>] = const { &[vnni::<1, 1, S, P>, vnni::<2, 1, S, P>, vnni::<3, 1, S, P>, vnni::<4, 1, S, P>, vnni::<5, 1, S, P>, vnni::<6, 1, S, P>,
+        vnni::<7, 1, S, P>, vnni::<8, 1, S, P>, vnni::<9, 1, S, P>, vnni::<10, 1, S, P>, vnni::<11, 1, S, P>, vnni::<12, 1, S, P>,
+        vnni::<13, 1, S, P>, vnni::<14, 1, S, P>] };
+    Tiles { one, abreast: const { &[(4, vnni::<1, 4, S, P>), (2, vnni::<2, 2, S, P>), (2, vnni::<3, 2, S, P>)] } }
 }
 
 /// B as the tiles read it.
@@ -301,7 +310,7 @@ fn side_by_side(rows: &[u8], step: usize, height: usize, bytes: usize, unit: usi
 /// Computes `m` rows of `A x B` and calls `done` once for each segment of at most 256 columns, from several threads.
 pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(dyn Fn(Segment) + Sync)) {
     assert!(present(isa.needs), "the processor lacks {}", isa.needs);
-    let most = isa.tiles.len();
+    let most = isa.tiles.rows();
     let panels = b.n.div_ceil(isa.columns);
     let deep = b.k.next_multiple_of(isa.group);
     let row_bytes = deep * isa.a_bytes;
@@ -344,14 +353,17 @@ fn row_panel(isa: &Isa, height: usize, a: &[u8], b: &Weights, panels: Range<usiz
     let deep = b.k.next_multiple_of(isa.group);
     let width = panels.len() * isa.columns;
     assert!(a.len() >= height * deep * isa.a_bytes && sums.len() >= height * SEGMENT && width <= SEGMENT.min(start.len()));
-    for (i, j) in panels.enumerate() {
-        let (panel, at) = (b.panels[j * deep * isa.columns..].as_ptr(), i * isa.columns);
+    let mut j = panels.start;
+    while j < panels.end {
+        let (count, tile) = isa.tiles.of(height, panels.end - j);
+        let (panel, at) = (b.panels[j * deep * isa.columns..].as_ptr(), (j - panels.start) * isa.columns);
+        let places = Step { row: isa.columns, panel: deep / isa.group * isa.columns };
         // SAFETY: `product` saw that the instruction set is there; the asserts here and in `Weights::packed` bound A, B, the
         // start and the sums.
         unsafe {
-            let tile = isa.tiles[height - 1];
             let (start, sums) = (start[at..].as_ptr(), sums[at..].as_mut_ptr());
-            tile(deep / isa.group, a.as_ptr(), panel, Step(isa.columns), start, sums, SEGMENT);
+            tile(deep / isa.group, a.as_ptr(), panel, places, start, sums, SEGMENT);
         }
+        j += count;
     }
 }

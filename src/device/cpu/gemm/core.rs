@@ -1,8 +1,8 @@
 //! The float product: B in panels of two vectors, A in panels of up to `rows` rows, blocks that stay in the caches, and
 //! finished row segments handed to a closure while they are hot.
 //!
-//! B may be stored as f32, f16, bf16, or i8 with scales by column; arithmetic is f32. One sum's order of additions depends on K and the height of its row
-//! panel only.
+//! B may be stored as f32, f16, bf16, or i8 with scales by column; arithmetic is f32. Each sum is one chain over K: it depends on nothing but its
+//! row of A and its column of B.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,7 +15,7 @@ use super::interleave::interleave;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
-use super::tile::{self, List, Places, Step, Tile};
+use super::tile::{self, List, Places, Step, Tile, Tiles};
 use crate::base::{AlignedBytes, DType};
 use crate::hardware::Capabilities;
 
@@ -25,43 +25,41 @@ pub struct Isa {
     pub(super) needs: Capabilities,
     /// Columns of a panel of B.
     pub columns: usize,
-    /// For each storage of B, tiles of 1, 2, ... rows.
-    pub(super) tiles: [&'static [Tile<Step>]; 3],
-    /// Tiles of 1, 2, ... rows for a B of f32 whose rows lie anywhere.
-    pub listed: &'static [Tile<List>],
+    /// For each storage of B.
+    pub(super) tiles: [Tiles<Tile<Step>>; 3],
+    /// For a B of f32 whose rows lie anywhere.
+    pub listed: Tiles<Tile<List>>,
 }
 
 /// Plain Rust.
 pub static PORTABLE: Isa = Isa {
     needs: Capabilities::empty(),
     columns: 16,
-    tiles: [&portable::<{ tile::F32 }, Step>(), &portable::<{ tile::F16 }, Step>(), &portable::<{ tile::BF16 }, Step>()],
-    listed: &portable::<{ tile::F32 }, List>(),
+    tiles: [portable::<{ tile::F32 }, Step>(), portable::<{ tile::F16 }, Step>(), portable::<{ tile::BF16 }, Step>()],
+    listed: portable::<{ tile::F32 }, List>(),
 };
 /// AVX2, 6x16.
 #[cfg(target_arch = "x86_64")]
 pub static AVX2: Isa = Isa {
     needs: Capabilities::AVX2,
     columns: 16,
-    tiles: [&avx2::<{ tile::F32 }, Step>(), &avx2::<{ tile::F16 }, Step>(), &avx2::<{ tile::BF16 }, Step>()],
-    listed: &avx2::<{ tile::F32 }, List>(),
+    tiles: [avx2::<{ tile::F32 }, Step>(), avx2::<{ tile::F16 }, Step>(), avx2::<{ tile::BF16 }, Step>()],
+    listed: avx2::<{ tile::F32 }, List>(),
 };
 /// AVX-512, 14x32.
 #[cfg(target_arch = "x86_64")]
 pub static AVX512: Isa = Isa {
     needs: Capabilities::AVX512,
     columns: 32,
-    tiles: [&avx512::<{ tile::F32 }, Step>(), &avx512::<{ tile::F16 }, Step>(), &avx512::<{ tile::BF16 }, Step>()],
-    listed: &avx512::<{ tile::F32 }, List>(),
+    tiles: [avx512::<{ tile::F32 }, Step>(), avx512::<{ tile::F16 }, Step>(), avx512::<{ tile::BF16 }, Step>()],
+    listed: avx512::<{ tile::F32 }, List>(),
 };
 
-const fn portable<const S: u8, P: Places>() -> [Tile<P>; 4] {
-    [
-        tile::real::<Portable, 1, S, 1, P>,
-        tile::real::<Portable, 2, S, 1, P>,
-        tile::real::<Portable, 3, S, 1, P>,
-        tile::real::<Portable, 4, S, 1, P>,
-    ]
+#[rustfmt::skip]
+const fn portable<const S: u8, P: Places>() -> Tiles<Tile<P>> {
+    let one: &[Tile<P>] = const { &[tile::real::<Portable, 1, S, 1, P>, tile::real::<Portable, 2, S, 1, P>, tile::real::<Portable, 3, S, 1, P>,
+        tile::real::<Portable, 4, S, 1, P>] };
+    Tiles { one, abreast: &[] }
 }
 
 /// # Safety
@@ -100,16 +98,19 @@ unsafe fn avx512_tile<const R: usize, const S: u8, const N: usize, P: Places>(
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx2<const S: u8, P: Places>() -> [Tile<P>; 6] {
-    [avx2_tile::<1, S, 4, P>, avx2_tile::<2, S, 2, P>, avx2_tile::<3, S, 2, P>, avx2_tile::<4, S, 1, P>, avx2_tile::<5, S, 1, P>, avx2_tile::<6, S, 1, P>]
+const fn avx2<const S: u8, P: Places>() -> Tiles<Tile<P>> {
+    let one: &[Tile<P>] = const { &[avx2_tile::<1, S, 1, P>, avx2_tile::<2, S, 1, P>, avx2_tile::<3, S, 1, P>, avx2_tile::<4, S, 1, P>, avx2_tile::<5, S, 1, P>,
+        avx2_tile::<6, S, 1, P>] };
+    Tiles { one, abreast: const { &[(4, avx2_tile::<1, S, 4, P>), (2, avx2_tile::<2, S, 2, P>), (2, avx2_tile::<3, S, 2, P>)] } }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
-const fn avx512<const S: u8, P: Places>() -> [Tile<P>; 14] {
-    [avx512_tile::<1, S, 4, P>, avx512_tile::<2, S, 4, P>, avx512_tile::<3, S, 4, P>, avx512_tile::<4, S, 2, P>, avx512_tile::<5, S, 2, P>,
-     avx512_tile::<6, S, 2, P>, avx512_tile::<7, S, 1, P>, avx512_tile::<8, S, 1, P>, avx512_tile::<9, S, 1, P>, avx512_tile::<10, S, 1, P>,
-     avx512_tile::<11, S, 1, P>, avx512_tile::<12, S, 1, P>, avx512_tile::<13, S, 1, P>, avx512_tile::<14, S, 1, P>]
+const fn avx512<const S: u8, P: Places>() -> Tiles<Tile<P>> {
+    let one: &[Tile<P>] = const { &[avx512_tile::<1, S, 1, P>, avx512_tile::<2, S, 1, P>, avx512_tile::<3, S, 1, P>, avx512_tile::<4, S, 1, P>, avx512_tile::<5, S, 1, P>,
+        avx512_tile::<6, S, 1, P>, avx512_tile::<7, S, 1, P>, avx512_tile::<8, S, 1, P>, avx512_tile::<9, S, 1, P>, avx512_tile::<10, S, 1, P>,
+        avx512_tile::<11, S, 1, P>, avx512_tile::<12, S, 1, P>, avx512_tile::<13, S, 1, P>, avx512_tile::<14, S, 1, P>] };
+    Tiles { one, abreast: const { &[(4, avx512_tile::<1, S, 4, P>), (2, avx512_tile::<2, S, 2, P>), (2, avx512_tile::<3, S, 2, P>)] } }
 }
 
 /// B as the tiles read it.
@@ -199,23 +200,48 @@ impl<'a> Weights<'a> {
         }
     }
 
-    /// What lies from row `k` of panel `j` on, and the step between its rows in elements.
-    fn panel(&self, isa: &Isa, j: usize, k: usize) -> (&[u8], usize) {
+    /// Panels of some, as many at a time as `abreast` where they lie side by side, else one: the first, and how many.
+    fn together(&self, isa: &Isa, panels: Range<usize>, abreast: usize) -> impl Iterator<Item = (usize, usize)> {
+        let whole = if self.tail.is_some() { self.n / isa.columns } else { usize::MAX };
+        let mut j = panels.start;
+        std::iter::from_fn(move || {
+            let count = if j + abreast <= panels.end.min(whole) { abreast } else { 1 };
+            j += count;
+            (j <= panels.end).then(|| (j - count, count))
+        })
+    }
+
+    /// What lies from row `k` of panel `j` on, and where its rows are.
+    fn panel(&self, isa: &Isa, j: usize, k: usize) -> (&[u8], Step) {
         let size = self.dtype.size_bytes();
         match self.tail {
-            Some(tail) if (j + 1) * isa.columns > self.n => (&tail[k * isa.columns * size..], isa.columns),
-            _ => (&self.panels[(j * self.steps.1 + k * self.steps.0) * size..], self.steps.0),
+            Some(tail) if (j + 1) * isa.columns > self.n => {
+                (&tail[k * isa.columns * size..], Step { row: isa.columns, panel: 0 })
+            }
+            _ => {
+                let (row, panel) = self.steps;
+                (&self.panels[(j * panel + k * row) * size..], Step { row, panel })
+            }
         }
     }
 
-    /// The same for packed panels of 8 or 16 bits, turned into f32: as many rows as `room` holds.
-    fn widened<'r>(&self, isa: &Isa, j: usize, k: usize, room: &'r mut [f32]) -> (&'r [u8], usize) {
-        let (panel, step) = self.panel(isa, j, k);
-        match self.dtype {
-            DType::I8 => scale(bytemuck::cast_slice(panel), &self.scales[j * isa.columns..][..isa.columns], room),
-            _ => widen(self.dtype, &bytemuck::cast_slice(panel)[..room.len()], room),
+    /// The same for `deep` rows of `count` packed panels of 8 or 16 bits, turned into f32.
+    fn widened<'r>(
+        &self,
+        isa: &Isa,
+        (j, count): (usize, usize),
+        (k, deep): (usize, usize),
+        room: &'r mut [f32],
+    ) -> (&'r [u8], Step) {
+        let len = deep * isa.columns;
+        for (j, room) in (j..j + count).zip(room.chunks_exact_mut(len)) {
+            let (panel, _) = self.panel(isa, j, k);
+            match self.dtype {
+                DType::I8 => scale(bytemuck::cast_slice(panel), &self.scales[j * isa.columns..][..isa.columns], room),
+                _ => widen(self.dtype, &bytemuck::cast_slice(panel)[..len], room),
+            }
         }
-        (bytemuck::cast_slice(room), step)
+        (bytemuck::cast_slice(room), Step { row: isa.columns, panel: len })
     }
 }
 
@@ -277,7 +303,7 @@ thread_local! {
 /// several threads.
 pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, usize, &mut [f32]) + Sync)) {
     assert!(present(isa.needs), "the processor lacks {}", isa.needs);
-    let most = isa.tiles[0].len();
+    let most = isa.tiles[0].rows();
     let panels = b.n.div_ceil(isa.columns);
     let cut = cut(m, panels, most, depth(isa, m, b.k) * 4, 2.0 * m as f64 * b.n as f64 * b.k as f64);
     each_task(m, panels, cut, |rows, part| {
@@ -300,10 +326,10 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, 
     });
 }
 
-/// Elements of K of a block: of many rows, as many as keep a panel of B in the first cache; of few, as many as keep them there.
+/// Elements of K of a block: of many rows, as many as keep the panels of a tile in the first cache; of few, as many as keep them there.
 fn depth(isa: &Isa, rows: usize, k: usize) -> usize {
     let l1 = caches().l1d_bytes;
-    let most = if rows > isa.tiles[0].len() { l1 * 3 / 4 / (4 * isa.columns) } else { (l1 / 2 / (4 * rows.max(1))).max(256) };
+    let most = if rows > isa.tiles[0].rows() { l1 * 3 / 4 / (4 * isa.columns) } else { (l1 / 2 / (4 * rows.max(1))).max(256) };
     k.div_ceil(k.div_ceil(most).max(1))
 }
 
@@ -312,23 +338,26 @@ fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, s
     if b.k == 0 {
         return sums.fill(0.0);
     }
-    let most = isa.tiles[0].len();
+    let most = isa.tiles[0].rows();
     assert!(a.len() >= rows * b.k && sums.len() >= rows * SEGMENT && panels.len() * isa.columns <= SEGMENT);
     let depth = depth(isa, rows, b.k);
     // Panels of 16 bits that several row panels pass are turned into f32 once, those of 8 bits always.
     let once = b.dtype == DType::I8 || (b.dtype != DType::F32 && rows > most);
-    let tiles = isa.tiles[if once { tile::F32 } else { b.store() } as usize];
-    with_buffer(&PANEL, if once { depth * isa.columns * 4 } else { 0 }, |room| {
+    let tiles = &isa.tiles[if once { tile::F32 } else { b.store() } as usize];
+    let abreast = if rows > most { 1 } else { tiles.panels(rows) };
+    with_buffer(&PANEL, if once { abreast * depth * isa.columns * 4 } else { 0 }, |room| {
         let room: &mut [f32] = bytemuck::cast_slice_mut(room);
-        for (k, j) in (0..b.k).step_by(depth).flat_map(|k| panels.clone().map(move |j| (k, j))) {
+        for (k, (j, count)) in (0..b.k).step_by(depth).flat_map(|k| b.together(isa, panels.clone(), abreast).map(move |j| (k, j)))
+        {
             let deep = depth.min(b.k - k);
-            let (panel, step) = if once { b.widened(isa, j, k, &mut room[..deep * isa.columns]) } else { b.panel(isa, j, k) };
+            let (panel, step) = if once { b.widened(isa, (j, count), (k, deep), room) } else { b.panel(isa, j, k) };
             for (first, height) in heights(rows, most) {
                 let a = a[first * b.k + k * height..].as_ptr();
                 let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
+                let (_, tile) = tiles.of(height, count);
                 // SAFETY: `product` saw that the instruction set is there; the asserts here and where `Weights` is made bound
                 // A, B and the sums.
-                unsafe { tiles[height - 1](deep, a, panel.as_ptr(), Step(step), c, SEGMENT, k > 0) };
+                unsafe { tile(deep, a, panel.as_ptr(), step, c, SEGMENT, k > 0) };
             }
         }
     });

@@ -296,3 +296,33 @@ fn widening_is_exact_for_every_16_bit_float() {
         }
     }
 }
+
+/// Whatever rows are beside it, however many there are and however B lies: a sum has the bits of one chain over K.
+#[test]
+fn each_float_sum_is_one_chain_over_k() {
+    let mut random = Xorshift::new(77);
+    let (k, n) = (700, 263);
+    for m in (1..=9).chain([14, 15, 29, 40]) {
+        let inputs = [Some(random.tensor(DType::F32, &[m, k])), Some(random.tensor(DType::F32, &[k, n]))];
+        let problem = lower("", "MatMul", &[], &inputs).unwrap();
+        let [a, b] = inputs.each_ref().map(|t| t.as_ref().unwrap().values::<f32>().unwrap());
+        for kernel in usable(&problem) {
+            // Plain Rust has no fused instruction to rely on.
+            let is_fused = !kernel.name.contains("portable");
+            let step = |sum: f32, x: f32, y: f32| if is_fused { x.mul_add(y, sum) } else { x * y + sum };
+            let chain = |i: usize, j: usize| (0..k).fold(0.0, |sum, at| step(sum, a[i * k + at], b[at * n + j]));
+            for ahead in [false, true] {
+                let got = run(kernel.name, &problem, &inputs, ahead);
+                let got = got.values::<f32>().unwrap();
+                for (i, j) in (0..m).flat_map(|i| (0..n).step_by(7).map(move |j| (i, j))) {
+                    assert_eq!(
+                        got[i * n + j].to_bits(),
+                        chain(i, j).to_bits(),
+                        "{} ahead {ahead}: {i}, {j} of {m} rows",
+                        kernel.name
+                    );
+                }
+            }
+        }
+    }
+}

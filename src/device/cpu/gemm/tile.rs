@@ -1,42 +1,87 @@
-//! Register tiles: `ROWS` rows by two vectors of columns, over the whole of a K block.
+//! Register tiles: `ROWS` rows by `PANELS` panels of two vectors of columns, over the whole of a K block.
 //!
-//! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (rows of B anywhere), C has any step between rows. Tiles of few rows
-//! keep several sets of sums, so that the adder's latency does not bound them.
+//! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (rows of B anywhere), C has any step between rows. Each sum is one chain over K, whatever
+//! the tile: so that the adder's latency does not bound tiles of few rows, these take several panels side by side.
 
 use super::simd::{Dot, Real};
 
 /// One tile: `(k, a, b, places, c, c_step, accumulate)`; the step of C in elements, `b` is f32 or 16-bit storage as `STORE` says.
 pub type Tile<P> = unsafe fn(usize, *const f32, *const u8, P, *mut f32, usize, bool);
 
+/// The tiles of one kind.
+#[derive(Debug, Clone, Copy)]
+pub struct Tiles<T: 'static> {
+    /// Of 1, 2, ... rows and one panel.
+    pub one: &'static [T],
+    /// Of 1, 2, ... rows and so many panels.
+    pub abreast: &'static [(usize, T)],
+}
+
+impl<T: Copy> Tiles<T> {
+    /// Most rows.
+    pub fn rows(&self) -> usize {
+        self.one.len()
+    }
+
+    /// Panels that a tile of so many rows takes at most.
+    pub fn panels(&self, rows: usize) -> usize {
+        self.abreast.get(rows - 1).map_or(1, |&(count, _)| count)
+    }
+
+    /// A tile of so many rows for at most so many panels, and for how many.
+    pub fn of(&self, rows: usize, panels: usize) -> (usize, T) {
+        self.abreast.get(rows - 1).copied().filter(|&(count, _)| count <= panels).unwrap_or((1, self.one[rows - 1]))
+    }
+}
+
 /// Where the rows of B lie, in elements (groups, in tiles of bytes).
 pub trait Places: Copy {
-    /// Where row `k` does.
+    /// Where row `k` of the first panel does.
     ///
     /// # Safety
     /// There is a row `k`.
     unsafe fn of(self, k: usize) -> usize;
+
+    /// How far the next panel is.
+    fn panel(self) -> usize;
 }
 
 /// Rows at equal distances.
 #[derive(Clone, Copy)]
-pub struct Step(pub usize);
+pub struct Step {
+    pub row: usize,
+    pub panel: usize,
+}
 
 impl Places for Step {
     #[inline(always)]
     unsafe fn of(self, k: usize) -> usize {
-        k * self.0
+        k * self.row
+    }
+
+    #[inline(always)]
+    fn panel(self) -> usize {
+        self.panel
     }
 }
 
 /// Rows where a list says.
 #[derive(Clone, Copy)]
-pub struct List(pub *const u32);
+pub struct List {
+    pub rows: *const u32,
+    pub panel: usize,
+}
 
 impl Places for List {
     #[inline(always)]
     unsafe fn of(self, k: usize) -> usize {
         // SAFETY: the caller's contract.
-        unsafe { *self.0.add(k) as usize }
+        unsafe { *self.rows.add(k) as usize }
+    }
+
+    #[inline(always)]
+    fn panel(self) -> usize {
+        self.panel
     }
 }
 
@@ -66,10 +111,10 @@ unsafe fn load<V: Real, const STORE: u8>(b: *const u8, at: usize) -> V {
 }
 
 /// # Safety
-/// The caller has enabled `V`'s instruction set; `a` holds `k * ROWS` elements, `b` `k` rows of two vectors at `places`,
-/// `c` `ROWS` rows of two vectors `c_step` apart.
+/// The caller has enabled `V`'s instruction set; `a` holds `k * ROWS` elements, `b` `k` rows of two vectors at `places` in each panel,
+/// `c` `ROWS` rows of two vectors a panel, `c_step` apart.
 #[inline(always)]
-pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usize, P: Places>(
+pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const PANELS: usize, P: Places>(
     k: usize,
     a: *const f32,
     b: *const u8,
@@ -80,56 +125,37 @@ pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const SETS: usiz
 ) {
     // SAFETY: the caller's contract covers each access below.
     unsafe {
-        let mut sums = [[[V::zero(); 2]; ROWS]; SETS];
-        let mut at = 0;
-        while at + SETS <= k {
-            for (set, sums) in sums.iter_mut().enumerate() {
-                real_step::<V, ROWS, STORE>(sums, a.add((at + set) * ROWS), b, places.of(at + set));
-            }
-            at += SETS;
-        }
-        while at < k {
-            real_step::<V, ROWS, STORE>(&mut sums[0], a.add(at * ROWS), b, places.of(at));
-            at += 1;
-        }
-        let (first, rest) = sums.split_at_mut(1);
-        for set in rest.iter() {
-            for (sum, more) in first[0].iter_mut().zip(set) {
-                *sum = [sum[0].add(more[0]), sum[1].add(more[1])];
+        let at = |panel: usize, row: usize| c.add(row * c_step + panel * 2 * V::LANES);
+        let mut sums = [[[V::zero(); 2]; ROWS]; PANELS];
+        if accumulate {
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                for (row, sum) in sums.iter_mut().enumerate() {
+                    *sum = [V::load(at(panel, row)), V::load(at(panel, row).add(V::LANES))];
+                }
             }
         }
-        for (r, sum) in first[0].iter().enumerate() {
-            for (v, sum) in sum.iter().enumerate() {
-                let p = c.add(r * c_step + v * V::LANES);
-                if accumulate { V::load(p).add(*sum).store(p) } else { sum.store(p) }
+        for i in 0..k {
+            let a = a.add(i * ROWS);
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                let row = places.of(i) + panel * places.panel();
+                V::step(sums, a, [load::<V, STORE>(b, row), load::<V, STORE>(b, row + V::LANES)]);
             }
         }
-    }
-}
-
-/// One step of K.
-///
-/// # Safety
-/// As for [`real`].
-#[inline(always)]
-unsafe fn real_step<V: Real, const ROWS: usize, const STORE: u8>(
-    sums: &mut [[V; 2]; ROWS],
-    a: *const f32,
-    b: *const u8,
-    at: usize,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        V::step(sums, a, [load::<V, STORE>(b, at), load::<V, STORE>(b, at + V::LANES)]);
+        for (panel, sums) in sums.iter().enumerate() {
+            for (row, sum) in sums.iter().enumerate() {
+                sum[0].store(at(panel, row));
+                sum[1].store(at(panel, row).add(V::LANES));
+            }
+        }
     }
 }
 
 /// # Safety
 /// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups` rows of `2 * LANES` groups of
-/// B at `places`, `start` two vectors, `c` `ROWS` rows of two vectors `c_step` apart. With `SWAP`, A is the signed side and B the
-/// unsigned one.
+/// B at `places` in each panel, `start` two vectors a panel, `c` `ROWS` rows of two vectors a panel, `c_step` apart. With `SWAP`, A is
+/// the signed side and B the unsigned one.
 #[inline(always)]
-pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize, const SWAP: bool, P: Places>(
+pub unsafe fn dot<V: Dot, const ROWS: usize, const PANELS: usize, const SWAP: bool, P: Places>(
     groups: usize,
     a: *const u8,
     b: *const i8,
@@ -140,46 +166,24 @@ pub unsafe fn dot<V: Dot, const ROWS: usize, const SETS: usize, const SWAP: bool
 ) {
     // SAFETY: the caller's contract covers each access below.
     unsafe {
-        let mut sums = [[[V::zero(); 2]; ROWS]; SETS];
-        sums[0] = [[V::load(start), V::load(start.add(V::LANES))]; ROWS];
-        let mut at = 0;
-        while at + SETS <= groups {
-            for (set, sums) in sums.iter_mut().enumerate() {
-                dot_step::<V, ROWS, SWAP>(sums, a.add((at + set) * ROWS * V::GROUP * V::A_BYTES), b, places.of(at + set));
-            }
-            at += SETS;
+        let mut sums = [[[V::zero(); 2]; ROWS]; PANELS];
+        for (panel, sums) in sums.iter_mut().enumerate() {
+            let start = start.add(panel * 2 * V::LANES);
+            *sums = [[V::load(start), V::load(start.add(V::LANES))]; ROWS];
         }
-        while at < groups {
-            dot_step::<V, ROWS, SWAP>(&mut sums[0], a.add(at * ROWS * V::GROUP * V::A_BYTES), b, places.of(at));
-            at += 1;
-        }
-        let (first, rest) = sums.split_at_mut(1);
-        for set in rest.iter() {
-            for (sum, more) in first[0].iter_mut().zip(set) {
-                *sum = [sum[0].add(more[0]), sum[1].add(more[1])];
+        for i in 0..groups {
+            let a = a.add(i * ROWS * V::GROUP * V::A_BYTES);
+            for (panel, sums) in sums.iter_mut().enumerate() {
+                let b = b.add((places.of(i) + panel * places.panel()) * V::GROUP);
+                V::step::<ROWS, SWAP>(sums, a, [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))]);
             }
         }
-        for (r, sum) in first[0].iter().enumerate() {
-            sum[0].store(c.add(r * c_step));
-            sum[1].store(c.add(r * c_step + V::LANES));
+        for (panel, sums) in sums.iter().enumerate() {
+            for (row, sum) in sums.iter().enumerate() {
+                let to = c.add(row * c_step + panel * 2 * V::LANES);
+                sum[0].store(to);
+                sum[1].store(to.add(V::LANES));
+            }
         }
-    }
-}
-
-/// One group of K.
-///
-/// # Safety
-/// As for [`dot`].
-#[inline(always)]
-unsafe fn dot_step<V: Dot, const ROWS: usize, const SWAP: bool>(
-    sums: &mut [[V; 2]; ROWS],
-    a: *const u8,
-    b: *const i8,
-    at: usize,
-) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        let b = b.add(at * V::GROUP);
-        V::step::<ROWS, SWAP>(sums, a, [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))]);
     }
 }

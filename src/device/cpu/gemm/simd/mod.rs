@@ -32,8 +32,6 @@ pub trait Real: Copy {
     unsafe fn load_bf16(p: *const u16) -> Self;
     /// `self * b + c`.
     unsafe fn mul_add(self, b: Self, c: Self) -> Self;
-    /// Sum.
-    unsafe fn add(self, b: Self) -> Self;
     /// Writes f32.
     unsafe fn store(self, p: *mut f32);
     /// One step of K: adds `a[row] * b` to the sums of each row.
@@ -68,8 +66,6 @@ pub trait Dot: Copy {
     unsafe fn load_b(p: *const i8) -> Self;
     /// `self + a . b`, lane by lane; of two operands of one byte, which is signed is the instruction's choice.
     unsafe fn dot(self, a: Self, b: Self) -> Self;
-    /// Sum.
-    unsafe fn add(self, b: Self) -> Self;
     /// Reads i32.
     unsafe fn load(p: *const i32) -> Self;
     /// Writes i32.

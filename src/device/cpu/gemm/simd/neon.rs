@@ -86,9 +86,6 @@ impl Real for Neon {
     #[inline(always)] unsafe fn mul_add(self, b: Self, c: Self) -> Self {
         Neon(unsafe { [vfmaq_f32(c.0[0], self.0[0], b.0[0]), vfmaq_f32(c.0[1], self.0[1], b.0[1])] })
     }
-    #[inline(always)] unsafe fn add(self, b: Self) -> Self {
-        Neon(unsafe { [vaddq_f32(self.0[0], b.0[0]), vaddq_f32(self.0[1], b.0[1])] })
-    }
     #[inline(always)] unsafe fn store(self, p: *mut f32) { unsafe { vst1q_f32(p, self.0[0]); vst1q_f32(p.add(4), self.0[1]) } }
     #[inline(always)] unsafe fn step<const ROWS: usize>(sums: &mut [[Self; 2]; ROWS], a: *const f32, b: [Self; 2]) {
         let [low, high] = unsafe { column::<ROWS>(a) };
@@ -122,9 +119,6 @@ impl NeonDot {
 impl Dot for NeonDot {
     const LANES: usize = 8;
     #[inline(always)] unsafe fn zero() -> Self { NeonDot(unsafe { [vdupq_n_s32(0); 2] }) }
-    #[inline(always)] unsafe fn add(self, b: Self) -> Self {
-        NeonDot(unsafe { [vaddq_s32(self.0[0], b.0[0]), vaddq_s32(self.0[1], b.0[1])] })
-    }
     #[inline(always)] unsafe fn load(p: *const i32) -> Self { NeonDot(unsafe { [vld1q_s32(p), vld1q_s32(p.add(4))] }) }
     #[inline(always)] unsafe fn store(self, p: *mut i32) { unsafe { vst1q_s32(p, self.0[0]); vst1q_s32(p.add(4), self.0[1]) } }
     const GROUP: usize = 1;
@@ -210,9 +204,6 @@ impl NeonSdot {
 impl Dot for NeonSdot {
     const LANES: usize = 8;
     #[inline(always)] unsafe fn zero() -> Self { NeonSdot(unsafe { [vdupq_n_s32(0); 2] }) }
-    #[inline(always)] unsafe fn add(self, b: Self) -> Self {
-        NeonSdot(unsafe { [vaddq_s32(self.0[0], b.0[0]), vaddq_s32(self.0[1], b.0[1])] })
-    }
     #[inline(always)] unsafe fn load(p: *const i32) -> Self { NeonSdot(unsafe { [vld1q_s32(p), vld1q_s32(p.add(4))] }) }
     #[inline(always)] unsafe fn store(self, p: *mut i32) { unsafe { vst1q_s32(p, self.0[0]); vst1q_s32(p.add(4), self.0[1]) } }
     const GROUP: usize = 4;

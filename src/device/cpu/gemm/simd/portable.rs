@@ -36,10 +36,6 @@ impl Real for Portable {
         Portable(std::array::from_fn(|i| self.0[i] * b.0[i] + c.0[i]))
     }
     #[inline(always)]
-    unsafe fn add(self, b: Self) -> Self {
-        Portable(std::array::from_fn(|i| self.0[i] + b.0[i]))
-    }
-    #[inline(always)]
     unsafe fn store(self, p: *mut f32) {
         // SAFETY: valid for 8 elements by contract.
         unsafe { p.cast::<[f32; 8]>().write_unaligned(self.0) }
@@ -71,10 +67,6 @@ impl Dot for PortableDot {
     #[inline(always)]
     unsafe fn dot(self, a: Self, b: Self) -> Self {
         PortableDot(std::array::from_fn(|i| self.0[i].wrapping_add(a.0[i] * b.0[i])))
-    }
-    #[inline(always)]
-    unsafe fn add(self, b: Self) -> Self {
-        PortableDot(std::array::from_fn(|i| self.0[i].wrapping_add(b.0[i])))
     }
     #[inline(always)]
     unsafe fn load(p: *const i32) -> Self {
