@@ -62,7 +62,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
         let rows = sums.chunks_exact(pixels).zip(out.bytes.chunks_exact_mut(pixels * epilogue.size()));
         for (i, (row, out)) in rows.enumerate() {
             let mut row: Vec<i32> = row.iter().map(|&s| s as i32).collect();
-            epilogue.integers(&Place { image: i / p.m, channel: i % p.m, pixel: 0 }, &mut row, 0, out);
+            epilogue.integers(&Place { image: i / p.m, channel: i % p.m, pixel: 0 }, &row, 0, out);
         }
         return Ok(());
     }
