@@ -61,7 +61,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     if let (Some(epilogue), true) = (of_integers, pixels > 0) {
         let rows = sums.chunks_exact(pixels).zip(out.bytes.chunks_exact_mut(pixels * epilogue.size()));
         for (i, (row, out)) in rows.enumerate() {
-            let mut row: Vec<i32> = row.iter().map(|&s| s as i32).collect();
+            let row: Vec<i32> = row.iter().map(|&s| s as i32).collect();
             epilogue.integers(&Place { image: i / p.m, channel: i % p.m, pixel: 0 }, &row, 0, out);
         }
         return Ok(());
