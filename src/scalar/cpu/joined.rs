@@ -62,12 +62,13 @@ pub(super) fn joined(steps: &[Step]) -> (Vec<(usize, Op)>, Vec<usize>) {
 
 /// The loop that ends in step `at`, and the steps inside; `once` gives a step that is read once.
 fn join(steps: &[Step], at: usize, once: &dyn Fn(usize) -> Option<Step>) -> (Op, Vec<usize>) {
-    let (step, is_one) = (steps[at], |i: usize| matches!(steps[i], Step::Constant(_)));
+    // What differs from element to element comes first: not constants, and of arguments hardly those after the first one.
+    let is_one = |i: usize| matches!(steps[i], Step::Constant(_) | Step::Arg(1..));
+    let step = steps[at];
     match step {
         Step::Binary(Binary::Add, i, j) => {
             for (product, c) in [(i, j), (j, i)] {
                 if let Some(Step::Binary(Binary::Mul, a, b)) = once(product) {
-                    // What differs from element to element comes first, as far as it is known here.
                     let [a, b] = if is_one(a) && !is_one(b) { [b, a] } else { [a, b] };
                     return (Op::MulAdd([a, b, c]), vec![product]);
                 }

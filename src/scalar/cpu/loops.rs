@@ -8,9 +8,6 @@ use crate::base::DType;
 use crate::scalar::steps::Step;
 use crate::scalar::{Binary, Steps, Unary};
 
-/// Elements of a vector that is computed at once, at least.
-const LANES: usize = 16;
-
 /// Elements `at..at + count` of a run, computed in `n` with those behind the last one, and the registers of the loops done.
 pub(super) struct Chunk<'a, T> {
     pub steps: &'a Steps,
@@ -79,14 +76,11 @@ impl<'a, T: Number> Chunk<'a, T> {
                 None => out.iter_mut().zip(self.register(first)).for_each(|(o, &x)| *o = f(x, splats)),
             };
         }
-        // Whole vectors of known length: what is indexed keeps its bounds checks here, and with them a loop of scalars.
-        let first = self.register(first).as_chunks::<LANES>().0;
-        let rest = rest.map(|i| self.register(i).as_chunks::<LANES>().0);
-        for (i, (out, first)) in out.as_chunks_mut::<LANES>().0.iter_mut().zip(first).enumerate() {
-            let rest = rest.map(|of| &of[i]);
-            for lane in 0..LANES {
-                out[lane] = f(first[lane], rest.map(|of| of[lane]));
-            }
+        // All of one length, so that nothing is checked in the loop.
+        let n = out.len();
+        let (first, rest) = (&self.register(first)[..n], rest.map(|i| &self.register(i)[..n]));
+        for i in 0..n {
+            out[i] = f(first[i], rest.map(|of| of[i]));
         }
     }
 
