@@ -84,13 +84,14 @@ impl Program {
         })
     }
 
-    /// Steps that some loop reads element by element, as bits; the others give one number for all elements.
+    /// Steps that some loop reads element by element, or that are the result, as bits; the others give one number for all elements.
     fn spread(&self, args: &[Lane<'_>]) -> u64 {
         if self.steps.steps.len() > u64::BITS as usize {
             return u64::MAX;
         }
         let splat = (0..self.steps.steps.len()).filter(|&i| is_splat(&self.steps, args, i)).fold(0, |bits, i| bits | bit(i));
-        self.operands.iter().fold(0, |bits, &[own, rest]| bits | own | if rest & !splat == 0 { 0 } else { rest })
+        let result = self.loops.last().map_or(0, |(end, _)| bit(*end));
+        self.operands.iter().fold(result, |bits, &[own, rest]| bits | own | if rest & !splat == 0 { 0 } else { rest })
     }
 
     fn dispatch<T: Number>(&self, args: &[Lane<'_>], out: &mut [u8], memory: &mut AlignedBytes) {
@@ -333,6 +334,28 @@ mod tests {
                 };
                 let [got, want] = [Lane::Sums(&sums[..n], add), Lane::Slice(bytemuck::cast_slice(&reals[..n]))].map(run);
                 assert_eq!(got, want, "{n} of {out}");
+            }
+        }
+    }
+
+    /// Formulas of fewer and more than 64 steps whose results and operands are the same for all elements, or are not.
+    #[test]
+    fn what_is_one_number_is_that_of_every_element() {
+        let long = (0..80).fold(arg(0), |sum, i| (sum * constant(f64::from(i) + 1.5) + arg(1)).clip(-9.0, 9.0));
+        let x: Vec<f32> = (0..1100).map(|i| i as f32 * 0.01 - 5.0).collect();
+        let types = [DType::F32, DType::F32];
+        for formula in [constant(2.5), arg(1), arg(1) * arg(0) + arg(1), arg(1) * constant(2.0) + arg(0) * arg(0), long] {
+            let steps = Steps::compile(&formula, &types, DType::F32).unwrap();
+            for lanes in [[Lane::Slice(bytemuck::cast_slice(&x)), Lane::Splat(bytemuck::cast_slice(&[0.7f32]))], {
+                [Lane::Splat(bytemuck::cast_slice(&[0.7f32])), Lane::Slice(bytemuck::cast_slice(&x))]
+            }] {
+                let mut out = vec![0f32; x.len()];
+                Program::new(steps.clone()).run(&lanes, bytemuck::cast_slice_mut(&mut out));
+                for (x, y) in x.iter().zip(out) {
+                    let one = |lane: &Lane| f64::from(if matches!(lane, Lane::Slice(_)) { *x } else { 0.7 });
+                    let want = steps.eval(&[one(&lanes[0]), one(&lanes[1])]);
+                    assert!((f64::from(y) - want).abs() < 1e-3, "{x}: {y} against {want}");
+                }
             }
         }
     }
