@@ -44,6 +44,11 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// What is wrong with a file.
+    pub(crate) fn file(path: &std::path::Path, why: impl std::fmt::Display) -> Self {
+        Error::File { path: path.display().to_string(), why: why.to_string() }
+    }
+
     /// Whether memory was short: the device's, or a budget's.
     pub fn is_memory(&self) -> bool {
         matches!(self, Error::OutOfMemory { .. } | Error::OverBudget { .. })

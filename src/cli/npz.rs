@@ -14,10 +14,6 @@ use crate::error::{Error, Result};
 /// Suffix of bf16 arrays stored as u16.
 const BF16: &str = "#BFLOAT16";
 
-fn fail(path: &Path, why: impl std::fmt::Display) -> Error {
-    Error::File { path: path.display().to_string(), why: why.to_string() }
-}
-
 /// All arrays of a file.
 pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
     read_if(path, |_| true)
@@ -25,21 +21,21 @@ pub fn read(path: &Path) -> Result<Vec<(String, Tensor)>> {
 
 /// The arrays with names that are wanted; the others may be of any type.
 pub fn read_if(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String, Tensor)>> {
-    let file = File::open(path).map_err(|e| fail(path, e))?;
-    let mut archive = ZipArchive::new(file).map_err(|e| fail(path, format!("not an npz file: {e}")))?;
+    let file = File::open(path).map_err(|e| Error::file(path, e))?;
+    let mut archive = ZipArchive::new(file).map_err(|e| Error::file(path, format!("not an npz file: {e}")))?;
     let mut arrays = Vec::with_capacity(archive.len());
     for i in 0..archive.len() {
-        let mut member = archive.by_index(i).map_err(|e| fail(path, e))?;
-        let name = member.name().map_err(|e| fail(path, e))?.into_owned();
+        let mut member = archive.by_index(i).map_err(|e| Error::file(path, e))?;
+        let name = member.name().map_err(|e| Error::file(path, e))?.into_owned();
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_string();
         if !wanted(name.strip_suffix(BF16).unwrap_or(&name)) {
             continue;
         }
         let mut bytes = Vec::new();
-        member.read_to_end(&mut bytes).map_err(|e| fail(path, format!("{name}: {e}")))?;
-        let tensor = parse(&bytes).map_err(|why| fail(path, format!("{name}: {why}")))?;
+        member.read_to_end(&mut bytes).map_err(|e| Error::file(path, format!("{name}: {e}")))?;
+        let tensor = parse(&bytes).map_err(|why| Error::file(path, format!("{name}: {why}")))?;
         arrays.push(match name.strip_suffix(BF16) {
-            Some(plain) => (plain.to_string(), retype(&tensor, DType::BF16).map_err(|e| fail(path, e))?),
+            Some(plain) => (plain.to_string(), retype(&tensor, DType::BF16).map_err(|e| Error::file(path, e))?),
             None => (name, tensor),
         });
     }
@@ -48,16 +44,16 @@ pub fn read_if(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<Vec<(String
 
 /// Writes arrays to a file, stored without compression.
 pub fn write<'a>(path: &Path, arrays: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<()> {
-    let file = File::create(path).map_err(|e| fail(path, e))?;
+    let file = File::create(path).map_err(|e| Error::file(path, e))?;
     let mut archive = ZipWriter::new(std::io::BufWriter::new(file));
     let options = SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored).large_file(true);
     for (name, tensor) in arrays {
         let suffix = if tensor.dtype() == DType::BF16 { BF16 } else { "" };
-        archive.start_file(format!("{name}{suffix}.npy"), options).map_err(|e| fail(path, e))?;
+        archive.start_file(format!("{name}{suffix}.npy"), options).map_err(|e| Error::file(path, e))?;
         let written = archive.write_all(&header(tensor)).and_then(|()| archive.write_all(tensor.bytes()));
-        written.map_err(|e| fail(path, e))?;
+        written.map_err(|e| Error::file(path, e))?;
     }
-    archive.finish().and_then(|mut f| f.flush().map_err(Into::into)).map_err(|e| fail(path, e))
+    archive.finish().and_then(|mut f| f.flush().map_err(Into::into)).map_err(|e| Error::file(path, e))
 }
 
 fn retype(tensor: &Tensor, dtype: DType) -> Result<Tensor> {

@@ -63,9 +63,8 @@ fn rate(text: &str) -> std::result::Result<Rate, String> {
 }
 
 fn json<T: DeserializeOwned>(path: &Path) -> Result<T> {
-    let wrong = |why: String| Error::File { path: path.display().to_string(), why };
-    let text = std::fs::read(path).map_err(|e| wrong(e.to_string()))?;
-    serde_json::from_slice(&text).map_err(|e| wrong(e.to_string()))
+    let text = std::fs::read(path).map_err(|e| Error::file(path, e))?;
+    serde_json::from_slice(&text).map_err(|e| Error::file(path, e))
 }
 
 impl SharedArgs {

@@ -21,10 +21,6 @@ pub struct Files {
     svg: Option<PathBuf>,
 }
 
-fn error(path: &Path, why: impl ToString) -> Error {
-    Error::File { path: path.display().to_string(), why: why.to_string() }
-}
-
 impl Files {
     /// Whether one is asked for.
     pub fn any(&self) -> bool {
@@ -33,9 +29,9 @@ impl Files {
 
     /// Writes those asked for.
     pub fn write(&self, pools: &[Snapshot]) -> Result<()> {
-        let write = |path: &Path, bytes: Vec<u8>| std::fs::write(path, bytes).map_err(|e| error(path, e));
+        let write = |path: &Path, bytes: Vec<u8>| std::fs::write(path, bytes).map_err(|e| Error::file(path, e));
         if let Some(path) = &self.snapshot {
-            write(path, serde_json::to_vec(pools).map_err(|e| error(path, e))?)?;
+            write(path, serde_json::to_vec(pools).map_err(|e| Error::file(path, e))?)?;
         }
         if let Some(path) = &self.torch {
             write(path, TorchSnapshot::of(pools).pickle())?;
@@ -49,12 +45,12 @@ const MOST: u64 = 1 << 60;
 
 /// Reads what `--snapshot` wrote. Errors when it is no such file, or contradicts itself.
 pub fn open(path: &Path) -> Result<Vec<Snapshot>> {
-    let bytes = std::fs::read(path).map_err(|e| error(path, e))?;
+    let bytes = std::fs::read(path).map_err(|e| Error::file(path, e))?;
     let pools: Vec<Snapshot> =
-        serde_json::from_slice(&bytes).map_err(|e| error(path, format!("no snapshot of halfbyte memory: {e}")))?;
+        serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("no snapshot of halfbyte memory: {e}")))?;
     match pools.iter().all(is_whole) {
         true => Ok(pools),
-        false => Err(error(path, "no snapshot: it contradicts itself")),
+        false => Err(Error::file(path, "no snapshot: it contradicts itself")),
     }
 }
 

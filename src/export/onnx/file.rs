@@ -47,7 +47,7 @@ pub fn write_external(graph: &Graph, metadata: &[(String, String)], path: impl A
 }
 
 fn write_one(model: &ModelProto, path: &Path) -> Result<()> {
-    whole(path, |file| file.write_all(&model.encode_to_vec()))?.put().map_err(|e| fail(path, e))
+    whole(path, |file| file.write_all(&model.encode_to_vec()))?.put().map_err(|e| Error::file(path, e))
 }
 
 fn write_both(mut model: ModelProto, path: &Path) -> Result<()> {
@@ -57,21 +57,17 @@ fn write_both(mut model: ModelProto, path: &Path) -> Result<()> {
     model.graph.iter_mut().for_each(|g| weights.take(g));
     let data = whole(&beside, |file| weights.write(file))?;
     let main = whole(path, |file| file.write_all(&model.encode_to_vec()))?;
-    data.put().map_err(|e| fail(&beside, e))?;
-    main.put().map_err(|e| fail(path, e))
-}
-
-fn fail(path: &Path, why: std::io::Error) -> Error {
-    Error::File { path: path.display().to_string(), why: why.to_string() }
+    data.put().map_err(|e| Error::file(&beside, e))?;
+    main.put().map_err(|e| Error::file(path, e))
 }
 
 /// A file with all that `fill` writes, not yet in its place.
 fn whole(path: &Path, fill: impl FnOnce(&mut BufWriter<&mut NewFile>) -> std::io::Result<()>) -> Result<NewFile> {
-    let mut file = NewFile::create(path).map_err(|e| fail(path, e))?;
+    let mut file = NewFile::create(path).map_err(|e| Error::file(path, e))?;
     let mut buffered = BufWriter::new(&mut file);
     let done = fill(&mut buffered).and_then(|()| buffered.flush());
     drop(buffered);
-    done.map(|()| file).map_err(|e| fail(path, e))
+    done.map(|()| file).map_err(|e| Error::file(path, e))
 }
 
 /// The file beside: tensors in order, each on a boundary of [`ALIGN_BYTES`].

@@ -65,6 +65,12 @@ pub enum Absent {
     NotReady(String),
 }
 
+impl Absent {
+    fn model(name: &str) -> Self {
+        Absent::Unknown(format!("no model {name:?}: ask the repository's index"))
+    }
+}
+
 impl From<Absent> for Error {
     fn from(absent: Absent) -> Error {
         Error::BadInput(absent.to_string())
@@ -156,12 +162,13 @@ impl<T> Registry<T> {
         Ok(gone)
     }
 
-    /// Takes versions of a model out of service; those who have one go on with it. False where the model is not known.
-    pub fn unload(&self, name: &str, why: &str) -> bool {
+    /// Takes versions of a model out of service; those who have one go on with it. Errors where the model is not known.
+    pub fn unload(&self, name: &str, why: &str) -> Result<(), Absent> {
         let kept = &mut *lock(&self.kept);
-        let Some(entry) = kept.models.get_mut(name).filter(|entry| !entry.versions.is_empty()) else { return false };
+        let known = kept.models.get_mut(name).filter(|entry| !entry.versions.is_empty());
+        let entry = known.ok_or_else(|| Absent::model(name))?;
         entry.versions.values_mut().for_each(|slot| *slot = Slot::Unavailable(why.into()));
-        true
+        Ok(())
     }
 
     /// Forgets the versions of a model that are not `kept`.
@@ -258,8 +265,7 @@ impl<T> Kept<T> {
         let is_known = |name: &str| self.models.get(name).is_some_and(|entry| !entry.versions.is_empty());
         let alias = self.settings.aliases.get(name).filter(|_| !is_known(name));
         let model = alias.map_or(name, |alias| &alias.model);
-        let unknown = || Absent::Unknown(format!("no model {name:?}: ask the repository's index"));
-        let entry = self.models.get(model).filter(|_| is_known(model)).ok_or_else(unknown)?;
+        let entry = self.models.get(model).filter(|_| is_known(model)).ok_or_else(|| Absent::model(name))?;
         let fixed = alias.and_then(|alias| alias.version);
         let aliased = || self.settings.models.get(model)?.aliases.get(version).copied();
         let named = if version.is_empty() { fixed } else { version.parse().ok().or_else(aliased) };

@@ -94,10 +94,9 @@ impl Failure {
         }
     }
 
-    /// Whether a trial counts it against the version; `None` where it says nothing about it, but of the queue.
-    pub(super) fn is_models(&self) -> Option<bool> {
-        let is_queue = matches!(self, Failure::Run(Error::Rejected(Rejection::QueueFull { .. } | Rejection::Draining)));
-        (!is_queue).then_some(true)
+    /// Whether a trial counts it against the version, as it does not what only says something of the queue.
+    pub(super) fn is_models(&self) -> bool {
+        !matches!(self, Failure::Run(Error::Rejected(Rejection::QueueFull { .. } | Rejection::Draining)))
     }
 
     /// After what time asking again may help: exactly where a rate was exceeded.

@@ -14,22 +14,20 @@ pub(super) const NAME: &str = "registry.json";
 
 /// Reads a file; one that is not there says nothing. Errors with the field, what is wrong and what would be right.
 pub(super) fn read(path: &Path) -> Result<Settings> {
-    let wrong = |why: String| Error::File { path: path.display().to_string(), why };
     let text = match std::fs::read(path) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Settings::default()),
-        Err(e) => return Err(wrong(e.to_string())),
+        Err(e) => return Err(Error::file(path, e)),
     };
     let settings: Settings =
-        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&text)).map_err(|e| wrong(e.to_string()))?;
+        serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_slice(&text)).map_err(|e| Error::file(path, e))?;
     settings.check().map(|()| settings)
 }
 
 /// Writes the file as a whole: it is the old one or the new one, also after a crash.
 pub(super) fn write(path: &Path, settings: &Settings) -> Result<()> {
-    let wrong = |why: String| Error::File { path: path.display().to_string(), why };
-    let text = serde_json::to_vec_pretty(settings).map_err(|e| wrong(e.to_string()))?;
-    cache::write(path, &text).map_err(|e| wrong(e.to_string()))
+    let text = serde_json::to_vec_pretty(settings).map_err(|e| Error::file(path, e))?;
+    cache::write(path, &text).map_err(|e| Error::file(path, e))
 }
 
 /// Settings with a patch: members replace those of their name, objects are merged, null takes a member away (RFC 7386).

@@ -111,8 +111,7 @@ impl Repository {
     /// Takes a model out of service; requests that run are finished. Errors when none of that name is known.
     pub fn unload(&self, name: &str) -> Result<(), Failure> {
         let _alone = lock(&self.loading);
-        let unknown = || Failure::Unknown(format!("no model {name:?}: ask the repository's index"));
-        self.registry.unload(name, "unloaded").then_some(()).ok_or_else(unknown)
+        Ok(self.registry.unload(name, "unloaded")?)
     }
 
     /// What the registry was told, and what trials made of it.

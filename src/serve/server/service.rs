@@ -90,8 +90,8 @@ impl Service {
         let deadline = request.timeout.or(self.options.target).map_or(limit, |due| due.min(limit));
         let call = Call { model, tenant, request, began, due: began + deadline };
         let done = timeout(limit, self.answer(&call)).await.unwrap_or(Err(Failure::Late(limit)));
-        if let Some(failed) = done.as_ref().map_or_else(Failure::is_models, |_| Some(false)) {
-            self.repository.record(&chosen, Outcome { failed, latency: began.elapsed() });
+        if done.as_ref().err().is_none_or(Failure::is_models) {
+            self.repository.record(&chosen, Outcome { failed: done.is_err(), latency: began.elapsed() });
         }
         let outputs = done.inspect_err(|_| model.counts.failed(began.elapsed()))?.to_vec();
         let (name, version) = (model.name.clone(), model.version.clone());

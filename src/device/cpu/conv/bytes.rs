@@ -235,14 +235,12 @@ impl Numbers for Bytes<'_> {
         let start = [0; BAND];
         let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
         let tiles = |height: usize, a: &[u8], pixels: Range<usize>, c: &mut [i32], c_step: usize| {
-            let mut at = pixels.start;
-            while at < pixels.end {
-                let (count, tile) = isa.listed.of(height, (pixels.end - at) / isa.columns);
+            for (first, tile) in isa.listed.over(height, pixels.start / isa.columns..pixels.end / isa.columns) {
+                let at = first * isa.columns;
                 let (b, c) = (panel.b[at * isa.group..].as_ptr().cast(), c[at - pixels.start..].as_mut_ptr());
                 // SAFETY: A has k x height units, each row of B and C the tile's columns from `at` on (asserted); the chooser
                 // checked the instruction set.
                 unsafe { tile(k, a.as_ptr(), b, places, start.as_ptr(), c, c_step) };
-                at += count * isa.columns;
             }
         };
         for at in (0..pixels).step_by(BAND) {

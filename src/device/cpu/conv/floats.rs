@@ -103,15 +103,13 @@ impl Numbers for Floats<'_> {
         let a = &self.weights[panel.channel * k..][..panel.height * k];
         let b: &[f32] = bytemuck::cast_slice(panel.b);
         assert!(b.len() >= panel.reach() && sums.len() >= panel.height * pixels, "invariant: tiles lie in the block");
-        let mut at = 0;
-        while at < pixels {
-            let (count, tile) = isa.listed.of(panel.height, (pixels - at) / isa.columns);
+        let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
+        for (first, tile) in isa.listed.over(panel.height, 0..pixels / isa.columns) {
+            let at = first * isa.columns;
             let (b, c) = (b[at..].as_ptr().cast(), sums[at..].as_mut_ptr());
-            let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
             // SAFETY: A has k x height elements, each row of B and C the tile's columns from `at` on (asserted); the chooser
             // checked the instruction set.
             unsafe { tile(k, a.as_ptr(), b, places, c, pixels, false) };
-            at += count * isa.columns;
         }
     }
 }

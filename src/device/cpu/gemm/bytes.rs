@@ -353,17 +353,14 @@ fn row_panel(isa: &Isa, height: usize, a: &[u8], b: &Weights, panels: Range<usiz
     let deep = b.k.next_multiple_of(isa.group);
     let width = panels.len() * isa.columns;
     assert!(a.len() >= height * deep * isa.a_bytes && sums.len() >= height * SEGMENT && width <= SEGMENT.min(start.len()));
-    let mut j = panels.start;
-    while j < panels.end {
-        let (count, tile) = isa.tiles.of(height, panels.end - j);
+    let places = Step { row: isa.columns, panel: deep / isa.group * isa.columns };
+    for (j, tile) in isa.tiles.over(height, panels.clone()) {
         let (panel, at) = (b.panels[j * deep * isa.columns..].as_ptr(), (j - panels.start) * isa.columns);
-        let places = Step { row: isa.columns, panel: deep / isa.group * isa.columns };
         // SAFETY: `product` saw that the instruction set is there; the asserts here and in `Weights::packed` bound A, B, the
         // start and the sums.
         unsafe {
             let (start, sums) = (start[at..].as_ptr(), sums[at..].as_mut_ptr());
             tile(deep / isa.group, a.as_ptr(), panel, places, start, sums, SEGMENT);
         }
-        j += count;
     }
 }

@@ -3,6 +3,8 @@
 //! A is packed `[k][ROWS]`, B `[k][2 * LANES]` (rows of B anywhere), C has any step between rows. Each sum is one chain over K, whatever
 //! the tile: so that the adder's latency does not bound tiles of few rows, these take several panels side by side.
 
+use std::ops::Range;
+
 use super::simd::{Dot, Real};
 
 /// One tile: `(k, a, b, places, c, c_step, accumulate)`; the step of C in elements, `b` is f32 or 16-bit storage as `STORE` says.
@@ -26,6 +28,17 @@ impl<T: Copy> Tiles<T> {
     /// Panels that a tile of so many rows takes at most.
     pub fn panels(&self, rows: usize) -> usize {
         self.abreast.get(rows - 1).map_or(1, |&(count, _)| count)
+    }
+
+    /// Tiles of so many rows that take some panels one after the other, each with its first panel.
+    pub fn over(&self, rows: usize, panels: Range<usize>) -> impl Iterator<Item = (usize, T)> {
+        let mut next = panels.start;
+        std::iter::from_fn(move || {
+            let first = next;
+            let (count, tile) = (first < panels.end).then(|| self.of(rows, panels.end - first))?;
+            next += count;
+            Some((first, tile))
+        })
     }
 
     /// A tile of so many rows for at most so many panels, and for how many.
