@@ -11,6 +11,7 @@ mod request;
 mod runner;
 mod shared;
 mod slot;
+mod spin;
 mod statistics;
 mod sync;
 mod ticket;
