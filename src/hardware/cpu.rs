@@ -21,6 +21,7 @@ pub fn capabilities() -> Capabilities {
             && is_x86_feature_detected!("avx512vl");
         add(avx512, Capabilities::AVX512);
         add(avx512 && is_x86_feature_detected!("avx512vnni"), Capabilities::AVX512_VNNI);
+        add(avx512 && is_x86_feature_detected!("avx512vbmi"), Capabilities::AVX512_VBMI);
         add(avx512 && is_x86_feature_detected!("avx512bf16"), Capabilities::AVX512_BF16);
         add(is_x86_feature_detected!("avxvnni"), Capabilities::AVX_VNNI);
     }

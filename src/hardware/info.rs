@@ -31,6 +31,8 @@ bitflags::bitflags! {
         const AVX_VNNI = 1 << 3;
         /// x86: AVX-512 BF16.
         const AVX512_BF16 = 1 << 4;
+        /// x86: AVX-512 VBMI.
+        const AVX512_VBMI = 1 << 5;
         /// Arm: NEON.
         const NEON = 1 << 8;
         /// Arm: dot product.

@@ -1,4 +1,4 @@
-//! Channel-wise factors and offsets after a convolution become part of its weights and bias.
+//! Channel-wise factors and offsets after a convolution, transposed or not, become part of its weights and bias.
 
 use super::index::Index;
 use super::pattern::{float, int};
@@ -11,7 +11,7 @@ struct Affine {
     offset: Vec<f64>,
 }
 
-/// Folds BatchNormalization, Mul, Div, Add and Sub with constants into the Conv before them.
+/// Folds BatchNormalization, Mul, Div, Add and Sub with constants into the Conv or ConvTranspose before them.
 pub(super) fn fold(graph: &mut Graph) -> usize {
     let mut index = Index::new(graph);
     let mut count = 0;
@@ -29,7 +29,8 @@ pub(super) fn fold(graph: &mut Graph) -> usize {
 fn folded(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node)> {
     let node = &graph.nodes[at];
     let commutes = matches!(node.op.as_str(), "Mul" | "Add");
-    let is_conv = |v: ValueId| index.producer(v).filter(|&n| graph.nodes[n].op == "Conv" && graph.nodes[n].domain.is_empty());
+    let folds = |n: &Node| matches!(n.op.as_str(), "Conv" | "ConvTranspose") && n.domain.is_empty();
+    let is_conv = |v: ValueId| index.producer(v).filter(|&n| folds(&graph.nodes[n]));
     let sides = if commutes { 2 } else { 1 };
     let (side, conv) = (0..sides).find_map(|i| Some((i, is_conv(node.inputs.get(i).copied()??)?)))?;
     let conv_node = &graph.nodes[conv];
@@ -43,12 +44,13 @@ fn folded(graph: &mut Graph, index: &Index, at: NodeId) -> Option<(NodeId, Node)
         Some(given @ Some(_)) => Some(constant(given)?),
         _ => None,
     };
-    let (channels, rank) = (*weight.shape().first()?, weight.shape().rank());
+    let rank = weight.shape().rank();
+    let (channels, channel) = channels(conv_node, weight)?;
     let affine = match node.op.as_str() {
         "BatchNormalization" => batch_norm(node, channels, constant)?,
         op => elementwise(op, &per_channel(constant(node.inputs.get(1 - side)?)?, channels, rank)?)?,
     };
-    let (weight, bias) = apply(&affine, weight, bias)?;
+    let (weight, bias) = apply(&affine, weight, bias, channel)?;
     let mut new = conv_node.clone();
     new.outputs = vec![node.outputs.first().copied()?];
     let name = |graph: &Graph, i: usize| match conv_node_input(graph, conv, i) {
@@ -105,17 +107,29 @@ fn per_channel(t: &Tensor, channels: usize, rank: usize) -> Option<Vec<f64>> {
     fits.then(|| t.to_f64())
 }
 
-/// Weights and bias after the factors and offsets, unless they leave f32's range.
-fn apply(affine: &Affine, weight: &Tensor, bias: Option<&Tensor>) -> Option<(Tensor, Tensor)> {
+/// The output channels of a convolution, and the one that each of its weights belongs to. Those of ConvTranspose are
+/// `[input channel][output channel of the group][taps]`.
+fn channels(node: &Node, weight: &Tensor) -> Option<(usize, impl Fn(usize) -> usize)> {
+    let groups = usize::try_from(int(node, "group", 1)).ok().filter(|&g| g > 0)?;
+    let (&[inputs, own], taps) = (weight.shape().first_chunk()?, weight.shape().iter().skip(2).product::<usize>().max(1));
+    let transposed = node.op == "ConvTranspose";
+    let (all, each) = if transposed { (own * groups, (inputs / groups).max(1)) } else { (inputs, 1) };
+    let channel = move |at: usize| {
+        let (first, second) = (at / taps / own.max(1), at / taps % own.max(1));
+        if transposed { first / each * own + second } else { first }
+    };
+    Some((all, channel))
+}
+
+/// Weights, each of its `channel`, and bias after the factors and offsets, unless they leave f32's range.
+fn apply(affine: &Affine, weight: &Tensor, bias: Option<&Tensor>, channel: impl Fn(usize) -> usize) -> Option<(Tensor, Tensor)> {
     let channels = affine.factor.len();
     let bias = bias.map_or(vec![0.0; channels], |b| b.to_f64());
     let values = weight.values::<f32>().ok()?;
-    let row = values.len() / channels.max(1);
-    if bias.len() != channels || row == 0 {
+    if bias.len() != channels || values.is_empty() {
         return None;
     }
-    let rows = values.chunks_exact(row).zip(&affine.factor);
-    let scaled: Vec<f32> = rows.flat_map(|(row, f)| row.iter().map(move |&w| (f64::from(w) * f) as f32)).collect();
+    let scaled: Vec<f32> = values.iter().enumerate().map(|(i, &w)| (f64::from(w) * affine.factor[channel(i)]) as f32).collect();
     let moved: Vec<f32> = (0..channels).map(|c| (bias[c] * affine.factor[c] + affine.offset[c]) as f32).collect();
     if !scaled.iter().chain(&moved).all(|v| v.is_finite()) {
         return None;

@@ -270,6 +270,25 @@ fn batch_norm_and_channel_factors_fold_into_the_convolution() {
     assert_eq!(graph.nodes[0].outputs, [Some(y)]);
 }
 
+/// Weights of ConvTranspose are `[input channel][output channel of the group]`: of 4 and 3 in two groups here.
+#[test]
+fn channel_factors_fold_into_a_transposed_convolution() {
+    let mut net = Net::new();
+    let x = net.input();
+    let weights: Vec<f32> = (1..=12).map(|v| v as f32).collect();
+    let w = net.constant(Tensor::new([4, 3, 1, 1], &weights).unwrap());
+    let conv = net.op_with("ConvTranspose", &[x, w], &[("group", Attr::Int(2))]);
+    let offset = net.constant(Tensor::new([1, 6, 1, 1], &[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap());
+    let factor = net.constant(Tensor::new([6, 1, 1], &[1.0f32, 10.0, 100.0, 2.0, 20.0, 200.0]).unwrap());
+    let y = net.op("Add", &[conv, offset]);
+    let y = net.op("Mul", &[y, factor]);
+    let graph = net.optimized(y);
+    assert_eq!(ops(&graph), ["ConvTranspose"]);
+    let constant = |i: usize| graph.constant(graph.nodes[0].inputs[i].unwrap()).unwrap().to_f64();
+    assert_eq!(constant(1), [1.0, 20.0, 300.0, 4.0, 50.0, 600.0, 14.0, 160.0, 1800.0, 20.0, 220.0, 2400.0]);
+    assert_eq!(constant(2), [1.0, 20.0, 300.0, 8.0, 100.0, 1200.0]);
+}
+
 #[test]
 fn a_convolution_that_others_read_or_a_spatial_factor_is_left_alone() {
     let mut net = Net::new();

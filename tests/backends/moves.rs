@@ -145,7 +145,11 @@ fn choices_along_axes() {
     for round in 0..40 {
         let dtype = WIDTHS[round % 4];
         let shape: Shape = (0..1 + r.below(4)).map(|_| 1 + r.below(9)).collect();
-        let map = |&n: &usize| (r.below(3) > 0).then(|| (0..1 + r.below(12)).map(|_| r.below(n)).collect::<Vec<_>>());
+        let map = |&n: &usize| match r.below(4) {
+            0 => None,
+            1 => Some((0..2 * n).map(|i| i / 2).collect::<Vec<_>>()),
+            _ => Some((0..1 + r.below(12)).map(|_| r.below(n)).collect()),
+        };
         let maps: Vec<Option<Vec<usize>>> = shape.iter().map(map).collect();
         let out: Shape = shape.iter().zip(&maps).map(|(&n, m)| m.as_ref().map_or(n, Vec::len)).collect();
         runs += move_one(Movement::Axes(maps), vec![Some(random(&mut r, dtype, &shape))], Type::new(dtype, out));

@@ -306,35 +306,63 @@ fn requantized(p: &ConvProblem, sums: &[i32], inputs: &[Option<Tensor>]) -> Vec<
     sums.iter().enumerate().map(one).collect()
 }
 
+/// Runs an integer convolution of every combination of types and zero points, by `round`, with i32 and 8-bit outputs.
+fn integer_convolution(r: &mut Xorshift, round: usize, mut p: ConvProblem) {
+    (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);
+    (p.b_at, p.own_inputs) = ((round % 5 > 1).then_some(4), 9);
+    let mut inputs = operands(r, &p);
+    inputs[2] = Some(random(r, p.x, &[]));
+    // One for each channel, one for all, or none.
+    let w_zero = [Some(vec![p.m]), Some(vec![]), None][round % 3].clone();
+    inputs.push(w_zero.map(|shape| random(r, p.w, &shape)));
+    let bias: Vec<f64> = (0..p.m).map(|_| (r.unit() * 2e5).round() - 1e5).collect();
+    inputs.push(p.b_at.map(|_| tensor(DType::I32, &[p.m], &bias)));
+    p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: (round % 3 < 2).then_some(3), requantize: None });
+    p.y = DType::I32;
+    let sums = integer_sums(&p, &inputs);
+    let want: Vec<Range> = sums.iter().map(|&s| Range::point(s.into())).collect();
+    let out = Type::new(DType::I32, p.out_shape());
+    assert!(each_kernel(&Problem::Conv(p.clone()), &inputs, &[1, 3], out, &want) >= 2 * device::complete());
+
+    p.y = [DType::U8, DType::I8][round / 4 % 2];
+    let scales: Vec<f64> = (0..p.m).map(|_| f64::from(0.001 + 0.01 * r.unit() as f32)).collect();
+    let each = if round.is_multiple_of(2) { &scales[..] } else { &scales[..1] };
+    let one = |v: f32| Some(tensor(DType::F32, &[], &[v.into()]));
+    inputs.extend([one(0.02), Some(tensor(DType::F32, &[each.len()], each)), one(0.3), Some(random(r, p.y, &[]))]);
+    p.quant.as_mut().unwrap().requantize = Some(Requantize { x_scale: 5, w_scale: 6, y_scale: 7, y_zero: Some(8) });
+    let (want, out) = (requantized(&p, &sums, &inputs), Type::new(p.y, p.out_shape()));
+    each_kernel(&Problem::Conv(p), &inputs, &[1, 3], out, &want);
+}
+
 #[test]
 fn integer_convolutions_are_exact() {
     let mut r = Xorshift::new(5);
     for round in 0..24 {
-        let mut p = geometry(&mut r, false);
-        (p.x, p.w) = ([DType::U8, DType::I8][round % 2], [DType::I8, DType::U8][round / 2 % 2]);
-        (p.b_at, p.own_inputs) = ((round % 5 > 1).then_some(4), 9);
-        let mut inputs = operands(&mut r, &p);
-        inputs[2] = Some(random(&mut r, p.x, &[]));
-        // One for each channel, one for all, or none.
-        let w_zero = [Some(vec![p.m]), Some(vec![]), None][round % 3].clone();
-        inputs.push(w_zero.map(|shape| random(&mut r, p.w, &shape)));
-        let bias: Vec<f64> = (0..p.m).map(|_| (r.unit() * 2e5).round() - 1e5).collect();
-        inputs.push(p.b_at.map(|_| tensor(DType::I32, &[p.m], &bias)));
-        p.quant = Some(ConvQuant { x_zero: Some(2), w_zero: (round % 3 < 2).then_some(3), requantize: None });
-        p.y = DType::I32;
-        let sums = integer_sums(&p, &inputs);
-        let want: Vec<Range> = sums.iter().map(|&s| Range::point(s.into())).collect();
-        let out = Type::new(DType::I32, p.out_shape());
-        assert!(each_kernel(&Problem::Conv(p.clone()), &inputs, &[1, 3], out, &want) >= 2 * device::complete());
+        let p = geometry(&mut r, false);
+        integer_convolution(&mut r, round, p);
+    }
+}
 
-        p.y = [DType::U8, DType::I8][round / 4 % 2];
-        let scales: Vec<f64> = (0..p.m).map(|_| f64::from(0.001 + 0.01 * r.unit() as f32)).collect();
-        let each = if round % 2 == 0 { &scales[..] } else { &scales[..1] };
-        let one = |v: f32| Some(tensor(DType::F32, &[], &[v.into()]));
-        inputs.extend([one(0.02), Some(tensor(DType::F32, &[each.len()], each)), one(0.3), Some(random(&mut r, p.y, &[]))]);
-        p.quant.as_mut().unwrap().requantize = Some(Requantize { x_scale: 5, w_scale: 6, y_scale: 7, y_zero: Some(8) });
-        let (want, out) = (requantized(&p, &sums, &inputs), Type::new(p.y, p.out_shape()));
-        each_kernel(&Problem::Conv(p), &inputs, &[1, 3], out, &want);
+/// Windows and lines of many widths, without steps along the line.
+#[test]
+fn depthwise_integer_convolutions_are_exact() {
+    let mut r = Xorshift::new(6);
+    for (round, (wide, width)) in
+        [(3, 80), (5, 80), (1, 31), (2, 1), (4, 129), (6, 300), (7, 7), (9, 64), (3, 5), (5, 17)].into_iter().enumerate()
+    {
+        let (high, step, pad) = (1 + r.below(5), 1 + r.below(2), r.below(wide));
+        let input = [high + r.below(9), width.max(wide)];
+        let window = Window {
+            input: input.to_vec(),
+            output: vec![(input[0] + 1 - high) / step + 1, input[1] + 2 * pad - wide + 1],
+            kernel: vec![high, wide],
+            strides: vec![step, 1],
+            dilations: vec![1; 2],
+            pads: vec![1, pad as i64],
+            pads_end: vec![0, pad as i64],
+        };
+        let c = 1 + r.below(5);
+        integer_convolution(&mut r, round, ConvProblem { n: 2, c, m: c, groups: c, window, ..plain_window() });
     }
 }
 

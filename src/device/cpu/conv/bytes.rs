@@ -1,5 +1,6 @@
 //! Exact convolutions of 8-bit integers on the byte tiles. A unit holds as many elements of one pixel as an instruction multiplies
-//! and adds up: channels or, of few channels, taps that lie side by side. Weights are the tiles' A.
+//! and adds up: channels or, of few channels, taps that lie side by side. Weights are the tiles' A. Depthwise, a pixel and those after
+//! it become a unit in registers, where the instruction set can.
 //!
 //! Both are moved by 128 where the tiles take the other sign: `x' = x +- 128`, `w' = w - 128`, and zero points with them. With
 //! K products, `sum (x - zx)(w - zw) = sum x'w' - zx' sum w' - zw' sum x' + K zx' zw'`, modulo 2^32 and so exact whenever the result
@@ -13,9 +14,9 @@ use super::planes::Planes;
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
-use crate::device::cpu::gemm::blocks::{heights, wide};
+use crate::device::cpu::gemm::blocks::{heights, present, wide};
 use crate::device::cpu::gemm::bytes::Isa;
-use crate::device::cpu::gemm::tile::List;
+use crate::device::cpu::gemm::tile::{DotTile, List, OVERLAP_BYTES, Overlapping, Places, Tiles};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
@@ -44,6 +45,14 @@ impl Units {
     /// Of one pixel.
     fn count(&self) -> usize {
         if self.across { self.channels } else { self.channels.div_ceil(self.group) }
+    }
+
+    /// Tiles that read these units from lines of bytes, if they are of taps and the instruction set has them: each byte is then laid
+    /// out once. The weights are the same.
+    fn overlapping(&self, isa: &Isa, p: &ConvProblem, window: &Window2d) -> Option<Tiles<DotTile<Overlapping>>> {
+        let (needs, tiles) = isa.overlapping?;
+        let neighbours = self.across && window.strides[1] == 1 && window.dilations[1] == 1;
+        (neighbours && p.m == p.groups && present(needs)).then_some(tiles)
     }
 
     /// The window in units: taps that share one count as one.
@@ -143,8 +152,10 @@ impl CpuCode for On {
             zeros = Some(Zeros { ones, each: (0..p.m).map(w_zero).collect() });
         }
         let flip = if moved { 0x80 } else { 0 };
-        let numbers = Bytes { isa, units, window, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
-        let dense = Dense { p, window: units.window(window), numbers: &numbers };
+        let overlapping = units.overlapping(isa, p, &window);
+        let numbers = Bytes { isa, units, window, overlapping, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
+        let window = if overlapping.is_some() { window } else { units.window(window) };
+        let dense = Dense { p, window, numbers: &numbers };
         if let Some(epilogue) = Epilogue::new(p, call.inputs)? {
             // Pieces are cut by elements.
             match epilogue.size() {
@@ -174,6 +185,8 @@ struct Bytes<'a> {
     units: Units,
     /// In taps.
     window: Window2d,
+    /// Units overlap: what is laid out is bytes.
+    overlapping: Option<Tiles<DotTile<Overlapping>>>,
     x: &'a [u8],
     /// The zero point, which padding is made of, and what turns stored elements into the tiles'.
     zero: u8,
@@ -196,11 +209,24 @@ impl Numbers for Bytes<'_> {
     }
 
     fn units(&self) -> [usize; 2] {
-        [self.units.count(), self.isa.group]
+        [self.units.count(), if self.overlapping.is_some() { 1 } else { self.isa.group }]
+    }
+
+    fn begins(&self, tap: usize) -> bool {
+        self.overlapping.is_none() || (tap % self.window.kernel[1]).is_multiple_of(self.isa.group)
     }
 
     fn fill(&self, planes: &Planes, at: usize, first: [usize; 2], size: [usize; 2], out: &mut [u8]) {
         let (w, group) = (&self.window, self.isa.group);
+        if self.overlapping.is_some() {
+            return planes.fill(first, size, 1, out, |channel, iy, start, row| {
+                let Some(iy) = iy else { return row.fill(self.zero ^ self.flip) };
+                w.line(&self.x[at + channel * w.plane() + iy * w.input[1]..][..w.input[1]], start, row, self.zero);
+                if self.flip != 0 {
+                    wide(|| row.iter_mut().for_each(|v| *v ^= self.flip));
+                }
+            });
+        }
         let step = w.dilations[1];
         let mut lines = vec![0; group * (planes.width() + step)];
         planes.fill(first, size, group, out, |unit, iy, start, row| {
@@ -227,19 +253,29 @@ impl Numbers for Bytes<'_> {
     }
 
     fn sums(&self, panel: &Panel, sums: &mut [i32]) {
+        let places = List { rows: panel.places.as_ptr(), panel: self.isa.columns };
+        match &self.overlapping {
+            Some(tiles) => self.sums_by(tiles, Overlapping(places), panel, sums),
+            None => self.sums_by(&self.isa.listed, places, panel, sums),
+        }
+    }
+}
+
+impl Bytes<'_> {
+    fn sums_by<P: Places>(&self, tiles: &Tiles<DotTile<P>>, places: P, panel: &Panel, sums: &mut [i32]) {
         let (isa, k, pixels) = (self.isa, panel.places.len(), panel.pixels);
         let row = k * isa.group * isa.a_bytes;
         let a = &self.weights[panel.channel * row..][..panel.height * row];
-        assert!(panel.b.len() >= panel.reach() * isa.group, "invariant: tiles lie in the block");
+        let (step, more) = if P::OVERLAPPING { (1, OVERLAP_BYTES) } else { (isa.group, 0) };
+        assert!(panel.b.len() >= panel.reach() * step + more, "invariant: tiles lie in the block");
         assert!(sums.len() >= panel.height * pixels && BAND.is_multiple_of(isa.columns), "invariant: sums have room");
         let start = [0; BAND];
-        let places = List { rows: panel.places.as_ptr(), panel: isa.columns };
         let tiles = |height: usize, a: &[u8], pixels: Range<usize>, c: &mut [i32], c_step: usize| {
-            for (first, tile) in isa.listed.over(height, pixels.start / isa.columns..pixels.end / isa.columns) {
+            for (first, tile) in tiles.over(height, pixels.start / isa.columns..pixels.end / isa.columns) {
                 let at = first * isa.columns;
-                let (b, c) = (panel.b[at * isa.group..].as_ptr().cast(), c[at - pixels.start..].as_mut_ptr());
+                let (b, c) = (panel.b[at * step..].as_ptr().cast(), c[at - pixels.start..].as_mut_ptr());
                 // SAFETY: A has k x height units, each row of B and C the tile's columns from `at` on (asserted); the chooser
-                // checked the instruction set.
+                // checked the instruction set, `Units::overlapping` what its tiles need besides.
                 unsafe { tile(k, a.as_ptr(), b, places, start.as_ptr(), c, c_step) };
             }
         };

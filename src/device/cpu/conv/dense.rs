@@ -31,6 +31,11 @@ pub(super) trait Numbers: Sync {
     /// Units of one pixel of a group, and bytes of a unit.
     fn units(&self) -> [usize; 2];
 
+    /// Whether a row of B begins at a tap, and does not hold it beside another.
+    fn begins(&self, _tap: usize) -> bool {
+        true
+    }
+
     /// Units from element `at` of the image on, where they need no laying out.
     fn in_place(&self, _at: usize) -> Option<&[u8]> {
         None
@@ -141,7 +146,7 @@ impl<N: Numbers> Dense<'_, N> {
         let outer = p.n * p.groups * blocks[0] * blocks[1];
         // With few blocks of pixels, threads share the output channels of each.
         let parts = if outer >= threads { 1 } else { threads.div_ceil(outer).min(panels) };
-        let places = planes.offsets(units);
+        let places = planes.offsets(units, |tap| self.numbers.begins(tap));
         let straight: Vec<u32> = if w.pointwise() { (0..units).map(|c| (c * w.plane()) as u32).collect() } else { Vec::new() };
         let out = Disjoint::new(out);
         let one = |t: usize| {
@@ -158,7 +163,7 @@ impl<N: Numbers> Dense<'_, N> {
             let lies = if w.pointwise() { self.numbers.in_place(own + first[1]) } else { None };
             let lies = lies.filter(|x| x.len() >= ((units - 1) * w.plane() + pixels) * unit_bytes);
             let input = if lies.is_some() { 0 } else { planes.channel() * units * unit_bytes };
-            let room = (input + tile_columns * unit_bytes).next_multiple_of(64);
+            let room = (input + (tile_columns * unit_bytes).max(64)).next_multiple_of(64);
             with_buffer(&BLOCK, room + pixels * height.min(mg) * size_of::<N::Sum>(), |buffer| {
                 let (b, sums) = buffer.split_at_mut(room);
                 let (b, places, width) = match lies {

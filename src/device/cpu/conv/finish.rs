@@ -73,6 +73,8 @@ impl<'a> Epilogue<'a> {
         self.run(place.image, place.channel, place.pixel, Lane::Sums(sums, add), out);
     }
 
+    /// Inlined, so that `sums` is written where it is read: a copy would wait until all stores before it, those of the sums, are done.
+    #[inline(always)]
     fn run(&self, n: usize, m: usize, pixel: usize, sums: Lane, out: &mut [u8]) {
         let pixels = out.len() / self.size;
         let lane = |o: &Operand<'a>| {

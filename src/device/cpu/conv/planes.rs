@@ -42,8 +42,8 @@ impl Planes {
         if rows == 0 { 0 } else { (rows - 1) * self.width() + columns }
     }
 
-    /// Where each channel's taps begin.
-    pub fn offsets(&self, channels: usize) -> Vec<u32> {
+    /// Where each channel's taps begin, those that are `wanted`.
+    pub fn offsets(&self, channels: usize, wanted: impl Fn(usize) -> bool) -> Vec<u32> {
         let w = &self.window;
         let phase = |shift: usize, a: usize| (shift % w.strides[a], shift / w.strides[a]);
         let tap = |t: usize| {
@@ -51,7 +51,7 @@ impl Planes {
             let (px, x) = phase(t % w.kernel[1] * w.dilations[1], 1);
             ((py * self.phases[1] + px) * self.size[0] + y) * self.size[1] + x
         };
-        let taps: Vec<usize> = (0..w.taps()).map(tap).collect();
+        let taps: Vec<usize> = (0..w.taps()).filter(|&t| wanted(t)).map(tap).collect();
         (0..channels).flat_map(|c| taps.iter().map(move |t| (c * self.channel() + t) as u32)).collect()
     }
 

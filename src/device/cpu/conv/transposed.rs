@@ -139,6 +139,13 @@ fn scatter(w: &Window2d, tap: usize, first: usize, mut sums: &[f32], out: &mut [
         let line = &line[from as usize..to as usize];
         match strides[1] {
             1 => wide(|| into.iter_mut().zip(line).for_each(|(o, v)| *o += v)),
+            // Whole pairs are written, which becomes vector code; the last may have no second.
+            2 => {
+                let (pairs, rest) = into.as_chunks_mut::<2>();
+                let (line, last) = line.split_at(line.len().min(pairs.len()));
+                wide(|| pairs.iter_mut().zip(line).for_each(|(o, v)| *o = [o[0] + v, o[1]]));
+                rest.iter_mut().zip(last).for_each(|(o, v)| *o += v);
+            }
             _ => into.iter_mut().step_by(strides[1]).zip(line).for_each(|(o, v)| *o += v),
         }
     }

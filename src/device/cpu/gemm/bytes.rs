@@ -13,7 +13,7 @@ use super::simd::PortableDot;
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Places;
-use super::tile::{self, DotTile, List, Step, Tiles};
+use super::tile::{self, DotTile, List, Overlapping, Step, Tiles};
 use crate::base::AlignedBytes;
 use crate::hardware::Capabilities;
 
@@ -32,6 +32,9 @@ pub struct Isa {
     pub(super) tiles: Tiles<DotTile<Step>>,
     /// Tiles whose rows of B lie anywhere. A is signed, of `a_bytes` an element.
     pub listed: Tiles<DotTile<List>>,
+    /// Tiles of one row of A whose groups of B overlap, where they are worth more than groups laid out in memory, and what they need
+    /// besides.
+    pub overlapping: Option<(Capabilities, Tiles<DotTile<Overlapping>>)>,
     /// Whether [`Isa::listed`] takes B as u8, else as s8.
     pub unsigned_b: bool,
 }
@@ -51,28 +54,31 @@ pub static PORTABLE: Isa = Isa {
         one: &[tile::dot::<PortableDot, 1, 1, false, List>, tile::dot::<PortableDot, 2, 1, false, List>],
         abreast: &[],
     },
+    overlapping: None,
     unsigned_b: false,
 };
 /// AVX2: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2, signed_a: false,
-    tiles: avx2_tiles(), listed: avx2_tiles(), unsigned_b: false };
+    tiles: avx2_tiles(), listed: avx2_tiles(), overlapping: None, unsigned_b: false };
 /// VNNI on 256-bit registers: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX_VNNI: Isa = Isa { needs: Capabilities::AVX2.union(Capabilities::AVX_VNNI), columns: 16, group: 4, a_bytes: 1,
-    signed_a: false, tiles: avx_vnni_tiles::<false, Step>(), listed: avx_vnni_tiles::<true, List>(), unsigned_b: true };
+    signed_a: false, tiles: avx_vnni_tiles::<false, Step>(), listed: avx_vnni_tiles::<true, List>(),
+    overlapping: Some((Capabilities::empty(), Tiles { one: &[avx_vnni::<1, 1, true, _>], abreast: &[(4, avx_vnni::<1, 4, true, _>)] })), unsigned_b: true };
 /// AVX-512 BW: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2, signed_a: false,
-    tiles: avx512_tiles(), listed: avx512_tiles(), unsigned_b: false };
+    tiles: avx512_tiles(), listed: avx512_tiles(), overlapping: None, unsigned_b: false };
 /// AVX-512 VNNI: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1, signed_a: false,
-    tiles: vnni_tiles::<false, Step>(), listed: vnni_tiles::<true, List>(), unsigned_b: true };
+    tiles: vnni_tiles::<false, Step>(), listed: vnni_tiles::<true, List>(),
+    overlapping: Some((Capabilities::AVX512_VBMI, Tiles { one: &[vbmi::<1>], abreast: &[(4, vbmi::<4>)] })), unsigned_b: true };
 
 /// # Safety
 /// As for [`tile::dot`].
@@ -112,6 +118,16 @@ unsafe fn avx512<const R: usize, const N: usize, P: Places>(groups: usize, a: *c
 unsafe fn vnni<const R: usize, const N: usize, const S: bool, P: Places>(groups: usize, a: *const u8, b: *const i8, places: P, start: *const i32, c: *mut i32, c_step: usize) {
     // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
     unsafe { tile::dot::<Avx512Vnni, R, N, S, P>(groups, a, b, places, start, c, c_step) }
+}
+
+/// # Safety
+/// As for [`tile::dot`].
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,avx512vbmi")]
+#[rustfmt::skip]
+unsafe fn vbmi<const N: usize>(groups: usize, a: *const u8, b: *const i8, places: Overlapping, start: *const i32, c: *mut i32, c_step: usize) {
+    // SAFETY: the instruction set is enabled here; the rest is the caller's contract.
+    unsafe { tile::dot::<Avx512Vnni, 1, N, true, Overlapping>(groups, a, b, places, start, c, c_step) }
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -49,6 +49,9 @@ impl<T: Copy> Tiles<T> {
 
 /// Where the rows of B lie, in elements (groups, in tiles of bytes).
 pub trait Places: Copy {
+    /// Whether the groups of a row overlap: each begins one element after the one before. Places are then counted in elements.
+    const OVERLAPPING: bool = false;
+
     /// Where row `k` of the first panel does.
     ///
     /// # Safety
@@ -97,6 +100,28 @@ impl Places for List {
         self.panel
     }
 }
+
+/// Rows where a list says, of groups that overlap: of a line of pixels, each with those after it.
+#[derive(Clone, Copy)]
+pub struct Overlapping(pub List);
+
+impl Places for Overlapping {
+    const OVERLAPPING: bool = true;
+
+    #[inline(always)]
+    unsafe fn of(self, k: usize) -> usize {
+        // SAFETY: the caller's contract.
+        unsafe { self.0.of(k) }
+    }
+
+    #[inline(always)]
+    fn panel(self) -> usize {
+        self.0.panel
+    }
+}
+
+/// Bytes that tiles of overlapping groups may read beyond as many as there are columns.
+pub const OVERLAP_BYTES: usize = 16;
 
 /// One tile of bytes: `(groups, a, b, places, start, c, c_step)`; sums start from `start`, one value a column. Places are counted
 /// in groups.
@@ -166,7 +191,8 @@ pub unsafe fn real<V: Real, const ROWS: usize, const STORE: u8, const PANELS: us
 /// # Safety
 /// The caller has enabled `V`'s instruction set; `a` holds `groups * ROWS` groups of A, `b` `groups` rows of `2 * LANES` groups of
 /// B at `places` in each panel, `start` two vectors a panel, `c` `ROWS` rows of two vectors a panel, `c_step` apart. With `SWAP`, A is
-/// the signed side and B the unsigned one.
+/// the signed side and B the unsigned one. Rows of groups that overlap are followed by
+/// [`OVERLAP_BYTES`].
 #[inline(always)]
 pub unsafe fn dot<V: Dot, const ROWS: usize, const PANELS: usize, const SWAP: bool, P: Places>(
     groups: usize,
@@ -187,8 +213,14 @@ pub unsafe fn dot<V: Dot, const ROWS: usize, const PANELS: usize, const SWAP: bo
         for i in 0..groups {
             let a = a.add(i * ROWS * V::GROUP * V::A_BYTES);
             for (panel, sums) in sums.iter_mut().enumerate() {
-                let b = b.add((places.of(i) + panel * places.panel()) * V::GROUP);
-                V::step::<ROWS, SWAP>(sums, a, [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))]);
+                let at = places.of(i) + panel * places.panel();
+                let b = if P::OVERLAPPING {
+                    [V::load_overlapping(b.add(at)), V::load_overlapping(b.add(at + V::LANES))]
+                } else {
+                    let b = b.add(at * V::GROUP);
+                    [V::load_b(b), V::load_b(b.add(V::LANES * V::GROUP))]
+                };
+                V::step::<ROWS, SWAP>(sums, a, b);
             }
         }
         for (panel, sums) in sums.iter().enumerate() {

@@ -64,6 +64,15 @@ pub trait Dot: Copy {
     unsafe fn splat_a(p: *const u8) -> Self;
     /// `LANES` groups of B.
     unsafe fn load_b(p: *const i8) -> Self;
+    /// `LANES` groups of B that overlap: each begins one byte after the one before. May read 16 bytes after the first of the last.
+    #[inline(always)]
+    unsafe fn load_overlapping(p: *const i8) -> Self {
+        // SAFETY: reads the bytes of the groups; there are at most 64 elements in a vector.
+        unsafe {
+            let groups: [i8; 64] = std::array::from_fn(|i| *p.add((i / Self::GROUP).min(Self::LANES - 1) + i % Self::GROUP));
+            Self::load_b(groups.as_ptr())
+        }
+    }
     /// `self + a . b`, lane by lane; of two operands of one byte, which is signed is the instruction's choice.
     unsafe fn dot(self, a: Self, b: Self) -> Self;
     /// Reads i32.

@@ -26,7 +26,7 @@ macro_rules! real {
 /// A vector type's [`Dot`] from its intrinsics.
 macro_rules! dot {
     ($t:ident, $n:literal, $group:literal, $a_bytes:literal; zero: $zero:expr, splat: $splat:ident, load $p:ident: $load:expr,
-     dot $s:ident, $a:ident, $b:ident: $dot:expr, sums $r:ident: $sums:expr, store $q:ident, $v:ident: $store:expr) => {
+     $(overlapping $o:ident: $overlapping:expr,)? dot $s:ident, $a:ident, $b:ident: $dot:expr, sums $r:ident: $sums:expr, store $q:ident, $v:ident: $store:expr) => {
         #[rustfmt::skip]
         #[allow(clippy::undocumented_unsafe_blocks)] // The trait's contract covers each intrinsic.
         impl Dot for $t {
@@ -36,12 +36,24 @@ macro_rules! dot {
             #[inline(always)] unsafe fn zero() -> Self { $t(unsafe { $zero }) }
             #[inline(always)] unsafe fn splat_a(p: *const u8) -> Self { $t(unsafe { $splat(p.cast::<i32>().read_unaligned()) }) }
             #[inline(always)] unsafe fn load_b($p: *const i8) -> Self { $t(unsafe { $load }) }
+            $(#[inline(always)] unsafe fn load_overlapping($o: *const i8) -> Self { $t(unsafe { $overlapping }) })?
             #[inline(always)] unsafe fn dot(self, x: Self, y: Self) -> Self { let ($s, $a, $b) = (self.0, x.0, y.0); $t(unsafe { $dot }) }
             #[inline(always)] unsafe fn load($r: *const i32) -> Self { $t(unsafe { $sums }) }
             #[inline(always)] unsafe fn store(self, $q: *mut i32) { let $v = self.0; unsafe { $store } }
         }
     };
 }
+
+/// The byte that each byte of overlapping quads is.
+static NEIGHBOURS: [u8; 64] = {
+    let mut places = [0; 64];
+    let mut i = 0;
+    while i < 64 {
+        places[i] = (i / 4 + i % 4) as u8;
+        i += 1;
+    }
+    places
+};
 
 /// 8 lanes.
 #[derive(Clone, Copy)]
@@ -58,7 +70,7 @@ pub struct Avx512Dot(__m512i);
 /// 8 lanes, quads by vpdpbusd.
 #[derive(Clone, Copy)]
 pub struct AvxVnni(__m256i);
-/// 16 lanes, quads by vpdpbusd.
+/// 16 lanes, quads by vpdpbusd; overlapping ones by vpermb of VBMI.
 #[derive(Clone, Copy)]
 pub struct Avx512Vnni(__m512i);
 
@@ -82,9 +94,11 @@ dot s, a, b: _mm512_add_epi32(s, _mm512_madd_epi16(a, b)),
 sums p: _mm512_loadu_si512(p.cast()), store p, v: _mm512_storeu_si512(p.cast(), v) }
 dot! { AvxVnni, 8, 4, 1; zero: _mm256_setzero_si256(), splat: _mm256_set1_epi32,
 load p: _mm256_loadu_si256(p.cast()),
+overlapping p: _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128(p.cast())), _mm256_loadu_si256(NEIGHBOURS.as_ptr().cast())),
 dot s, a, b: _mm256_dpbusd_avx_epi32(s, a, b),
 sums p: _mm256_loadu_si256(p.cast()), store p, v: _mm256_storeu_si256(p.cast(), v) }
 dot! { Avx512Vnni, 16, 4, 1; zero: _mm512_setzero_si512(), splat: _mm512_set1_epi32,
 load p: _mm512_loadu_si512(p.cast()),
+overlapping p: _mm512_permutexvar_epi8(_mm512_loadu_si512(NEIGHBOURS.as_ptr().cast()), _mm512_castsi256_si512(_mm256_loadu_si256(p.cast()))),
 dot s, a, b: _mm512_dpbusd_epi32(s, a, b),
 sums p: _mm512_loadu_si512(p.cast()), store p, v: _mm512_storeu_si512(p.cast(), v) }
