@@ -302,6 +302,7 @@ fn what_does_not_fit_is_refused_at_once_with_cause_and_cure() {
     };
     refused(&[x(1, 4)], "input \"w\" is missing");
     refused(&[x(1, 4), w(1), ("z", Tensor::scalar(1f32))], "no input \"z\"; it takes x, w");
+    refused(&[x(1, 4), ("W", Tensor::scalar(1f32))], "no input \"W\"; it takes x, w");
     refused(&[x(1, 4), w(1), w(1)], "given twice");
     refused(&[x(1, 5), w(1)], "the model takes shape [n, 4], not 1x5");
     refused(&[("x", Tensor::zeros(DType::I64, [1, 4]).unwrap()), w(1)], "not i64");

@@ -20,9 +20,9 @@ impl Shape {
         self.0.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
     }
 
-    /// Number of elements. Shapes of tensors that exist never overflow (invariant of [`crate::Tensor`]).
+    /// Number of elements. Shapes of tensors that exist never overflow (invariant of [`crate::Tensor`]), but on the way to a zero.
     pub fn numel(&self) -> usize {
-        self.0.iter().product()
+        self.0.iter().fold(1, |n, &d| n.wrapping_mul(d))
     }
 
     /// Number of axes.
@@ -30,11 +30,11 @@ impl Shape {
         self.0.len()
     }
 
-    /// Row-major strides in elements.
+    /// Row-major strides in elements; of no meaning where there are none.
     pub fn strides(&self) -> SmallVec<[usize; 6]> {
         let mut strides: SmallVec<[usize; 6]> = SmallVec::from_elem(1, self.rank());
         for i in (1..self.rank()).rev() {
-            strides[i - 1] = strides[i] * self.0[i];
+            strides[i - 1] = strides[i].wrapping_mul(self.0[i]);
         }
         strides
     }
@@ -154,6 +154,7 @@ mod tests {
     #[test]
     fn element_counts_that_overflow_are_seen() {
         assert_eq!(Shape::from([usize::MAX, 2]).checked_numel(), None);
-        assert_eq!(Shape::from([usize::MAX, 2, 0]).checked_numel(), Some(0));
+        let empty = Shape::from([usize::MAX, 2, 0, usize::MAX]);
+        assert_eq!((empty.checked_numel(), empty.numel(), empty.strides().len()), (Some(0), 0, 4));
     }
 }

@@ -62,14 +62,18 @@ fn first_past(mut bins: impl Iterator<Item = (f64, u64)>, cut: u64) -> Option<f6
 /// Expected squared error of all values with this range: a uniform one inside (zeros are exact), the distance outside.
 fn error(seen: &Observed, low: f64, high: f64) -> f64 {
     let inside = ((high - low) / LEVELS).powi(2) / 12.0;
-    let width = seen.bin_width();
     let each = |(x, n): (f64, u64)| match x {
         _ if x > high => n as f64 * (x - high).powi(2),
         _ if x < low => n as f64 * (x - low).powi(2),
-        _ if x >= 0.0 && x < width => 0.0,
         _ => n as f64 * inside,
     };
-    seen.bins().map(each).sum()
+    rounded(seen).map(each).sum()
+}
+
+/// The bins but that of zeros, which are exact whatever the range.
+fn rounded(seen: &Observed) -> impl Iterator<Item = (f64, u64)> {
+    let width = seen.bin_width();
+    seen.bins().filter(move |&(x, _)| !(0.0..width).contains(&x))
 }
 
 /// Each end moved inwards in turn, as long as that helps.
@@ -91,7 +95,7 @@ fn least_error(seen: &Observed, whole: (f32, f32)) -> (f32, f32) {
 fn entropy(seen: &Observed) -> f64 {
     let most = f64::from(seen.max.max(-seen.min));
     let mut counts = vec![0f64; MAGNITUDES];
-    for (x, n) in seen.bins() {
+    for (x, n) in rounded(seen) {
         let bin = (x.abs() / most * MAGNITUDES as f64) as usize;
         counts[bin.min(MAGNITUDES - 1)] += n as f64;
     }
@@ -168,6 +172,18 @@ mod tests {
         let (plain, n) = (&values[..100_000], 100_000);
         let (cut, whole) = (range(&self::seen(plain), Calibrator::Mse), range(&self::seen(plain), Calibrator::MinMax));
         assert!(real_error(plain, cut) <= real_error(plain, whole) * 1.001 && n == plain.len());
+    }
+
+    #[test]
+    fn zeros_say_nothing_about_where_to_cut() {
+        let mut r = Xorshift::new(8);
+        let mut values: Vec<f32> = (0..50_000).map(|_| (0..4).map(|_| r.real().abs()).sum::<f32>() + 0.1).collect();
+        values.push(60.0);
+        let of = |values: &[f32]| [Calibrator::Mse, Calibrator::Entropy].map(|how| range(&seen(values), how));
+        let without = of(&values);
+        assert!(without[1].1 < 30.0, "{without:?}");
+        values.resize(550_001, 0.0);
+        assert_eq!(of(&values), without);
     }
 
     #[test]

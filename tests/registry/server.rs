@@ -91,6 +91,13 @@ fn a_bad_version_on_trial_is_rolled_back_and_stays_so_after_a_restart() {
     assert_eq!(server.change(json!({"aliases": {"prod": {"model": "m"}}})).0, 200);
     assert_eq!([version(server.digit("prod")), version(server.digit("m/versions/stable"))], [one.clone(), one.clone()]);
     assert_eq!(server.digit("m/versions/2").0, 400, "it takes other inputs");
+    let (_, about) = server.ask("GET /v2/models/prod", "");
+    assert_eq!((&about["name"], &about["versions"]), (&json!("prod"), &json!(["1", "2"])));
+    let (_, figures) = server.ask("GET /v2/models/prod/versions/stable/stats", "");
+    assert_eq!(figures["model_stats"][0]["inference_count"], 3, "{figures}");
+    let (code, error) = server.change(json!({"models": {"m": {"canary": {"version": 9}}}}));
+    assert!(code == 404 && error["error"].as_str().unwrap().contains("there are 1, 2"), "{error}");
+    assert_eq!(server.change(json!({"models": {"m": {"canary": null}}})).0, 200);
     let first = server.status(1);
     assert_eq!((&first["warm_up"][1]["sizes"]["batch"], &first["ways"][0]["is_used"]), (&json!(4), &json!(true)), "{first}");
     assert!(first["memory"]["device_bytes"].as_u64() > Some(0) && first["device"] == "cpu" && first["share"] == 1.0, "{first}");

@@ -212,6 +212,8 @@ fn equal_requests_are_computed_once_and_one_that_goes_away_fails_no_other() {
     let (cache, figures) = (cache(), figures(&server));
     assert_eq!((&cache["misses"], &cache["first_hits"]), (&2.into(), &1.into()), "{cache}");
     assert_eq!((&figures["requests"]["answered"], &figures["requests"]["gone"]), (&22.into(), &1.into()));
+    let model = figures["models"].as_array().unwrap().iter().find(|m| m["name"] == "digits-mlp").unwrap();
+    assert_eq!(model["requests"], 1, "latencies of the cache are none of the model's");
     // Another output, or one bit of the input, is another request.
     let other = String::from_utf8(body).unwrap();
     let outputs = other.replace(r#"{"inputs""#, r#"{"outputs":[{"name":"prob"}],"inputs""#);

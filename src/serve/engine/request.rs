@@ -67,6 +67,10 @@ impl Drop for Pending {
 
 /// Puts the caller's tensors in the model's order. Errors with what does not fit.
 pub(super) fn check(axes: &Axes, model: u32, given: &[(&str, Tensor)]) -> Result<Checked> {
+    if let Some((name, _)) = given.iter().find(|(name, _)| axes.inputs.iter().all(|i| i.name != *name)) {
+        let known: Vec<&str> = axes.inputs.iter().map(|i| i.name.as_str()).collect();
+        return Err(Error::BadInput(format!("the model has no input {name:?}; it takes {}", known.join(", "))));
+    }
     let mut inputs: Vec<Option<Tensor>> = Vec::with_capacity(axes.inputs.len());
     for (i, wanted) in axes.inputs.iter().enumerate() {
         let found = given.iter().find(|(name, _)| *name == wanted.name).map(|(_, tensor)| tensor);
@@ -78,7 +82,7 @@ pub(super) fn check(axes: &Axes, model: u32, given: &[(&str, Tensor)]) -> Result
         inputs.push(found.cloned());
     }
     if inputs.iter().flatten().count() != given.len() {
-        return Err(surplus(axes, given));
+        return Err(Error::BadInput("an input is given twice".into()));
     }
     let of = |axis: fn(&PortAxes) -> Option<usize>, what: &str| same(axes, &inputs, axis, what);
     let rows = of(|a| a.batch, "rows of the batch")?.unwrap_or(1);
@@ -88,15 +92,6 @@ pub(super) fn check(axes: &Axes, model: u32, given: &[(&str, Tensor)]) -> Result
     }
     let kind = kind(axes, model, &inputs);
     Ok(Checked { inputs, rows, length, kind })
-}
-
-fn surplus(axes: &Axes, given: &[(&str, Tensor)]) -> Error {
-    let known: Vec<&str> = axes.inputs.iter().map(|i| i.name.as_str()).collect();
-    let unknown = given.iter().find(|(name, _)| !known.contains(name));
-    Error::BadInput(match unknown {
-        Some((name, _)) => format!("the model has no input {name:?}; it takes {}", known.join(", ")),
-        None => "an input is given twice".into(),
-    })
 }
 
 /// The size of an axis, in which all inputs that have it must agree.

@@ -38,7 +38,7 @@ pub struct VersionStatus {
     pub share: f64,
     /// Whether it is never unloaded to make room.
     pub pinned: bool,
-    /// Requests that it was given since it was loaded.
+    /// Requests that it was given since it was loaded; what came out of a cache is none.
     pub requests: u64,
     /// Of those, the ones that got no answer through no fault of their callers' or of the queue's.
     pub errors: u64,

@@ -1,5 +1,6 @@
 //! A request for a model on its way: out of the cache, out of an equal request's computation, or through the engine.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::sync::oneshot;
@@ -19,11 +20,14 @@ pub(super) struct Call<'c> {
     pub began: Instant,
     /// When the answer is due.
     pub due: Instant,
+    /// Whether the engine was asked: what came out of the cache says nothing about a version.
+    pub is_computed: AtomicBool,
 }
 
 impl Call<'_> {
     /// Has the engine run it. Dropped before it runs, it never does.
     pub async fn compute(&self) -> Result<Answer, Failure> {
+        self.is_computed.store(true, Ordering::Relaxed);
         let left = self.due.saturating_duration_since(Instant::now());
         let reply = self.model.run(self.request, self.tenant.number(), left).await?;
         let outputs: Vec<(String, Tensor)> =

@@ -88,9 +88,9 @@ impl Service {
         let model = &chosen.value;
         let limit = request.timeout.map_or(self.options.timeout, |t| t.min(self.options.timeout));
         let deadline = request.timeout.or(self.options.target).map_or(limit, |due| due.min(limit));
-        let call = Call { model, tenant, request, began, due: began + deadline };
+        let call = Call { model, tenant, request, began, due: began + deadline, is_computed: AtomicBool::new(false) };
         let done = timeout(limit, self.answer(&call)).await.unwrap_or(Err(Failure::Late(limit)));
-        if done.as_ref().err().is_none_or(Failure::is_models) {
+        if call.is_computed.into_inner() && done.as_ref().err().is_none_or(Failure::is_models) {
             self.repository.record(&chosen, Outcome { failed: done.is_err(), latency: began.elapsed() });
         }
         let outputs = done.inspect_err(|_| model.counts.failed(began.elapsed()))?.to_vec();
