@@ -106,7 +106,7 @@ impl Rung {
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             let kept = narrow.restore(&mut graph);
-            let top = if on_cpu { top_product::fuse(&mut graph) } else { 0 };
+            let top = top_product::fuse(&mut graph, device.info().kind);
             passes.extend((kept > 0).then(|| ("weights as they are stored".to_string(), kept)));
             passes.extend((top > 0).then(|| ("largest results of products".to_string(), top)));
             passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));

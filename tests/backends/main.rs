@@ -12,6 +12,7 @@ mod device;
 #[path = "../formulas/mod.rs"]
 mod formulas;
 mod integer_epilogues;
+mod largest;
 #[cfg(feature = "cuda")]
 mod memory_rates;
 mod moves;

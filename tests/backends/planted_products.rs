@@ -1,8 +1,8 @@
 //! Planted errors in convolutions and matrix products.
 
-use halfbyte::DType;
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::graph::{Attr, Type};
+use halfbyte::{DType, Tensor};
 
 use super::check::tensor;
 use super::planted::{Case, EARLY, OUTSIDE, UNSTORED, small};
@@ -173,5 +173,31 @@ fn errors_in_products_on_tensor_cores_of_sm75() {
     product("cuda-sm75-int8-64x64", "MatMulInteger", [DType::U8, DType::I8, DType::I32], [9, 20, 100]).catches(&[
         ("gemm_sm75_u8_s32_64x64", "m8n8k16.row.col.s32.u8.s8", "m8n8k16.row.col.s32.s8.s8", &[]),
         ("gemm_sm75_u8_s32_64x64", "mul.lo.s32 %index0, %rzero0, %csum;", "mul.lo.s32 %index0, %rzero0, %czero;", &[]),
+    ]);
+}
+
+#[test]
+fn errors_in_the_lists_of_largest_results() {
+    let mut r = Xorshift::new(23);
+    let top = |r: &mut Xorshift, n: usize, k: usize| {
+        let inputs = vec![small(r, F32[0], &[2, 5]), small(r, F32[0], &[5, n]), None, None, Some(Tensor::vector(&[k as i64]))];
+        let outputs = vec![Type::new(F32[0], [2, k]), Type::new(DType::I64, [2, k])];
+        let problem = lower_to("halfbyte", "MatMulTopK", &[], &inputs, &outputs);
+        Case::new("cuda-sm61-float-64x64", problem, inputs, outputs)
+    };
+    top(&mut r, 1100, 40).catches(&[
+        ("top_list", "bra $cleared;\n", "bra $cleared;\n  add.u32 %i, %i, 1;\n", OUTSIDE),
+        ("top_list", "[news], %t;\n  bar.sync 0;", "[news], %t;", EARLY),
+        ("top_list", "red.shared.or.b32 [news], 1;", "st.shared.b32 [news], 1;", &[Race]),
+        ("top_list", "@!%q add.u32 %u, %u, %first;", "", &[]),
+        ("top_list", "add.u32 %total, %total, %kept;", "", &[]),
+        ("top_list", "and.b32 %t, %t, 0x7FFFFFFF;", "", &[]),
+        ("top_list", "shl.b32 %t, %k, 1;\n  @%p st.global", "mov.b32 %t, %k;\n  @%p st.global", &[]),
+    ]);
+    // More than a block keeps at once.
+    top(&mut r, 1500, 1100).catches(&[
+        ("top_list", "add.u64 %floor, %floor, 1;", "", &[]),
+        ("top_list", "min.u32 %width, %width, %half;\n  bar.sync 0;", "min.u32 %width, %width, %half;", EARLY),
+        ("top_list", "@%p mov.b64 %key, -1;", "", &[]),
     ]);
 }

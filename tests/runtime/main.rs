@@ -7,6 +7,7 @@ mod compiled;
 mod cuda;
 mod draft;
 mod failing;
+mod largest;
 mod library;
 mod models;
 mod placement;

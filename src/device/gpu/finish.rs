@@ -68,6 +68,8 @@ pub struct Finish {
     pub reads: Option<DType>,
     /// Type of the kernel's value.
     pub value_type: DType,
+    /// Whether results go to lists of their rows instead of to the output: see [`Finish::listed`].
+    pub lists: bool,
     sizes: Vec<u32>,
     strides: Vec<Vec<u32>>,
     signature: String,
@@ -82,21 +84,32 @@ impl Finish {
             return Err(refuse("a formula of more than 8 operands, or of 2^31 elements"));
         }
         let types: Vec<DType> = value.into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
-        Finish::with_steps(value, Steps::compile(formula, &types, out.dtype)?, operands, out)
+        Finish::with_steps(value, Steps::compile(formula, &types, out.dtype)?, operands, out, None)
     }
 
-    fn with_steps(value: Option<DType>, steps: Steps, operands: &[Type], out: &Type) -> Result<Finish> {
+    /// Appends results `[rows, columns]` of f32 to lists instead of storing them: that of a row is `words` 32-bit words from the output's address on, as
+    /// kernels/top_list.ptx.j2 describes it, and takes what reaches the row's bar.
+    pub fn listed(formula: &Formula, operands: &[Type], results: [usize; 2], words: usize) -> Result<Finish> {
+        let types: Vec<DType> = [DType::F32].into_iter().chain(operands.iter().map(|t| t.dtype)).collect();
+        let steps = Steps::compile(formula, &types, DType::F32)?;
+        Finish::with_steps(Some(DType::F32), steps, operands, &Type::new(DType::F32, results), Some(words))
+    }
+
+    fn with_steps(value: Option<DType>, steps: Steps, operands: &[Type], out: &Type, words: Option<usize>) -> Result<Finish> {
         let refuse = |why: &str| Error::Device { device: "cuda".into(), why: why.into() };
         let broadcast = |t: &Type| t.shape.broadcast_strides(&out.shape).map(|s| s.to_vec());
         let all = operands.iter().map(broadcast).collect::<Option<Vec<_>>>();
         let all = all.ok_or_else(|| refuse("an operand that does not broadcast"))?;
         let same = |t: &Type| t.shape.numel() == out.shape.numel();
-        let apart: Vec<Vec<usize>> = all.iter().zip(operands).filter(|(_, t)| !same(t)).map(|(s, _)| s.clone()).collect();
+        let mut apart: Vec<Vec<usize>> = all.iter().zip(operands).filter(|(_, t)| !same(t)).map(|(s, _)| s.clone()).collect();
+        // Where a row's list begins, and a result's column.
+        let lists: Vec<Vec<usize>> = words.iter().flat_map(|&words| [vec![words, 0], vec![0, 1]]).collect();
+        apart.extend(lists.iter().cloned());
         let (sizes, _) = merge(&out.shape, &apart);
-        if sizes.len() > AXES {
-            return Err(refuse("operands broadcast along too many axes"));
+        if sizes.len() > AXES || operands.len() + lists.len() > OPERANDS {
+            return Err(refuse("operands broadcast along too many axes, or too many of them"));
         }
-        let strides: Vec<Vec<u32>> = all.iter().map(|s| merged_strides(&out.shape, &apart, s)).collect();
+        let strides: Vec<Vec<u32>> = all.iter().chain(&lists).map(|s| merged_strides(&out.shape, &apart, s)).collect();
         let indexing = |(t, s): (&Type, &Vec<u32>)| match () {
             _ if same(t) => Indexing::Same,
             _ if s.iter().all(|&s| s == 0) => Indexing::One,
@@ -107,14 +120,16 @@ impl Finish {
         let vector = if value.is_some() { 1 } else { width(&sizes, &strides, &operands, &types, steps.steps.len()) };
         let pairs = out.shape.last().is_some_and(|n| n % 2 == 0);
         let (value, value_type) = (value.is_some(), value.unwrap_or(DType::F32));
-        let (signature, reads, more) = (String::new(), None, Vec::new());
-        let finish = Finish { steps, more, value, operands, pairs, vector, reads, value_type, sizes, strides, signature };
+        let (signature, reads, more, lists) = (String::new(), None, Vec::new(), words.is_some());
+        let finish = Finish { steps, more, value, operands, pairs, vector, reads, value_type, lists, sizes, strides, signature };
         Ok(finish.signed())
     }
 
     fn signed(mut self) -> Finish {
-        let Finish { steps, more, operands, value, pairs, vector, reads, value_type, .. } = &self;
-        self.signature = format!("{steps:?} {more:?} {operands:?} {value} {pairs} {vector} {reads:?} {value_type:?}");
+        let Finish { steps, more, operands, value, pairs, vector, reads, value_type, lists, strides, .. } = &self;
+        // What the text of a list has: the axes that count, which a side of one element lacks.
+        let along: Vec<Vec<bool>> = strides.iter().filter(|_| *lists).map(|s| s.iter().map(|&s| s > 0).collect()).collect();
+        self.signature = format!("{steps:?} {more:?} {operands:?} {value} {pairs} {vector} {reads:?} {value_type:?} {along:?}");
         self
     }
 
@@ -139,7 +154,7 @@ impl Finish {
             Some(e) if !value.is_float() => {
                 let mut steps = e.steps()?;
                 steps.args[0] = value;
-                Finish::with_steps(Some(value), steps, &e.operands, out)
+                Finish::with_steps(Some(value), steps, &e.operands, out, None)
             }
             Some(e) => Finish::new(Some(value), &e.formula, &e.operands, out),
             None => Finish::new(Some(value), &arg(0), &[], out),
@@ -154,6 +169,11 @@ impl Finish {
     /// Axes of the operands that are indexed by coordinates.
     pub fn axes(&self) -> usize {
         self.sizes.len()
+    }
+
+    /// Of results that go to lists: the number in the parameter's steps, and the axes, of the row's first word and of the column.
+    pub fn places(&self) -> [(usize, Vec<bool>); 2] {
+        [0, 1].map(|i| self.operands.len() + i).map(|i| (i, self.strides[i].iter().map(|&s| s > 0).collect()))
     }
 
     /// The kernel's parameter `finish`.

@@ -28,6 +28,20 @@ pub enum Pointer {
     Null,
 }
 
+impl Pointer {
+    /// So many bytes further on; null stays null.
+    pub fn after(self, bytes: usize) -> Pointer {
+        let bytes = bytes as u64;
+        match self {
+            Pointer::Input(i, at) => Pointer::Input(i, at + bytes),
+            Pointer::Output(i, at) => Pointer::Output(i, at + bytes),
+            Pointer::Packed(i, at) => Pointer::Packed(i, at + bytes),
+            Pointer::Scratch(at) => Pointer::Scratch(at + bytes),
+            Pointer::Status | Pointer::Null => self,
+        }
+    }
+}
+
 /// Element type of a tensor map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[allow(missing_docs)]

@@ -5,6 +5,9 @@ use smallvec::SmallVec;
 use super::EpilogueSpec;
 use crate::base::{DType, Shape};
 
+/// Columns that GPUs compute together at least where the largest results of each row alone are wanted: fewer are sorted as they are.
+pub const STRIPE: usize = 1024;
+
 /// Where a matrix lies in one of the kernel's inputs. All steps are in elements.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Matrix {

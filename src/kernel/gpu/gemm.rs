@@ -144,7 +144,7 @@ pub(super) fn moved_bytes(p: &GemmProblem) -> f64 {
     let batches = |steps: &[usize]| p.batch.iter().zip(steps).filter(|s| *s.1 != 0).map(|s| *s.0).product::<usize>();
     let a = batches(&p.a.batch) * p.m * p.k * p.a.dtype.size_bytes();
     let b = batches(&p.b.batch) * p.n * p.k * operand_bytes(p);
-    (a + b + p.batch.numel() * p.m * p.n * p.stored().size_bytes()) as f64
+    (a + b + p.batch.numel() * p.m * p.top.unwrap_or(p.n) * p.stored().size_bytes()) as f64
 }
 
 /// Launches before the product where B is constant: A's rows are moved where they do not lie as kernels read them.
@@ -200,13 +200,25 @@ pub(super) fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     if [elements(p.m, p.n), elements(p.m, p.k), elements(p.n, p.k)].iter().any(|&e| e > ELEMENTS) {
         return Err("at most 2^31 - 1 elements");
     }
-    if p.pick.is_some() || p.top.is_some() {
-        return Err("no stacks of matrices, and all results");
+    if p.pick.is_some() {
+        return Err("no stacks of matrices");
+    }
+    if p.top.is_some() {
+        listed(p)?;
     }
     if p.epilogue.as_ref().is_some_and(|e| e.operands.len() > 6) {
         return Err("at most 6 operands of the epilogue");
     }
     Ok(p)
+}
+
+/// Whether the largest results of each row can be kept while the product runs: see src/device/gpu/gemm/top.rs.
+fn listed(p: &GemmProblem) -> Result<(), &'static str> {
+    match () {
+        _ if p.batch.numel() != 1 || p.out != DType::F32 || p.epilogue.is_some() => Err("the largest of plain f32 results only"),
+        _ if p.c.as_ref().is_some_and(|c| c.row != 0 && p.m > 1) => Err("the largest of results without an addend for each row"),
+        _ => Ok(()),
+    }
 }
 
 /// Contractions that no kernel in f32 takes.
@@ -225,6 +237,7 @@ pub(super) fn contraction(problem: &Problem) -> Result<&GemmProblem, &'static st
     let fits = p.contraction.as_ref().is_none_or(|c| count(&c.sizes[..c.kept]) && count(&c.sizes[c.kept..]));
     match () {
         _ if p.quant.is_some() => Err("no quantised products"),
+        _ if p.top.is_some() => Err("all results"),
         _ if [p.b.dtype, p.b_as, p.out].iter().any(|&d| d != p.a.dtype) || p.out == DType::Bool => Err("operands of one type"),
         _ if kept > KEPT || summed > SUMMED || operands > OPERANDS => {
             Err("at most 8 labels of the result, 4 summed and 4 operands")

@@ -39,7 +39,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     wide("cuda-sm90-half-128x256-c2", |p| halves(p).and(boxed(p)), |p, i| cost_us(&W128X256_C2, p, i)),
     wide("cuda-sm90-half-128x128", halves, |p, i| cost_us(&W128X128, p, i)),
     wide("cuda-sm90-half-64x256", halves, |p, i| cost_us(&W64X256, p, i)),
-    wide("cuda-sm90-half-few", |p| halves(p).and(few(p)), few_us),
+    wide("cuda-sm90-half-few", |p| halves(p).and(few(p)).and(whole(p)), few_us),
     wide("cuda-sm90-int8-128x256", |p| bytes(p).and(boxed(p)), |p, i| cost_us(&W128X256, p, i)),
     wide("cuda-sm90-int8-128x256-c2", |p| bytes(p).and(boxed(p)).and(plain(p)), |p, i| cost_us(&W128X256_C2, p, i)),
     wide("cuda-sm90-int8-128x128", bytes, |p, i| cost_us(&W128X128, p, i)),
@@ -122,6 +122,11 @@ fn plain(problem: &Problem) -> Result<(), &'static str> {
 fn few(problem: &Problem) -> Result<(), &'static str> {
     let p = gemm(problem)?;
     if p.m <= TOKENS && p.batch.numel() == 1 { Ok(()) } else { Err("at most 64 rows of one matrix") }
+}
+
+/// How the sums of halves are shared out depends on the number of columns, and so do their last bits.
+fn whole(problem: &Problem) -> Result<(), &'static str> {
+    if gemm(problem)?.top.is_none() { Ok(()) } else { Err("all results") }
 }
 
 impl Wide {

@@ -3,10 +3,10 @@
 use super::super::call::Call;
 use super::super::launch::Launch;
 use super::super::variant::Variant;
-use super::epilogue::Epilogue;
 use super::int8::{self, Records};
 use super::operand::{Preparation, Side};
 use super::tile::{Operands, arguments, gemm, value};
+use super::top;
 use crate::base::DType;
 use crate::error::Result;
 use crate::graph::Problem;
@@ -32,7 +32,7 @@ pub fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
     let of = |p: &GemmProblem| -> Result<usize> {
         let mut to = Preparation::new(p);
         operands(&mut to, false)?;
-        Ok(to.scratch_bytes())
+        Ok(top::scratch_bytes(to))
     };
     gemm(problem).and_then(of).unwrap_or(0)
 }
@@ -62,8 +62,11 @@ pub fn launches(call: &Call) -> Result<Vec<Launch>> {
         (DType::I8 | DType::U8, _) => format!("gemv_{}_s8_f32_{rows}", name(a)),
         _ => format!("gemv_{}_{}_{rows}", name(a), name(b)),
     };
-    let grid = [p.n.div_ceil(COLUMNS) as u32, 1, p.batch.numel() as u32];
-    let launch = Launch::new(Variant::named(&text), grid, arguments(p, &operands, 0, true)?);
-    to.launches.push(Epilogue::new(call, p, value(p))?.complete(launch));
-    Ok(to.launches)
+    top::each(to, call, |to, columns| {
+        let p = columns.p;
+        let grid = [p.n.div_ceil(COLUMNS) as u32, 1, p.batch.numel() as u32];
+        let launch = Launch::new(Variant::named(&text), grid, arguments(p, &operands.starting_at(columns.first), 0, true)?);
+        to.launches.push(columns.epilogue.complete(launch));
+        Ok(())
+    })
 }

@@ -6,10 +6,10 @@ use super::super::call::{Call, GpuKernel};
 use super::super::device::failed;
 use super::super::launch::{Arg, Element, Launch, Pointer, TensorMap};
 use super::super::variant::Variant;
-use super::epilogue::Epilogue;
 use super::int8::Terms;
 use super::operand::{Operand, Preparation};
 use super::tile::{Operands, gemm, kernel, operands, value};
+use super::top;
 use crate::base::{DType, Shape};
 use crate::error::Result;
 use crate::graph::Problem;
@@ -106,7 +106,7 @@ fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
     let of = |p: &GemmProblem| -> Result<usize> {
         let mut to = Preparation::new(p);
         operands(&mut to, false)?;
-        Ok(to.scratch_bytes())
+        Ok(top::scratch_bytes(to))
     };
     gemm(problem).and_then(of).unwrap_or(0)
 }
@@ -118,10 +118,13 @@ fn launches(tile: &Wide, call: &Call) -> Result<Vec<Launch>> {
     }
     let mut to = Preparation::new(p);
     let o = operands(&mut to, call.packed.is_some())?;
-    let blocks = tile.clusters(p, call.info) * tile.cluster;
-    let product = Launch::new(variant(tile, p), [blocks as u32, 1, 1], arguments(tile, p, &o, call.info)?);
-    to.launches.push(Epilogue::new(call, p, value(p))?.complete(product));
-    Ok(to.launches)
+    top::each(to, call, |to, columns| {
+        let (p, o) = (columns.p, o.starting_at(columns.first));
+        let blocks = tile.clusters(p, call.info) * tile.cluster;
+        let product = Launch::new(variant(tile, p), [blocks as u32, 1, 1], arguments(tile, p, &o, call.info)?);
+        to.launches.push(columns.epilogue.complete(product));
+        Ok(())
+    })
 }
 
 fn arguments(tile: &Wide, p: &GemmProblem, o: &Operands, info: &DeviceInfo) -> Result<Vec<Arg>> {
@@ -164,9 +167,34 @@ impl Share {
     }
 
     /// A place for what each block sums up of each tile.
-    fn sums(&self, to: &mut Preparation) -> Pointer {
+    fn sums(&self, to: &mut Preparation, info: &DeviceInfo) -> Pointer {
         let segment = self.variant.number("tokens") as usize * self.variant.number("rows") as usize * 4;
-        to.take((self.blocks + self.tiles) * segment)
+        // Of fewer columns there may be more blocks, but never more than this.
+        let blocks = info.cores.max(1).min(self.slots * self.tiles);
+        to.take((blocks + self.tiles) * segment)
+    }
+
+    fn product(&self, p: &GemmProblem, o: &Operands, sums: &Arg) -> Result<Launch> {
+        let (tokens, rows) = (self.variant.number("tokens") as usize, self.variant.number("rows") as usize);
+        let (w, x) = (map(p, &o.b, p.n, rows, 2)?.0, map(p, &o.a, p.m, tokens, 2)?.0);
+        let units = [self.slots, self.slots * self.tiles, self.share].map(|n| Arg::U32(n as u32));
+        let args = [Arg::Map(w), Arg::Map(x), sums.clone()].into_iter().chain(units).collect();
+        Ok(Launch::new(self.variant, [self.blocks as u32, 1, 1], args))
+    }
+
+    fn sum(&self, p: &GemmProblem, o: &Operands, sums: Arg) -> Launch {
+        let reduce = Variant::named(match (p.quant.is_some(), value(p)) {
+            (false, _) => "gemm_sm90_skinny_reduce_f32",
+            (_, DType::I32) => "gemm_sm90_skinny_reduce_s32",
+            _ => "gemm_sm90_skinny_reduce_s32_f32",
+        });
+        let (tokens, rows) = (self.variant.number("tokens") as usize, self.variant.number("rows") as usize);
+        let mut args = vec![sums];
+        args.extend([p.n, self.slots, self.share, tokens, rows].map(|n| Arg::U32(n as u32)));
+        if p.quant.is_some() {
+            args.extend([o.records.rows.at, o.records.columns.at].map(Arg::Pointer));
+        }
+        Launch::new(reduce, [p.n.div_ceil(2 * reduce.threads as usize) as u32, p.m as u32, 1], args)
     }
 }
 
@@ -174,8 +202,8 @@ fn few_scratch_bytes(problem: &Problem, info: &DeviceInfo) -> usize {
     let of = |p: &GemmProblem| -> Result<usize> {
         let mut to = Preparation::new(p);
         operands(&mut to, false)?;
-        Share::new(p, info).sums(&mut to);
-        Ok(to.scratch_bytes())
+        Share::new(p, info).sums(&mut to, info);
+        Ok(top::scratch_bytes(to))
     };
     gemm(problem).and_then(of).unwrap_or(0)
 }
@@ -187,26 +215,12 @@ fn few_launches(call: &Call) -> Result<Vec<Launch>> {
     }
     let mut to = Preparation::new(p);
     let o = operands(&mut to, call.packed.is_some())?;
-    let share = Share::new(p, call.info);
-    let sums = Arg::Pointer(share.sums(&mut to));
-    let (tokens, rows) = (share.variant.number("tokens") as usize, share.variant.number("rows") as usize);
-    let (w, x) = (map(p, &o.b, p.n, rows, 2)?.0, map(p, &o.a, p.m, tokens, 2)?.0);
-    let number = |n: usize| Arg::U32(n as u32);
-    let units = [share.slots, share.slots * share.tiles, share.share].map(number);
-    let args = [Arg::Map(w), Arg::Map(x), sums.clone()].into_iter().chain(units).collect();
-    to.launches.push(Launch::new(share.variant, [share.blocks as u32, 1, 1], args));
-
-    let reduce = Variant::named(match (p.quant.is_some(), value(p)) {
-        (false, _) => "gemm_sm90_skinny_reduce_f32",
-        (_, DType::I32) => "gemm_sm90_skinny_reduce_s32",
-        _ => "gemm_sm90_skinny_reduce_s32_f32",
-    });
-    let mut args = vec![sums];
-    args.extend([p.n, share.slots, share.share, tokens, rows].map(number));
-    if p.quant.is_some() {
-        args.extend([o.records.rows.at, o.records.columns.at].map(Arg::Pointer));
-    }
-    let grid = [p.n.div_ceil(2 * reduce.threads as usize) as u32, p.m as u32, 1];
-    to.launches.push(Epilogue::new(call, p, value(p))?.complete(Launch::new(reduce, grid, args)));
-    Ok(to.launches)
+    let sums = Arg::Pointer(Share::new(p, call.info).sums(&mut to, call.info));
+    top::each(to, call, |to, columns| {
+        let (p, o) = (columns.p, o.starting_at(columns.first));
+        let share = Share::new(p, call.info);
+        to.launches.push(share.product(p, &o, &sums)?);
+        to.launches.push(columns.epilogue.complete(share.sum(p, &o, sums.clone())));
+        Ok(())
+    })
 }

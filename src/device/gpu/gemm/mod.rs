@@ -8,6 +8,7 @@
 //! - [`epilogue`]: alpha, beta, C, requantisation and the problem's epilogue as one formula for the kernel's slot.
 //! - [`tile`]: the tiled kernels' launches, in parts where the grid would not fill the device; [`real`]: those that read operands as
 //!   they lie; [`gemv`]: those of few rows; [`hopper`]: those of sm_90a; [`any`]: what is left.
+//! - [`top`]: the same in stripes of columns, where the largest results of each row alone are wanted.
 //!
 //! docs/cuda-gemm.md has the whole.
 
@@ -21,6 +22,7 @@ pub mod operand;
 pub mod pack;
 pub mod real;
 pub mod tile;
+mod top;
 
 use super::call::GpuKernel;
 use crate::kernel::gpu::gemm::{

@@ -5,6 +5,7 @@ use super::super::call::{Call, GpuKernel};
 use super::super::launch::{Arg, Launch, Pointer};
 use super::operand::{Preparation, Side, axes, source};
 use super::tile::{finished, gemm, partial};
+use super::top;
 use super::{int8::Records, pack};
 use crate::base::{DType, Tensor};
 use crate::device::cpu::Packed;
@@ -43,7 +44,7 @@ pub fn scratch_bytes(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> usize
         let mut to = Preparation::new(p);
         strided(&mut to, Side::B, false)?;
         partial(&mut to, tile.parts(p, info).0);
-        Ok(to.scratch_bytes())
+        Ok(top::scratch_bytes(to))
     };
     gemm(problem).and_then(of).unwrap_or(0)
 }
@@ -63,11 +64,15 @@ pub fn launches(tile: &Tile, call: &Call) -> Result<Vec<Launch>> {
         (DType::F16, _) => "f16",
         _ => "bf16",
     };
-    let mut args: Vec<Arg> = [a.at, b.at].map(Arg::Pointer).to_vec();
-    args.extend([p.m, p.n, p.k, parts.1, a.row, a.step, b.row, b.step].map(|n| Arg::U32(n as u32)));
-    args.push(axes(&p.batch, &[a.batch, b.batch])?.argument());
-    let launch = Launch::new(tile.variant(types), tile.grid(p, parts.0), args);
-    finished(to, call, launch, parts.0, &Records::none(p))
+    let sums = partial(&mut to, parts.0);
+    top::each(to, call, |to, columns| {
+        let p = columns.p;
+        let mut args: Vec<Arg> = [a.at, b.at.after(columns.first * b.row * p.b_as.size_bytes())].map(Arg::Pointer).to_vec();
+        args.extend([p.m, p.n, p.k, parts.1, a.row, a.step, b.row, b.step].map(|n| Arg::U32(n as u32)));
+        args.push(axes(&p.batch, &[a.batch.clone(), b.batch.clone()])?.argument());
+        let launch = Launch::new(tile.variant(types), tile.grid(p, parts.0), args);
+        finished(to, columns, launch, sums.map(|at| (parts.0, at)), &Records::none(p))
+    })
 }
 
 /// A row's code.

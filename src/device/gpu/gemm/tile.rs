@@ -12,6 +12,7 @@ use super::epilogue::Epilogue;
 use super::int8::{self, Records};
 use super::operand::{Operand, Preparation, Side, axes};
 use super::pack;
+use super::top::{self, Columns};
 use crate::base::{DType, Tensor};
 use crate::device::cpu::{Packed, call::Pack};
 use crate::error::Result;
@@ -21,6 +22,7 @@ use crate::hardware::DeviceInfo;
 use crate::kernel::gpu::gemm::Tile;
 
 /// Both sides of a product, made ready.
+#[derive(Clone)]
 pub struct Operands {
     /// Rows of the output.
     pub a: Operand,
@@ -28,6 +30,16 @@ pub struct Operands {
     pub b: Operand,
     /// Of quantised products.
     pub records: Records,
+}
+
+impl Operands {
+    /// The same without B's columns before `first`.
+    pub fn starting_at(&self, first: usize) -> Operands {
+        let mut from = self.clone();
+        from.b.at = from.b.at.after(first * from.b.pitch * from.b.dtype.size_bytes());
+        from.records.columns.at = from.records.columns.at.after(first * 16);
+        from
+    }
 }
 
 /// The problem of a call to this family.
@@ -110,7 +122,7 @@ pub fn scratch_bytes(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> usize
         let mut to = Preparation::new(p);
         operands(&mut to, false)?;
         partial(&mut to, tile.parts(p, info).0);
-        Ok(to.scratch_bytes())
+        Ok(top::scratch_bytes(to))
     };
     gemm(problem).and_then(of).unwrap_or(0)
 }
@@ -130,9 +142,13 @@ pub fn launches(tile: &Tile, call: &Call) -> Result<Vec<Launch>> {
     let (parts, part) = tile.parts(p, call.info);
     let mut to = Preparation::new(p);
     let operands = operands(&mut to, call.packed.is_some())?;
+    let sums = partial(&mut to, parts);
     let types = suffix(p, if parts == 1 { value(p) } else { sum(p) });
-    let launch = Launch::new(tile.variant(types), tile.grid(p, parts), arguments(p, &operands, part, parts == 1)?);
-    finished(to, call, launch, parts, &operands.records)
+    top::each(to, call, |to, columns| {
+        let (p, operands) = (columns.p, operands.starting_at(columns.first));
+        let launch = Launch::new(tile.variant(types), tile.grid(p, parts), arguments(p, &operands, part, parts == 1)?);
+        finished(to, columns, launch, sums.map(|at| (parts, at)), &operands.records)
+    })
 }
 
 /// The grid of a tiled kernel, and its text.
@@ -148,18 +164,23 @@ impl Tile {
     }
 }
 
-/// All launches: those before, the product with what follows it, or the products of the parts and their sum.
-pub fn finished(mut to: Preparation, call: &Call, product: Launch, parts: usize, records: &Records) -> Result<Vec<Launch>> {
-    let p = to.p;
-    let last = Epilogue::new(call, p, value(p))?;
-    match partial(&mut to, parts) {
-        None => to.launches.push(last.complete(product)),
-        Some(at) => {
+/// The product with what follows it, or the products of so many parts, which go to this place, and their sum.
+pub fn finished(
+    to: &mut Preparation,
+    columns: &Columns,
+    product: Launch,
+    parts: Option<(usize, Pointer)>,
+    records: &Records,
+) -> Result<()> {
+    let Columns { p, epilogue, .. } = columns;
+    match parts {
+        None => to.launches.push(epilogue.complete(product)),
+        Some((parts, at)) => {
             to.launches.push(Epilogue::plain(p, sum(p), parts, at)?.complete(product));
-            to.launches.push(last.complete(reduce(p, records, parts, at)?));
+            to.launches.push(epilogue.complete(reduce(p, records, parts, at)?));
         }
     }
-    Ok(to.launches)
+    Ok(())
 }
 
 /// Type of a product's sum.

@@ -2,7 +2,8 @@
 //!
 //! - `//@store VALUE INDEX [PREDICATE]` stores the formula of register VALUE (f32, or s32 where the kernel's value is one; `-`
 //!   where it gives none) as element INDEX (`.u32`, row-major) of the output, where the predicate holds;
-//! - `//@store2 VALUE0 VALUE1 INDEX PREDICATE0 PREDICATE1` stores elements INDEX, an even number, and INDEX + 1;
+//! - `//@store2 VALUE0 VALUE1 INDEX PREDICATE0 PREDICATE1` stores elements INDEX, an even number, and INDEX + 1 (both of these append to lists of
+//!   rows where [`Finish::lists`] is set);
 //! - `//@vector INDEX` stores as many elements from INDEX on as [`Finish::vector`] says, of kernels that give no value;
 //! - `//@load RESULT BASE INDEX` reads element INDEX (`.u32`) of the tensor at BASE (`.u64`), of the type of [`Finish::reads`], into
 //!   RESULT, a register of the type of the kernel's value (f32 or f64);
@@ -133,34 +134,60 @@ pub(super) fn address(i: usize, indexing: &Indexing, index: &str, axes: usize, b
         Indexing::Same => text += &format!("mad.wide.u32 %hf_a, {index}, {bytes}, %hf_a;\n"),
         Indexing::One => {}
         Indexing::Axes(along) => {
-            text += "{\n.reg .b32 %hf_o, %hf_s;\nmov.b32 %hf_o, 0;\n";
-            for axis in (0..axes).filter(|&a| along[a]) {
-                let at = STEPS_AT + (i * finish::AXES + axis) * 4;
-                text += &format!("ld.param.u32 %hf_s, [finish+{at}];\nmad.lo.u32 %hf_o, %hf_c{axis}, %hf_s, %hf_o;\n");
-            }
+            text += &format!("{{\n.reg .b32 %hf_o, %hf_s;\n{}", offset(i, &along[..axes], "%hf_o"));
             text += &format!("mad.wide.u32 %hf_a, %hf_o, {bytes}, %hf_a;\n}}\n");
         }
     }
     text
 }
 
+/// The number of operand `i`'s element into `to`, by way of `%hf_s`.
+fn offset(i: usize, along: &[bool], to: &str) -> String {
+    let mut text = format!("mov.b32 {to}, 0;\n");
+    for axis in (0..along.len()).filter(|&a| along[a]) {
+        let at = STEPS_AT + (i * finish::AXES + axis) * 4;
+        text += &format!("ld.param.u32 %hf_s, [finish+{at}];\nmad.lo.u32 {to}, %hf_c{axis}, %hf_s, {to};\n");
+    }
+    text
+}
+
+/// Appends `%hf_y` to its row's list where it reaches the bar, from which `$hf_skip` leads away.
+fn append(finish: &Finish, index: &str) -> String {
+    let [(list, rows), (column, columns)] = finish.places();
+    let coordinates = if finish.axes() > 0 { coordinates(finish, index) } else { String::new() };
+    format!(
+        "{{\n.reg .b32 %hf_s, %hf_row, %hf_column, %hf_key, %hf_bar;\n.reg .pred %hf_below;\n{coordinates}{}{}\
+         ld.param.u64 %hf_p, [finish];\nmad.wide.u32 %hf_p, %hf_row, 4, %hf_p;\n\
+         mov.b32 %hf_key, %hf_y;\nshr.s32 %hf_s, %hf_key, 31;\nnot.b32 %hf_s, %hf_s;\n\
+         and.b32 %hf_s, %hf_s, 0x7FFFFFFF;\nxor.b32 %hf_key, %hf_key, %hf_s;\n\
+         ld.global.u32 %hf_bar, [%hf_p];\nsetp.gt.u32 %hf_below, %hf_key, %hf_bar;\n@%hf_below bra $hf_skip;\n\
+         atom.global.add.u32 %hf_s, [%hf_p+4], 1;\nmad.wide.u32 %hf_p, %hf_s, 8, %hf_p;\n\
+         st.global.v2.b32 [%hf_p+32], {{%hf_column, %hf_key}};\n}}\n",
+        offset(list, &rows, "%hf_row"),
+        offset(column, &columns, "%hf_column"),
+    )
+}
+
 fn store(finish: &Finish, value: &str, index: &str, predicate: Option<&str>, sm: u32) -> Result<String> {
     let out = finish.steps.out;
     let (register, memory, bytes) = (register_type(out), memory_type(out), out.size_bytes());
     let skip = predicate.map_or(String::new(), |p| format!("@!{p} bra $hf_skip;\n"));
-    let label = if predicate.is_some() { "$hf_skip:\n" } else { "" };
+    let label = if predicate.is_some() || finish.lists { "$hf_skip:\n" } else { "" };
     let formula = apply(finish, value, index, "%hf_y", sm)?;
-    Ok(format!(
-        "{{\n.reg .{register} %hf_y;\n.reg .b64 %hf_p;\n{skip}{{\n{formula}}}\nld.param.u64 %hf_p, [finish];\n\
-         mad.wide.u32 %hf_p, {index}, {bytes}, %hf_p;\nst.global.{memory} [%hf_p], %hf_y;\n{label}}}"
-    ))
+    let put = match finish.lists {
+        true => append(finish, index),
+        false => format!(
+            "ld.param.u64 %hf_p, [finish];\nmad.wide.u32 %hf_p, {index}, {bytes}, %hf_p;\nst.global.{memory} [%hf_p], %hf_y;\n"
+        ),
+    };
+    Ok(format!("{{\n.reg .{register} %hf_y;\n.reg .b64 %hf_p;\n{skip}{{\n{formula}}}\n{put}{label}}}"))
 }
 
 fn store2(finish: &Finish, values: [&str; 2], index: &str, predicates: [&str; 2], sm: u32) -> Result<String> {
     let out = finish.steps.out;
     let (register, memory, bytes) = (register_type(out), memory_type(out), out.size_bytes());
     let next = format!("{{\n.reg .b32 %hf_j;\nadd.u32 %hf_j, {index}, 1;\n");
-    if !finish.pairs {
+    if !finish.pairs || finish.lists {
         let first = store(finish, values[0], index, Some(predicates[0]), sm)?;
         let second = store(finish, values[1], "%hf_j", Some(predicates[1]), sm)?;
         return Ok(format!("{first}\n{next}{second}\n}}"));

@@ -68,6 +68,7 @@ impl Element {
     /// What a formula's results are stored as.
     pub fn stored_by(finish: &Finish) -> Element {
         match plain(finish) {
+            _ if finish.lists => Element { bits: 32, meaning: Meaning::Atomic },
             Some(_) => Element { bits: 8 * finish.steps.out.size_bytes() as u32, meaning: Meaning::Bits },
             None => Element::of(finish.steps.out),
         }
@@ -165,8 +166,8 @@ impl Element {
 /// written, `NAME_put(i, value)` stores it and, where elements are narrower than a word, `NAME_put_word(w, bits)` stores word `w`,
 /// counted from the first element, which must begin a word, and `NAME_put_run(i, bits)` as many elements as a word holds, from any `i`
 /// on. Of f32 in 16 or 32 bits, `NAME_pair_at(i)` and `NAME_put_pair(i, values)` take elements `i`, an even number, and `i + 1`, the
-/// first of which must begin a word. Atomic elements have `NAME_exchange(i, value)` and `NAME_max(i, value)` instead, which give the old
-/// value; for elements of any type see [`bytes()`].
+/// first of which must begin a word. Atomic elements have `NAME_load(i)`, and `NAME_exchange(i, value)`, `NAME_max(i, value)` and
+/// `NAME_add(i, value)`, which give the old value, instead; for elements of any type see [`bytes()`].
 pub fn accessors(binding: &Binding, number: usize) -> String {
     let Binding { name, element, mode, .. } = binding;
     if element.meaning == Meaning::Atomic {
@@ -256,7 +257,8 @@ fn put_run(name: &str, base: &str, bits: u32) -> String {
 fn atomic(binding: &Binding, number: usize) -> String {
     let (name, base) = (&binding.name, argument(binding.word));
     let mut text = format!("@group(0) @binding({number}) var<storage, read_write> hb_m_{name}: array<atomic<i32>>;\n");
-    for (what, function) in [("exchange", "atomicExchange"), ("max", "atomicMax")] {
+    text += &format!("fn {name}_load(i: u32) -> i32 {{ return atomicLoad(&hb_m_{name}[{base} + i]); }}\n");
+    for (what, function) in [("exchange", "atomicExchange"), ("max", "atomicMax"), ("add", "atomicAdd")] {
         text += &format!("fn {name}_{what}(i: u32, v: i32) -> i32 {{ return {function}(&hb_m_{name}[{base} + i], v); }}\n");
     }
     text

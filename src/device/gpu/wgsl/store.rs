@@ -1,6 +1,7 @@
 //! The functions that a shader's slots are in WGSL, out of a [`Finish`]:
 //!
-//! - `store(i, value)` stores the formula as element `i` of the output (`store(i)` where the kernel gives no value);
+//! - `store(i, value)` stores the formula as element `i` of the output (`store(i)` where the kernel gives no value), or appends it to its row's
+//!   list where [`Finish::lists`] is set;
 //! - `store2(i, a, b, has_a, has_b)` stores elements `i`, an even number, and `i + 1`, each if it is there;
 //! - `store4(i, values)` stores elements `i`, a multiple of 4, to `i + 3`, of kernels whose values have 32 bits;
 //! - `store_row(i, value, has)`, once in uniform control flow by all threads of a workgroup, whose elements follow each other from a
@@ -54,7 +55,10 @@ pub fn functions(finish: &Finish, param: Option<&Param>, kernel: &str) -> Result
     let out = finish.steps.out;
     let bits = |applied: &str| stored(out, domain, applied);
     text += &format!("fn hb_word(i: u32{declared}) -> {} {{ return {}; }}\n", word_type(out), bits(&format!("apply(i{passed})")));
-    text += &format!("fn store(i: u32{declared}) {{ hb_out_put(i, hb_word(i{passed})); }}\n");
+    text += &match finish.lists {
+        true => append(finish, word),
+        false => format!("fn store(i: u32{declared}) {{ hb_out_put(i, hb_word(i{passed})); }}\n"),
+    };
     text += &if finish.value { store2(finish, value) + &store4(finish, value) } else { store_run(finish) };
     Ok(text)
 }
@@ -110,12 +114,29 @@ fn index(k: usize, indexing: &Indexing, word: usize) -> String {
     match indexing {
         Indexing::Same => "i".into(),
         Indexing::One => "0u".into(),
-        Indexing::Axes(along) => {
-            let step = |axis: usize| argument(word + STEPS_AT / 4 + k * AXES + axis);
-            let terms: Vec<String> = (0..along.len()).filter(|&a| along[a]).map(|a| format!("c{a} * {}", step(a))).collect();
-            terms.join(" + ")
-        }
+        Indexing::Axes(along) => offset(k, along, word),
     }
+}
+
+fn offset(k: usize, along: &[bool], word: usize) -> String {
+    let step = |axis: usize| argument(word + STEPS_AT / 4 + k * AXES + axis);
+    let terms: Vec<String> = (0..along.len()).filter(|&a| along[a]).map(|a| format!("c{a} * {}", step(a))).collect();
+    if terms.is_empty() { "0u".into() } else { terms.join(" + ") }
+}
+
+/// `store` that appends the result to its row's list where it reaches the bar.
+fn append(finish: &Finish, word: usize) -> String {
+    let [(list, rows), (column, columns)] = finish.places();
+    format!(
+        "fn store(i: u32, v: f32) {{\n{}  let row = {};\n  let bits = hb_word(i, v);\n  \
+         let key = bits ^ (~bitcast<u32>(bitcast<i32>(bits) >> 31u) & 0x7fffffffu);\n  \
+         if (key > bitcast<u32>(hb_out_load(row))) {{ return; }}\n  \
+         let at = row + 8u + 2u * u32(hb_out_add(row + 1u, 1));\n  hb_out_exchange(at, bitcast<i32>({}));\n  \
+         hb_out_exchange(at + 1u, bitcast<i32>(key));\n}}\n",
+        coordinates(finish.axes(), word),
+        offset(list, &rows, word),
+        offset(column, &columns, word),
+    )
 }
 
 /// A word of the uniform block.
