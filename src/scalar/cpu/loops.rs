@@ -93,7 +93,7 @@ impl<'a, T: Number> Chunk<'a, T> {
         let is_whole = self.count == self.n;
         let to = if is_whole { &mut *out } else { &mut room[..self.n] };
         let from: &[f32] = bytemuck::cast_slice(self.register(a));
-        to.iter_mut().zip(from).for_each(|(o, &x)| *o = quantizer.integer(x) as u8);
+        quantize(quantizer, from, to);
         if !is_whole {
             out.copy_from_slice(&room[..self.count]);
         }
@@ -125,6 +125,46 @@ pub(super) fn is_splat(steps: &Steps, args: &[Lane], i: usize) -> bool {
 #[inline(always)]
 pub(super) fn sum<T: Number>(sum: i32, add: i32) -> T {
     T::from_i64(sum.wrapping_add(add).into())
+}
+
+/// Numbers as quantised bytes. In functions of their own, whose loop has the processor's registers to itself: within
+/// `program::run_avx512`, among all other loops, more than half of its instructions moved registers about.
+fn quantize(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
+            // SAFETY: the processor has these instruction sets.
+            return unsafe { quantize_avx512(quantizer, from, to) };
+        }
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            // SAFETY: the processor has these instruction sets.
+            return unsafe { quantize_avx2(quantizer, from, to) };
+        }
+    }
+    quantize_each(quantizer, from, to);
+}
+
+#[inline(always)]
+fn quantize_each(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
+    to.iter_mut().zip(from).for_each(|(o, &x)| *o = quantizer.integer(x) as u8);
+}
+
+/// # Safety
+/// The processor must have the instruction sets named.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+unsafe fn quantize_avx512(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
+    quantize_each(quantizer, from, to);
+}
+
+/// # Safety
+/// The processor must have the instruction sets named.
+#[cfg(target_arch = "x86_64")]
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+unsafe fn quantize_avx2(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
+    quantize_each(quantizer, from, to);
 }
 
 /// Gives what a loop gives.
