@@ -223,3 +223,27 @@ fn register_hand_overs_are_legal() {
         assert!(has("setmaxnreg.inc") && has("setmaxnreg.dec"), "{}", variant.name);
     }
 }
+
+/// Products of f32 that append to lists of the largest results (`Finish::listed`).
+#[test]
+fn products_that_append_to_lists_assemble_and_spill_two_words_at_most() {
+    let Some(ptxas) = ptxas() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let addend = Type::new(DType::F32, Shape::from([64]));
+    let mut assembled = 0;
+    for row in table().iter().filter(|r| r.template.starts_with("gem") && r.template != "gemm_any.ptx.j2") {
+        let variant = Variant::named(&row.name);
+        if value(row, variant.text) != Some(DType::F32) || !variant.text.contains("//@store") {
+            continue;
+        }
+        let finish = Finish::listed(&(arg(0) + arg(1)), std::slice::from_ref(&addend), [64, 64], 400).unwrap();
+        let text = text(&Module { variant, finish: Some(Arc::new(finish)), constants: 0 });
+        let done = assemble(&ptxas, &text, &row.target, folder.path());
+        let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
+        assert!(done.status.success(), "{}: {said}", row.name);
+        let spilled = number_before(&said, "bytes spill stores");
+        assert!(spilled.is_some_and(|bytes| bytes <= 8) && !said.contains("C75"), "{}: {said}", row.name);
+        assembled += 1;
+    }
+    assert!(assembled >= 60, "{assembled}");
+}
