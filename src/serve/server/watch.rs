@@ -37,8 +37,8 @@ struct State {
     alerts: Alerts,
     firing: Vec<Alert>,
     history: VecDeque<Moment>,
-    /// A second ago.
-    last: Option<Figures>,
+    /// A second ago; none yet before the first look.
+    last: Figures,
     /// At the beginning of this window, and of the one before.
     windows: [Figures; 2],
     until: Option<Instant>,
@@ -71,13 +71,11 @@ impl Watch {
         }
         let samples = samples(figures, &state.windows[1], target);
         state.firing = state.alerts.evaluate(&samples, now);
-        if let Some(last) = &state.last {
-            state.history.push_back(moment(figures, last));
-        }
+        state.history.push_back(moment(figures, &state.last));
         if state.history.len() > HISTORY {
             state.history.pop_front();
         }
-        state.last = Some(figures.clone());
+        state.last = figures.clone();
     }
 }
 
@@ -121,15 +119,17 @@ mod tests {
         let rule = Rule { hold: Duration::ZERO, ..Rule::defaults().remove(1) };
         let (watch, start) = (Watch::new(vec![rule]), Instant::now());
         let look = |s: u64, figures: Figures| watch.look(&figures, None, start + Duration::from_secs(s));
-        look(0, figures(0, 0, 0, 0));
-        look(1, figures(10, 1, 8, 2));
-        assert_eq!(watch.history(), [Moment { answered: 10, failed: 1, cached: 8, ..Moment::default() }]);
+        // Also what came before the first look.
+        look(0, figures(3, 0, 0, 0));
+        look(1, figures(13, 1, 8, 2));
+        let first = Moment { answered: 3, ..Moment::default() };
+        assert_eq!(watch.history(), [first, Moment { answered: 10, failed: 1, cached: 8, ..Moment::default() }]);
         assert_eq!(watch.alerts(), []);
         // 8 hits of the first second still make up for the misses; once they are a minute old, they do not.
-        look(35, figures(16, 1, 8, 8));
+        look(35, figures(19, 1, 8, 8));
         assert_eq!(watch.alerts(), []);
-        look(66, figures(16, 1, 8, 8));
-        look(70, figures(18, 1, 8, 10));
+        look(66, figures(19, 1, 8, 8));
+        look(70, figures(21, 1, 8, 10));
         assert_eq!(watch.alerts().len(), 1);
     }
 }
