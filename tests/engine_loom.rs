@@ -15,21 +15,8 @@ mod slot;
 
 mod sync {
     pub use loom::cell::UnsafeCell;
-    pub use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+    pub use loom::sync::atomic::{AtomicU8, Ordering};
     pub use loom::sync::{Arc, Condvar, Mutex, MutexGuard};
-
-    /// Looks once: looking longer is another order of steps.
-    pub struct Spin;
-
-    impl Spin {
-        pub fn new() -> Self {
-            Spin
-        }
-
-        pub fn until<T>(&mut self, _: Option<std::time::Duration>, look: impl Fn() -> Option<T>) -> Option<T> {
-            look()
-        }
-    }
 }
 
 /// Who waits: loom finds the order of steps in which nobody wakes it.
@@ -133,8 +120,8 @@ fn the_thread_does_not_sleep_over_work_and_who_waits_for_it_wakes() {
             let mut state = works.lock();
             while state.2 || state.0 > 0 {
                 if state.0 == 0 {
-                    works.is_idle(&state);
-                    state = works.rest(state, None, &mut sync::Spin);
+                    works.is_idle();
+                    state = works.sleep(state, None);
                 } else {
                     state.0 -= 1;
                     drop(state);
@@ -142,7 +129,7 @@ fn the_thread_does_not_sleep_over_work_and_who_waits_for_it_wakes() {
                     state.1 += 1;
                 }
             }
-            works.is_idle(&state);
+            works.is_idle();
         });
         let offers = door.clone();
         let offer = move || {

@@ -11,7 +11,6 @@ mod request;
 mod runner;
 mod shared;
 mod slot;
-mod spin;
 mod statistics;
 mod sync;
 mod ticket;

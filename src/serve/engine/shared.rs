@@ -53,8 +53,8 @@ impl Shared {
         state.is_stopped = true;
         state.scheduler.drain();
         let waiting = std::mem::take(&mut state.waiting);
-        self.state.is_idle(&state);
         self.state.wake(state);
+        self.state.is_idle();
         waiting.into_iter().flatten().for_each(|pending| pending.reply(Err(error.clone())));
     }
 

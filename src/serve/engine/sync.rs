@@ -1,9 +1,7 @@
 //! What the reply slot and the door are made of; `tests/engine_loom.rs` has the same from loom.
 
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+pub(super) use std::sync::atomic::{AtomicU8, Ordering};
 pub(super) use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-
-pub(super) use super::spin::Spin;
 
 /// A cell whose user knows that nobody else uses it.
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

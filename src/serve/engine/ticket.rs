@@ -1,6 +1,5 @@
 //! The caller's end of a request.
 
-use std::cell::Cell;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::thread::{self, Thread};
@@ -9,7 +8,6 @@ use std::time::{Duration, Instant};
 use super::batch::{Reply, Share};
 use super::shared::Shared;
 use super::slot::Receiver;
-use super::spin::Spin;
 use crate::error::Result;
 use crate::serve::schedule::Key;
 
@@ -35,7 +33,6 @@ impl Wake for Unpark {
 
 thread_local! {
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(thread::current())));
-    static SPIN: Cell<Spin> = const { Cell::new(Spin::new()) };
 }
 
 impl Ticket {
@@ -67,9 +64,6 @@ impl Ticket {
     }
 
     fn wait_until(mut self, end: Option<Instant>) -> std::result::Result<Result<Reply>, Ticket> {
-        let mut spin = SPIN.get();
-        spin.until(end.map(|end| end.saturating_duration_since(Instant::now())), || self.receiver.is_done().then_some(()));
-        SPIN.set(spin);
         loop {
             if let Some(share) = UNPARK.with(|waker| self.receiver.poll(waker)) {
                 return Ok(share.and_then(Share::reply));

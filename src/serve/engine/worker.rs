@@ -9,14 +9,13 @@ use super::batch::{Ran, Share, Trace};
 use super::join::{Buffers, Extent, check_rows, join};
 use super::request::{Pending, alike};
 use super::shared::{Shared, State};
-use super::spin::Spin;
 use crate::base::lock;
 use crate::error::{Error, Result};
 use crate::serve::schedule::{Batch, Key, Rejection, Step};
 
 /// Runs batches until the engine stops.
 pub(super) fn work(shared: &Shared) {
-    let (mut batch, mut runs, mut spin) = (Batch::default(), Runs::default(), Spin::new());
+    let (mut batch, mut runs) = (Batch::default(), Runs::default());
     let mut state = shared.state.lock();
     while !state.is_stopped {
         let now = state.now(shared);
@@ -40,10 +39,10 @@ pub(super) fn work(shared: &Shared) {
                 reject(expelled);
                 state = shared.state.lock();
             }
-            Step::Wait(until) => state = shared.state.rest(state, Some(until.saturating_sub(now)), &mut spin),
+            Step::Wait(until) => state = shared.state.sleep(state, Some(until.saturating_sub(now))),
             Step::Idle => {
-                shared.state.is_idle(&state);
-                state = shared.state.rest(state, None, &mut spin);
+                shared.state.is_idle();
+                state = shared.state.sleep(state, None);
             }
         }
     }
