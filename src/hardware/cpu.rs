@@ -24,6 +24,7 @@ pub fn capabilities() -> Capabilities {
         add(avx512 && is_x86_feature_detected!("avx512vbmi"), Capabilities::AVX512_VBMI);
         add(avx512 && is_x86_feature_detected!("avx512bf16"), Capabilities::AVX512_BF16);
         add(is_x86_feature_detected!("avxvnni"), Capabilities::AVX_VNNI);
+        add(amx_int8(), Capabilities::AMX_INT8);
     }
     #[cfg(target_arch = "aarch64")]
     {
@@ -33,6 +34,33 @@ pub fn capabilities() -> Capabilities {
         add(std::arch::is_aarch64_feature_detected!("i8mm"), Capabilities::I8MM);
     }
     found
+}
+
+/// Whether the processor has AMX on bytes (tiles and their products: CPUID 7, EDX bits 24 and 25) and Linux lets this process use it:
+/// the registers are so large that a process has to ask once (arch_prctl, ARCH_REQ_XCOMP_PERM; the kernel's
+/// Documentation/arch/x86/xstate.rst).
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn amx_int8() -> bool {
+    const XTILEDATA: libc::c_long = 18;
+    static FOUND: OnceLock<bool> = OnceLock::new();
+    *FOUND.get_or_init(|| {
+        let has = std::arch::x86_64::__cpuid(0).eax >= 7;
+        has && std::arch::x86_64::__cpuid_count(7, 0).edx >> 24 & 0b11 == 0b11 && permitted(XTILEDATA)
+    })
+}
+
+/// Whether Linux lets this process use a part of the processor's state, by its bit.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn permitted(feature: libc::c_long) -> bool {
+    const ARCH_REQ_XCOMP_PERM: libc::c_long = 0x1023;
+    // SAFETY: asks for a permission, and touches no memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, feature) == 0 }
+}
+
+/// Not asked for on other systems.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx_int8() -> bool {
+    false
 }
 
 /// Cache sizes as Linux tells them; typical ones elsewhere.
@@ -88,6 +116,7 @@ fn predicted(threads: usize) -> Peaks {
     let capabilities = capabilities();
     // Two fused multiply-adds a cycle of four, eight or sixteen lanes, at 3 GHz; so many 8-bit products for one of f32.
     let (lanes, bytes) = match capabilities {
+        c if c.contains(Capabilities::AMX_INT8) => (32.0, 32.0),
         c if c.contains(Capabilities::AVX512_VNNI) => (32.0, 4.0),
         c if c.contains(Capabilities::AVX512) => (32.0, 2.0),
         c if c.contains(Capabilities::AVX_VNNI) => (16.0, 4.0),
@@ -108,6 +137,14 @@ pub fn info(threads: usize) -> DeviceInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+    fn what_linux_does_not_permit_is_not_there() {
+        // No such state, and one that no process is given.
+        assert!(!permitted(63) && !permitted(10));
+        assert!(!amx_int8() || permitted(18), "asking again changes nothing");
+    }
 
     #[test]
     fn only_threads_and_peaks_depend_on_the_threads_asked_for() {

@@ -33,6 +33,8 @@ bitflags::bitflags! {
         const AVX512_BF16 = 1 << 4;
         /// x86: AVX-512 VBMI.
         const AVX512_VBMI = 1 << 5;
+        /// x86: AMX on bytes, where the system lets this process use it.
+        const AMX_INT8 = 1 << 6;
         /// Arm: NEON.
         const NEON = 1 << 8;
         /// Arm: dot product.

@@ -52,7 +52,8 @@ pub fn candidates(info: &DeviceInfo, problem: &Problem, wanted: Option<&str>) ->
     found
 }
 
-fn verdict(kernel: &KernelDef, info: &DeviceInfo, problem: &Problem, named: bool) -> Result<f64, String> {
+/// What one kernel says to a problem; `named` when it was asked for.
+pub(crate) fn verdict(kernel: &KernelDef, info: &DeviceInfo, problem: &Problem, named: bool) -> Result<f64, String> {
     if !info.capabilities.contains(kernel.needs) {
         return Err(format!("needs {}", kernel.needs - info.capabilities));
     }

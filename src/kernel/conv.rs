@@ -32,12 +32,9 @@ pub(super) static KERNELS: &[KernelDef] = &[
     #[cfg(target_arch = "x86_64")]
     row("cpu-avx512vnni-conv-int8-14x32", Capabilities::AVX512_VNNI, int8, |p, info| bytes(p, info, 3.0, 14, 4)),
     #[cfg(target_arch = "x86_64")]
-    KernelDef {
-        proof: Proof::Compiled,
-        ..row("cpu-avxvnni-conv-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, info| {
-            bytes(p, info, 2.5, 6, 4)
-        })
-    },
+    row("cpu-avxvnni-conv-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, info| {
+        bytes(p, info, 2.5, 6, 4)
+    }),
     #[cfg(target_arch = "aarch64")]
     KernelDef {
         proof: Proof::Compiled,

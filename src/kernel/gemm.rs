@@ -22,10 +22,9 @@ pub(super) static KERNELS: &[KernelDef] = &[
     #[cfg(target_arch = "x86_64")]
     row("cpu-avx512vnni-int8-14x32", Capabilities::AVX512_VNNI, int8, |p, d| cost(p, d, 350.0)),
     #[cfg(target_arch = "x86_64")]
-    KernelDef {
-        proof: Proof::Compiled,
-        ..row("cpu-avxvnni-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, d| cost(p, d, 300.0))
-    },
+    row("cpu-avxvnni-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, d| cost(p, d, 300.0)),
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-amx-int8-32x32", Capabilities::AMX_INT8.union(Capabilities::AVX512_VNNI), int8, |p, d| cost(p, d, matrix_gops(p))),
     #[cfg(target_arch = "aarch64")]
     row("cpu-neon-float-6x16", Capabilities::NEON, real, |p, d| cost(p, d, 40.0)),
     #[cfg(target_arch = "aarch64")]
@@ -52,6 +51,11 @@ fn cost(problem: &Problem, info: &DeviceInfo, gops: f64) -> f64 {
     let bytes = (p.k * p.n * p.b_as.size_bytes()) as f64;
     // One microsecond to start.
     1.0 + (p.flops() / (gops * threads * 1e3)).max(bytes / (info.peaks.read_gbps.max(1.0) * 1e3)) + p.flops() / (gops * 1e5)
+}
+
+/// Of few rows as AVX-512 VNNI, and before it: so all numbers of rows share what is packed.
+fn matrix_gops(problem: &Problem) -> f64 {
+    if matches!(problem, Problem::Gemm(p) if p.m >= 4) { 1800.0 } else { 351.0 }
 }
 
 fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {

@@ -21,15 +21,15 @@ pub static NEON: core::Isa = core::Isa {
 /// NEON: bytes widened to i16, smlal.
 #[rustfmt::skip]
 pub static NEON_BYTES: bytes::Isa =
-    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: widened(), listed: widened(), overlapping: None, unsigned_b: false };
+    bytes::Isa { needs: Capabilities::NEON, columns: 16, group: 1, a_bytes: 2, signed_a: false, tiles: widened(), listed: widened(), overlapping: None, unsigned_b: false, matrix: None };
 /// Dot product: quads, sdot, A packed as `a - 128`.
 #[rustfmt::skip]
 pub static DOTPROD: bytes::Isa =
-    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: quads(), listed: quads(), overlapping: None, unsigned_b: false };
+    bytes::Isa { needs: Capabilities::DOTPROD, columns: 16, group: 4, a_bytes: 1, signed_a: true, tiles: quads(), listed: quads(), overlapping: None, unsigned_b: false, matrix: None };
 /// 8-bit matrix multiplication: two rows by two columns of eight products, usmmla.
 #[rustfmt::skip]
 pub static I8MM: bytes::Isa =
-    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: squares::<false, Step>(), listed: squares::<true, List>(), overlapping: None, unsigned_b: false };
+    bytes::Isa { needs: Capabilities::I8MM, columns: 16, group: 8, a_bytes: 1, signed_a: false, tiles: squares::<false, Step>(), listed: squares::<true, List>(), overlapping: None, unsigned_b: false, matrix: None };
 
 #[rustfmt::skip]
 const fn real<const S: u8, P: Places>() -> Tiles<Tile<P>> {

@@ -101,6 +101,11 @@ pub fn heights(rows: usize, most: usize) -> impl Iterator<Item = (usize, usize)>
     (0..count).map(move |i| (i * base + i.min(more), base + usize::from(i < more))).filter(|&(_, h)| h > 0)
 }
 
+/// The same in multiples of `unit` rows, but for the last.
+pub(super) fn heights_of(rows: usize, most: usize, unit: usize) -> impl Iterator<Item = (usize, usize)> {
+    heights(rows.div_ceil(unit), most / unit).map(move |(first, h)| (first * unit, (h * unit).min(rows - first * unit)))
+}
+
 /// Runs `task(block of rows, part of panels)` over the cut, on all threads when there are several tasks.
 pub(super) fn each_task(m: usize, panels: usize, cut: Cut, task: impl Fn(std::ops::Range<usize>, std::ops::Range<usize>) + Sync) {
     let (blocks, parts) = (m.div_ceil(cut.rows), panels.div_ceil(cut.panels));

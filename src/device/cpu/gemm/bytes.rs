@@ -6,14 +6,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights, present, wide, with_buffer};
-use super::interleave::interleave;
+use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, with_buffer};
+use super::lines::Rows;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
 #[cfg(target_arch = "x86_64")]
 use super::tile::Places;
-use super::tile::{self, DotTile, List, Overlapping, Step, Tiles};
+use super::tile::{self, DotTile, List, MATRIX, Matrices, MatrixTiles, Overlapping, Step, Tiles};
 use crate::base::AlignedBytes;
 use crate::hardware::Capabilities;
 
@@ -37,6 +37,8 @@ pub struct Isa {
     pub overlapping: Option<(Capabilities, Tiles<DotTile<Overlapping>>)>,
     /// Whether [`Isa::listed`] takes B as u8, else as s8.
     pub unsigned_b: bool,
+    /// Registers that hold matrices, for panels of 32 columns and groups of four.
+    pub matrix: Option<MatrixTiles>,
 }
 
 /// Plain Rust.
@@ -56,29 +58,30 @@ pub static PORTABLE: Isa = Isa {
     },
     overlapping: None,
     unsigned_b: false,
+    matrix: None,
 };
 /// AVX2: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX2: Isa = Isa { needs: Capabilities::AVX2, columns: 16, group: 2, a_bytes: 2, signed_a: false,
-    tiles: avx2_tiles(), listed: avx2_tiles(), overlapping: None, unsigned_b: false };
+    tiles: avx2_tiles(), listed: avx2_tiles(), overlapping: None, unsigned_b: false, matrix: None };
 /// VNNI on 256-bit registers: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX_VNNI: Isa = Isa { needs: Capabilities::AVX2.union(Capabilities::AVX_VNNI), columns: 16, group: 4, a_bytes: 1,
     signed_a: false, tiles: avx_vnni_tiles::<false, Step>(), listed: avx_vnni_tiles::<true, List>(),
-    overlapping: Some((Capabilities::empty(), Tiles { one: &[avx_vnni::<1, 1, true, _>], abreast: &[(4, avx_vnni::<1, 4, true, _>)] })), unsigned_b: true };
+    overlapping: Some((Capabilities::empty(), Tiles { one: &[avx_vnni::<1, 1, true, _>], abreast: &[(4, avx_vnni::<1, 4, true, _>)] })), unsigned_b: true, matrix: None };
 /// AVX-512 BW: pairs widened to i16, vpmaddwd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512: Isa = Isa { needs: Capabilities::AVX512, columns: 32, group: 2, a_bytes: 2, signed_a: false,
-    tiles: avx512_tiles(), listed: avx512_tiles(), overlapping: None, unsigned_b: false };
+    tiles: avx512_tiles(), listed: avx512_tiles(), overlapping: None, unsigned_b: false, matrix: None };
 /// AVX-512 VNNI: quads, vpdpbusd.
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 pub static AVX512_VNNI: Isa = Isa { needs: Capabilities::AVX512_VNNI, columns: 32, group: 4, a_bytes: 1, signed_a: false,
     tiles: vnni_tiles::<false, Step>(), listed: vnni_tiles::<true, List>(),
-    overlapping: Some((Capabilities::AVX512_VBMI, Tiles { one: &[vbmi::<1>], abreast: &[(4, vbmi::<4>)] })), unsigned_b: true };
+    overlapping: Some((Capabilities::AVX512_VBMI, Tiles { one: &[vbmi::<1>], abreast: &[(4, vbmi::<4>)] })), unsigned_b: true, matrix: None };
 
 /// # Safety
 /// As for [`tile::dot`].
@@ -174,9 +177,10 @@ pub struct Weights<'a> {
     pub sums: &'a [i32],
 }
 
-/// Elements that [`pack_b`] writes.
+/// Elements that [`pack_b`] writes. Registers of matrices read whole ones, beyond the last row too.
 pub fn packed_len(isa: &Isa, k: usize, n: usize) -> usize {
-    n.div_ceil(isa.columns) * isa.columns * k.next_multiple_of(isa.group)
+    let beyond = if isa.matrix.is_some() { (MATRIX[0] - 1) * isa.columns * isa.group } else { 0 };
+    n.div_ceil(isa.columns) * isa.columns * k.next_multiple_of(isa.group) + beyond
 }
 
 /// Lays B (element `(i, j)` is `b(i, j)`) out in panels with groups of K together, zeros beyond the edges, and sums its columns.
@@ -200,20 +204,6 @@ impl<'a> Weights<'a> {
         assert!(panels.len() >= packed_len(isa, k, n) && sums.len() >= n, "packed weights are too short");
         Weights { k, n, panels, sums }
     }
-}
-
-/// A, row by row, as unsigned bytes.
-#[derive(Clone, Copy)]
-pub enum Rows<'a> {
-    /// Element `(i, k)` at `a[i * row + k]`.
-    Strided {
-        /// The elements.
-        a: &'a [u8],
-        /// Step from row to row.
-        row: usize,
-    },
-    /// Writes all K elements of a row.
-    Each(&'a (dyn Fn(usize, &mut [u8]) + Sync)),
 }
 
 /// Zero points as packed: what the sums still have to be corrected for.
@@ -245,9 +235,11 @@ impl Segment<'_> {
         let more = a_zero.wrapping_sub(zeros.a);
         let columns = &weights.sums[self.column..];
         let by_row = (weights.k as i32).wrapping_mul(a_zero).wrapping_sub(self.row_sum);
-        wide(|| {
-            for (j, (sum, &column)) in self.sums.iter_mut().zip(columns).enumerate() {
-                let fix = b_zero(self.column + j).wrapping_mul(by_row);
+        let (sums, first) = (&mut *self.sums, self.column);
+        // By value: what is read through references in the loop keeps it from becoming vector code.
+        wide(move || {
+            for (j, (sum, &column)) in sums.iter_mut().zip(columns).enumerate() {
+                let fix = b_zero(first + j).wrapping_mul(by_row);
                 *sum = sum.wrapping_sub(more.wrapping_mul(column)).wrapping_add(fix);
             }
         });
@@ -256,104 +248,48 @@ impl Segment<'_> {
 
 thread_local! {
     static BLOCK: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-    static LINES: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-    static WIDENED: RefCell<AlignedBytes> = RefCell::new(AlignedBytes::zeroed(0));
-}
-
-impl Rows<'_> {
-    /// Rows `first..first + height` as `[group][height]`. Their sums, as u8, go to `sums` when it is not empty.
-    fn pack(&self, isa: &Isa, (first, height): (usize, usize), k: usize, out: &mut [u8], sums: &mut [i32]) {
-        let deep = k.next_multiple_of(isa.group);
-        if k == 0 {
-            return sums.fill(0);
-        }
-        let sum = |row: &[u8]| wide(|| row.iter().map(|&x| i32::from(x)).sum());
-        match *self {
-            Rows::Strided { a, row } if k == deep && !isa.signed_a => {
-                let a = &a[first * row..];
-                sums.iter_mut().enumerate().for_each(|(r, to)| *to = sum(&a[r * row..][..k]));
-                lay(isa, a, row, height, k, out);
-            }
-            _ => with_buffer(&LINES, height * deep, |lines| {
-                for (r, line) in lines.chunks_exact_mut(deep).enumerate() {
-                    let (line, rest) = line.split_at_mut(k);
-                    rest.fill(0);
-                    match *self {
-                        Rows::Strided { a, row } => line.copy_from_slice(&a[(first + r) * row..][..k]),
-                        Rows::Each(fill) => fill(first + r, line),
-                    }
-                    if let Some(to) = sums.get_mut(r) {
-                        *to = sum(line);
-                    }
-                    if isa.signed_a {
-                        wide(|| line.iter_mut().for_each(|x| *x ^= 0x80));
-                    }
-                }
-                lay(isa, lines, deep, height, deep, out);
-            }),
-        }
-    }
-}
-
-/// Lays `height` rows of `deep` bytes, `step` apart, out as `[group][height]`.
-fn lay(isa: &Isa, rows: &[u8], step: usize, height: usize, deep: usize, out: &mut [u8]) {
-    if isa.a_bytes == 2 {
-        return with_buffer(&WIDENED, height * deep * 2, |wider| {
-            let wider: &mut [u16] = bytemuck::cast_slice_mut(wider);
-            for (line, row) in wider.chunks_exact_mut(deep).zip(rows.chunks(step)) {
-                wide(|| line.iter_mut().zip(row).for_each(|(to, &x)| *to = x.into()));
-            }
-            side_by_side(bytemuck::cast_slice(wider), 2 * deep, height, 2 * deep, isa.group * 2, out);
-        });
-    }
-    side_by_side(rows, step, height, deep, isa.group, out);
-}
-
-/// Units of `unit` bytes of `height` rows, `step` bytes apart and `bytes` long, as `[unit][height]`.
-fn side_by_side(rows: &[u8], step: usize, height: usize, bytes: usize, unit: usize, out: &mut [u8]) {
-    match unit {
-        _ if height == 1 => out.copy_from_slice(&rows[..bytes]),
-        4 => interleave(rows, step, height, bytes / 4, bytemuck::cast_slice_mut(out)),
-        _ => {
-            for (r, row) in rows.chunks(step).take(height).enumerate() {
-                let places = out.chunks_exact_mut(unit).skip(r).step_by(height);
-                places.zip(row[..bytes].chunks_exact(unit)).for_each(|(to, x)| to.copy_from_slice(x));
-            }
-        }
-    }
 }
 
 /// Computes `m` rows of `A x B` and calls `done` once for each segment of at most 256 columns, from several threads.
 pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(dyn Fn(Segment) + Sync)) {
     assert!(present(isa.needs), "the processor lacks {}", isa.needs);
-    let most = isa.tiles.rows();
     let panels = b.n.div_ceil(isa.columns);
     let deep = b.k.next_multiple_of(isa.group);
-    let row_bytes = deep * isa.a_bytes;
-    let cut: Cut = cut(m, panels, most, row_bytes, m as f64 * b.n as f64 * b.k as f64);
+    let matrix = isa.matrix.filter(|t| m >= t.least_rows && b.k > 0);
+    let (most, unit) = matrix.map_or((isa.tiles.rows(), 1), |_| (2 * MATRIX[0], MATRIX[0]));
+    let row_bytes = if matrix.is_some() { b.k.next_multiple_of(MATRIX[1]) } else { deep * isa.a_bytes };
+    let cut: Cut = cut(m, panels, if unit > 1 { unit } else { most }, row_bytes, m as f64 * b.n as f64 * b.k as f64);
     let packed_zero = zeros.a.wrapping_sub(i32::from(isa.signed_a) << 7);
     // Panels that stay in half of the second cache while row panels pass.
     let group = (caches().l2_bytes / 2 / (deep * isa.columns).max(1)).clamp(1, SEGMENT / isa.columns);
     each_task(m, panels, cut, |rows, part| {
-        let a_len = (rows.len() * row_bytes).next_multiple_of(64);
-        let extra = rows.len() + (most + 1) * SEGMENT;
+        let a_len = (rows.len().next_multiple_of(unit) * row_bytes).next_multiple_of(64);
+        // Sums begin on a line of the cache.
+        let sums_len = rows.len().next_multiple_of(16);
+        let extra = sums_len + (most + 1) * SEGMENT;
         with_buffer(&BLOCK, a_len + extra * 4, |buffer| {
             let (packed, rest) = buffer.split_at_mut(a_len);
-            let (row_sums, rest) = bytemuck::cast_slice_mut::<u8, i32>(rest).split_at_mut(rows.len());
+            let (row_sums, rest) = bytemuck::cast_slice_mut::<u8, i32>(rest).split_at_mut(sums_len);
             let (start, sums) = rest.split_at_mut(SEGMENT);
-            for (first, height) in heights(rows.len(), most) {
+            for (first, height) in heights_of(rows.len(), most, unit) {
                 let to = &mut packed[first * row_bytes..(first + height) * row_bytes];
                 let sums = if zeros.row_sums { &mut row_sums[first..first + height] } else { &mut [] };
-                a.pack(isa, (rows.start + first, height), b.k, to, sums);
+                match matrix {
+                    Some(_) => a.lines(rows.start + first, b.k, row_bytes, to, sums),
+                    None => a.pack(isa, (rows.start + first, height), b.k, to, sums),
+                }
             }
             for at in part.clone().step_by(group) {
                 let columns = at..(at + group).min(part.end);
                 let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
                 start[to - from..].fill(0);
                 start.iter_mut().zip(&b.sums[from..to]).for_each(|(s, &c)| *s = packed_zero.wrapping_mul(c).wrapping_neg());
-                for (first, height) in heights(rows.len(), most) {
-                    let packed = &packed[first * row_bytes..(first + height) * row_bytes];
-                    row_panel(isa, height, packed, b, columns.clone(), start, sums);
+                for (first, height) in heights_of(rows.len(), most, unit) {
+                    let packed = &packed[first * row_bytes..][..height.next_multiple_of(unit) * row_bytes];
+                    match matrix {
+                        Some(tiles) => matrix_panel(tiles, height, packed, b, columns.clone(), start, sums),
+                        None => row_panel(isa, height, packed, b, columns.clone(), start, sums),
+                    }
                     for (r, line) in sums.chunks_exact_mut(SEGMENT).take(height).enumerate() {
                         let row_sum = if zeros.row_sums { row_sums[first + r] } else { 0 };
                         done(Segment { row: rows.start + first + r, column: from, sums: &mut line[..to - from], row_sum });
@@ -362,6 +298,22 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(
             }
         });
     });
+}
+
+/// The same as [`row_panel`] in registers that hold matrices.
+fn matrix_panel(tiles: MatrixTiles, height: usize, a: &[u8], b: &Weights, panels: Range<usize>, start: &[i32], sums: &mut [i32]) {
+    let ([rows, bytes], [columns, group]) = (MATRIX, [32, 4]);
+    let (deep, pieces) = (b.k.next_multiple_of(group), b.k.div_ceil(bytes));
+    let panel = deep * columns;
+    let whole = height.next_multiple_of(rows);
+    assert!(height <= 2 * rows && a.len() >= whole * pieces * bytes && sums.len() >= whole * SEGMENT);
+    assert!(panels.len() * columns <= SEGMENT.min(start.len()), "invariant: a segment holds the panels");
+    let read = &b.panels[panels.start * panel..][..(panels.len() - 1) * panel + pieces * bytes * columns];
+    let groups = bytes / group;
+    let (row, panels) = (columns * group, panels.len());
+    let matrices = Matrices { height, pieces, groups, row, panel, panels, c_step: SEGMENT };
+    // SAFETY: `product` saw that the instruction set is there; A, what is read of B, the start and the sums are bounded above.
+    unsafe { (tiles.product)(&matrices, a.as_ptr(), read.as_ptr().cast(), start.as_ptr(), sums.as_mut_ptr()) }
 }
 
 /// Sums of one panel of rows times some panels of B, [`SEGMENT`] apart.

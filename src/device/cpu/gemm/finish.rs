@@ -252,7 +252,7 @@ impl<'a> Finish<'a> {
             None => self.scaled_row(batch, row, col, x),
             Some((lo, hi)) => {
                 let zero = self.zero(&q.out_zero, batch, 0);
-                round_to(x, 1.0, (zero, lo as i32, hi as i32), |j, q| sums[j] = q);
+                round_to(x, 1.0, (zero, lo as i32, hi as i32), sums, |q| q);
                 self.store_sums(batch, row, col, sums);
             }
         }
@@ -310,10 +310,10 @@ impl<'a> Finish<'a> {
 }
 
 /// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition.
-pub fn round_to(x: &[f32], scale: f32, (zero, lo, hi): (i32, i32, i32), mut put: impl FnMut(usize, i32)) {
+pub fn round_to<T>(x: &[f32], scale: f32, (zero, lo, hi): (i32, i32, i32), out: &mut [T], to: impl Fn(i32) -> T) {
     let (low, high) = ((lo - zero) as f32, (hi - zero) as f32);
-    let round = |x: f32| math::to_i32((x / scale).round_ties_even().clamp(low, high)) + zero;
-    wide(|| x.iter().enumerate().for_each(|(i, &x)| put(i, round(x))));
+    let round = move |x: f32| math::to_i32((x / scale).round_ties_even().clamp(low, high)) + zero;
+    wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(round(x))));
 }
 
 fn relu(x: f32) -> f32 {

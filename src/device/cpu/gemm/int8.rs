@@ -1,13 +1,17 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
 use super::blocks::wide;
-use super::bytes::{self, Isa, Rows, Weights, Zeros, packed_len};
+use super::bytes::{self, Isa, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
+use super::lines::Rows;
 use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, Tensor, TensorView};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
+use crate::device::cpu::exponent::larger;
+use crate::device::cpu::isa::{Work, fold_lanes};
+use crate::device::cpu::quantize::Range;
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{Dynamic, GemmProblem, Param, Quant};
@@ -115,7 +119,7 @@ fn product(
         _ => range(p, a.slice::<f32>(), at + row * p.a.row),
     };
     let dynamic_rows = if matches!(q.dynamic, Some(Dynamic::RowI8 | Dynamic::RowU8)) { p.m } else { 0 };
-    let found: Vec<(f32, u8)> = wide(|| (0..dynamic_rows).map(scale_of).collect());
+    let found: Vec<(f32, u8)> = (0..dynamic_rows).map(scale_of).collect();
     let of_row = |row: usize| found.get(row).copied().or(tensor).unwrap_or((1.0, 0));
     let fill = |row: usize, out: &mut [u8]| {
         let place = at + row * p.a.row;
@@ -143,7 +147,7 @@ fn product(
             _ if settled => {}
             (_, true) => {
                 let zero = b_zero(0);
-                segment.correct(weights, zeros, a_zero(row), |_| zero);
+                segment.correct(weights, zeros, a_zero(row), move |_| zero);
             }
             _ => segment.correct(weights, zeros, a_zero(row), b_zero),
         }
@@ -164,39 +168,26 @@ fn stored_row(p: &GemmProblem, a: &TensorView, at: usize, out: &mut [u8]) {
 
 /// Scale and zero point of a row of A by its range.
 fn range(p: &GemmProblem, a: &[f32], at: usize) -> (f32, u8) {
-    let mut lanes = [(0f32, 0f32); 16];
-    let wider = |(lo, hi): (f32, f32), x: f32| (lo.min(x), hi.max(x));
-    if p.a.col == 1 {
-        let chunks = a[at..at + p.k].chunks_exact(16);
-        let rest = chunks.remainder();
-        chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(m, &x)| *m = wider(*m, x)));
-        lanes.iter_mut().zip(rest).for_each(|(m, &x)| *m = wider(*m, x));
-    } else {
-        (0..p.k).for_each(|k| lanes[0] = wider(lanes[0], a[at + k * p.a.col]));
-    }
-    let (lo, hi) = lanes.into_iter().fold((0.0, 0.0), |m, (lo, hi)| wider(wider(m, lo), hi));
+    let (lo, hi) = match p.a.col {
+        1 => wide(|| Range(&a[at..at + p.k]).run()),
+        step => (0..p.k).map(|k| a[at + k * step]).fold((0f32, 0f32), |(lo, hi), x| (lo.min(x), hi.max(x))),
+    };
     dynamic_u8(lo, hi)
 }
 
 /// Largest magnitude of a row of A.
 fn largest(p: &GemmProblem, a: &[f32], at: usize) -> f32 {
-    let mut lanes = [0f32; 16];
-    if p.a.col == 1 {
-        let chunks = a[at..at + p.k].chunks_exact(16);
-        let rest = chunks.remainder();
-        chunks.for_each(|c| lanes.iter_mut().zip(c).for_each(|(m, x)| *m = m.max(x.abs())));
-        lanes.iter_mut().zip(rest).for_each(|(m, x)| *m = m.max(x.abs()));
-    } else {
-        (0..p.k).for_each(|k| lanes[0] = lanes[0].max(a[at + k * p.a.col].abs()));
+    match p.a.col {
+        1 => wide(|| fold_lanes(&a[at..at + p.k], 0.0, |v: f32| v.abs(), larger)),
+        step => (0..p.k).map(|k| a[at + k * step].abs()).fold(0.0, f32::max),
     }
-    lanes.into_iter().fold(0.0, f32::max)
 }
 
 /// Rounds a row of a float A to bytes; `flip` moves s8 to u8.
 fn round_row(p: &GemmProblem, a: &TensorView, at: usize, scale: f32, (zero, lo, hi): (i32, i32, i32), flip: u8, out: &mut [u8]) {
     let a = a.slice::<f32>();
     if p.a.col == 1 {
-        round_to(&a[at..at + out.len()], scale, (zero, lo, hi), |k, q| out[k] = q as u8 ^ flip);
+        round_to(&a[at..at + out.len()], scale, (zero, lo, hi), out, move |q| q as u8 ^ flip);
     } else {
         out.iter_mut().enumerate().for_each(|(k, to)| *to = quantize(a[at + k * p.a.col], scale, zero, lo, hi) as u8 ^ flip);
     }

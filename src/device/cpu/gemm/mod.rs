@@ -8,6 +8,8 @@
 //!
 //! [`bytes`] has the same three for exact 8-bit products.
 
+#[cfg(target_arch = "x86_64")]
+pub mod amx;
 #[cfg(target_arch = "aarch64")]
 pub mod arm;
 pub mod blocks;
@@ -16,6 +18,7 @@ pub mod core;
 mod finish;
 mod int8;
 mod interleave;
+pub mod lines;
 mod real;
 mod reference;
 mod simd;
@@ -46,6 +49,8 @@ pub(super) static KERNELS: &[CpuKernel] = &[
     CpuKernel::new("cpu-avx512vnni-int8-14x32", &int8::On(&bytes::AVX512_VNNI)),
     #[cfg(target_arch = "x86_64")]
     CpuKernel::new("cpu-avxvnni-int8-6x16", &int8::On(&bytes::AVX_VNNI)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-amx-int8-32x32", &int8::On(&amx::AMX)),
     #[cfg(target_arch = "aarch64")]
     CpuKernel::new("cpu-neon-int8-6x16", &int8::On(&arm::NEON_BYTES)),
     #[cfg(target_arch = "aarch64")]

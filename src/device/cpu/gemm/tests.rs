@@ -10,7 +10,8 @@ use crate::graph::problem::Family;
 use crate::graph::{Attr, Node, Problem, Site, Type, find};
 use crate::hardware::cpu::info;
 use crate::hardware::{Capabilities, DeviceInfo};
-use crate::kernel::{KernelDef, all, choose};
+use crate::kernel::choose::verdict;
+use crate::kernel::{KernelDef, Proof, all, choose};
 
 fn lower(domain: &str, op: &str, attrs: &[(&str, Attr)], inputs: &[Option<Tensor>]) -> crate::Result<Problem> {
     let mut node = Node::new(domain, op, 17, vec![None; inputs.len()], vec![None]);
@@ -138,11 +139,15 @@ fn chosen(capabilities: Capabilities, wanted: Option<&str>) -> &'static str {
 
 #[test]
 #[cfg(target_arch = "x86_64")]
-fn a_kernel_never_run_is_chosen_by_name_only() {
-    let both = Capabilities::AVX2 | Capabilities::AVX_VNNI;
-    assert_eq!(chosen(both, None), "cpu-avx2-int8-6x16");
-    assert_eq!(chosen(both, Some("avxvnni")), "cpu-avxvnni-int8-6x16");
-    assert_eq!(chosen(Capabilities::AVX2, Some("avxvnni")), "cpu-avx2-int8-6x16");
+fn the_best_instruction_set_is_chosen() {
+    let (avx2, vnni) = (Capabilities::AVX2, Capabilities::AVX512 | Capabilities::AVX512_VNNI);
+    assert_eq!(chosen(avx2, Some("avxvnni")), "cpu-avx2-int8-6x16");
+    assert_eq!(chosen(avx2 | Capabilities::AVX_VNNI, None), "cpu-avxvnni-int8-6x16");
+    let both = avx2 | Capabilities::AVX_VNNI | vnni;
+    // What a process without the permission to use AMX has.
+    assert_eq!(chosen(both, None), "cpu-avx512vnni-int8-14x32");
+    assert_eq!(chosen(both | Capabilities::AMX_INT8, None), "cpu-amx-int8-32x32");
+    assert_eq!(chosen(both | Capabilities::AMX_INT8, Some("avx512vnni")), "cpu-avx512vnni-int8-14x32");
 }
 
 #[test]
@@ -186,6 +191,40 @@ fn quantised_operators_agree_bit_for_bit() {
         compare(&lower("halfbyte", "Linear", &int8, &inputs).unwrap(), &inputs, 0.0);
         let half = [("weight_precision", Attr::Str("f16".into())), ("transB", Attr::Int(1))];
         compare(&lower("halfbyte", "Linear", &half, &inputs).unwrap(), &inputs, bound(k, DType::F32));
+    }
+}
+
+#[test]
+fn a_kernel_never_run_is_chosen_by_name_only() {
+    let inputs = [Tensor::new([2, 2], &[1f32; 4]).ok(), Tensor::new([2, 2], &[1f32; 4]).ok()];
+    let problem = lower("", "MatMul", &[], &inputs).unwrap();
+    let run = all().find(|k| k.name == "cpu-any-gemm-reference").unwrap();
+    let compiled = KernelDef { proof: Proof::Compiled, ..*run };
+    assert!(verdict(run, &info(1), &problem, false).is_ok());
+    assert!(verdict(&compiled, &info(1), &problem, false).is_err_and(|why| why.contains("by name")));
+    assert!(verdict(&compiled, &info(1), &problem, true).is_ok());
+}
+
+/// Sizes around those of tiles, segments and pieces of K, with values at the ends of their ranges.
+#[test]
+fn integer_products_of_ragged_sizes_are_exact() {
+    let mut random = Xorshift::new(41);
+    let sizes = [(4, 1, 1), (5, 33, 3), (16, 31, 63), (17, 32, 64), (31, 65, 65), (32, 257, 130), (33, 300, 127), (100, 40, 192)];
+    for (i, (m, n, k)) in sizes.into_iter().enumerate() {
+        let types = [DType::U8, DType::I8];
+        for (ta, tb) in types.into_iter().flat_map(|a| types.map(|b| (a, b))) {
+            let mut zero = |t: DType, count: usize| Some(random.tensor(t, &[count][..i % 2]));
+            let (za, zb) = (zero(ta, m), zero(tb, n));
+            let inputs = [Some(random.tensor(ta, &[m, k])), Some(random.tensor(tb, &[k, n])), za, zb];
+            assert!(compare(&lower("", "MatMulInteger", &[], &inputs).unwrap(), &inputs, 0.0) >= 2);
+            let widest = |t: DType, shape: [usize; 2]| {
+                let mut all = Tensor::zeros(t, shape).unwrap();
+                all.view_mut().bytes.fill(if t == DType::U8 { 255 } else { 128 });
+                Some(all)
+            };
+            let inputs = [widest(ta, [m, k]), widest(tb, [k, n])];
+            compare(&lower("", "MatMulInteger", &[], &inputs).unwrap(), &inputs, 0.0);
+        }
     }
 }
 

@@ -127,6 +127,41 @@ pub const OVERLAP_BYTES: usize = 16;
 /// in groups.
 pub type DotTile<P> = unsafe fn(usize, *const u8, *const i8, P, *const i32, *mut i32, usize);
 
+/// Rows that a register of a matrix holds, and bytes of each.
+pub const MATRIX: [usize; 2] = [16, 64];
+
+/// Some rows of A times some panels of B in registers that hold matrices.
+#[derive(Debug, Clone, Copy)]
+pub struct Matrices {
+    /// Rows of A, at most 32. In multiples of 16 they are read, and as many rows of sums written.
+    pub height: usize,
+    /// Pieces of K, and groups of four elements in each, at most 16. A has 64 bytes a row and piece, one row after the other, with
+    /// zeros in place of groups that B's rows lack: what is read there may be anything.
+    pub pieces: usize,
+    /// See above.
+    pub groups: usize,
+    /// Bytes from a row of B, 32 groups, to the next.
+    pub row: usize,
+    /// Bytes from a panel of B to the next.
+    pub panel: usize,
+    /// Panels of B.
+    pub panels: usize,
+    /// Elements from a row of sums to the next.
+    pub c_step: usize,
+}
+
+/// Tiles of matrices: `(matrices, a, b, start, c)`; sums start from `start`, 32 values a panel.
+pub type MatrixTile = unsafe fn(&Matrices, *const u8, *const u8, *const i32, *mut i32);
+
+/// The tiles of registers that hold matrices.
+#[derive(Debug, Clone, Copy)]
+pub struct MatrixTiles {
+    /// Rows of A from which on they are worth it.
+    pub least_rows: usize,
+    /// Of u8 times s8.
+    pub product: MatrixTile,
+}
+
 /// B stored as f32.
 pub const F32: u8 = 0;
 /// B stored as f16.

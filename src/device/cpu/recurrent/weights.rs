@@ -2,6 +2,7 @@
 
 use crate::base::{DType, Tensor, TensorView, quant};
 use crate::device::cpu::call::Packed;
+use crate::device::cpu::gemm::lines::Rows;
 use crate::device::cpu::gemm::{bytes, core};
 use crate::device::cpu::isa::Isa;
 use crate::device::cpu::quantize::{QuantizeU8, Range};
@@ -198,6 +199,6 @@ impl Matrix<'_> {
             x.iter_mut().zip(&*segment.sums).zip(factors).for_each(|((x, &sum), s)| *x = sum as f32 * (scale * s));
             done(segment.row, segment.column, x);
         };
-        bytes::product(tiles, m, bytes::Rows::Each(&fill), weights, unmoved, &finish);
+        bytes::product(tiles, m, Rows::Each(&fill), weights, unmoved, &finish);
     }
 }
