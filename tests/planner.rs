@@ -374,6 +374,45 @@ fn integer_convolutions_take_what_follows_up_to_the_next_bytes() {
     }
 }
 
+#[test]
+fn float_convolutions_take_what_follows_up_to_the_next_bytes() {
+    let x: Vec<f32> = (0..2 * 6 * 9 * 40).map(|i| (i * 53 % 256) as f32 / 50.0 - 2.5).collect();
+    let filled = |shape: &[usize]| {
+        let values: Vec<f32> = (0..shape.iter().product()).map(|i| (i * 37 % 255) as f32 / 300.0 - 0.4).collect();
+        Tensor::new(shape, &values).unwrap()
+    };
+    // Depthwise, to a few pixels, and transposed, which adds to what it stores.
+    for (op, weights, attrs, nodes) in [
+        ("Conv", [6, 1, 3, 3], [("group", Attr::Int(6)), ("pads", Attr::Ints(vec![1; 4]))], 1),
+        ("Conv", [11, 6, 9, 39], [("group", Attr::Int(1)), ("pads", Attr::Ints(vec![0; 4]))], 1),
+        ("ConvTranspose", [6, 5, 2, 2], [("group", Attr::Int(1)), ("strides", Attr::Ints(vec![2; 2]))], 2),
+    ] {
+        for zero in [Tensor::scalar(-100i8), Tensor::scalar(17u8)] {
+            let mut d = Draft::default();
+            let x_in = d.input("x", DType::F32);
+            let w = d.constant(filled(&weights));
+            let y = d.node(op, &[x_in, w], &attrs);
+            let y = d.node("HardSwish", &[y], &[]);
+            let (scale, zero) = (d.constant(Tensor::scalar(0.031f32)), d.constant(zero.clone()));
+            let y = d.node("QuantizeLinear", &[y, scale, zero], &[]);
+            let y = d.node("Cast", &[y], &[("to", Attr::Int(7))]);
+            let y = d.node("Neg", &[y], &[]);
+            d.output(y);
+            let model = Model::from_graph(d.0);
+            let given = [("x", TensorView::of([2, 6, 9, 40], &x))];
+            let [apart, fused] = [true, false].map(|no_optimize| {
+                Session::new(&model, Options { no_optimize, threads: Some(1), ..Options::default() }).unwrap()
+            });
+            let [want, got] = [&apart, &fused].map(|s| first(s, &given));
+            assert_eq!(got, want, "{op} {weights:?}");
+            let ops: Vec<String> = fused.report().nodes.iter().map(|n| n.op.clone()).collect();
+            // Integers are another formula's.
+            assert_eq!(ops.len(), nodes + 1, "{ops:?}");
+            assert!(want.iter().any(|&v| v != want[0]) && ops[nodes - 1].ends_with("HardSwish+QuantizeLinear"), "{ops:?}");
+        }
+    }
+}
+
 /// Floats saturate where they are stored as integers, integers wrap: what is fused does as its parts do.
 #[test]
 fn fused_formulas_compute_in_the_type_of_their_parts() {

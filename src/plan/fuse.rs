@@ -130,8 +130,9 @@ fn join_scalar(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
 fn join_epilogue(producer: &Work, consumer: &Work, at: usize) -> Option<Work> {
     let Problem::Scalar(scalar) = &consumer.problem else { return None };
     let sums = matches!(&producer.problem, Problem::Conv(p) if p.gives_sums());
-    // Sums of integers reach the formula as f32, may meet bytes there, and leave it as bytes.
-    let fits = |d: DType| d == DType::F32 || (sums && matches!(d, DType::I8 | DType::U8));
+    // Convolutions' sums, those of integers too, reach the formula as f32, may meet bytes there, and leave it as bytes.
+    let conv = matches!(producer.problem, Problem::Conv(_));
+    let fits = |d: DType| d == DType::F32 || (conv && matches!(d, DType::I8 | DType::U8));
     let from = if sums { DType::I32 } else { DType::F32 };
     let given = &scalar.operands[at];
     if given.shape != scalar.out.shape || given.dtype != from || !fits(scalar.out.dtype) || scalar.domain() != Domain::F32 {

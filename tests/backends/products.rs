@@ -1,7 +1,7 @@
 //! Matrix products and convolutions.
 
 use halfbyte::base::xorshift::Xorshift;
-use halfbyte::base::{DType, Tensor};
+use halfbyte::base::{DType, Shape, Tensor};
 use halfbyte::graph::problem::conv::{ConvQuant, Requantize};
 use halfbyte::graph::problem::{ConvProblem, EpilogueSpec, GemmProblem, Window};
 use halfbyte::graph::{Attr, Lower, Node, Operand, Problem, Site, Type, find};
@@ -222,26 +222,45 @@ fn float_convolutions() {
     let mut r = Xorshift::new(77);
     for round in 0..32 {
         let mut p = geometry(&mut r, round % 4 == 3);
+        if round % 8 == 7 {
+            // Taps that do not meet: transposed, each output pixel is one input pixel's.
+            let w = &mut p.window;
+            w.input[0] += round * 20;
+            (w.strides, w.pads) = (w.kernel.clone(), vec![0; w.kernel.len()]);
+            (w.dilations, w.output) = (vec![1; w.kernel.len()], w.input.iter().zip(&w.kernel).map(|(i, k)| i * k).collect());
+        }
         let mut inputs = operands(&mut r, &p);
         let [values, magnitudes] = exact(&inputs).map(|i| convolved(&p, &i));
         let terms = p.c / p.groups * p.window.taps() + 1;
         let sums = around(&values, |i| gamma(terms + 1) * magnitudes[i]);
-        let allowed = if round % 2 == 0 {
+        let mut stored_as = DType::F32;
+        let allowed = if round % 2 == 0 || round % 16 == 7 {
             let pixels = p.window.pixels();
             let by_channel: Vec<usize> = std::iter::once(p.m).chain(p.window.output.iter().map(|_| 1)).collect();
             let [full, channel] = [&p.out_shape()[..], &by_channel].map(|s| random(&mut r, DType::F32, s));
             let channels = channel.to_f64();
             let each: Vec<f64> = (0..sums.len()).map(|i| channels[i / pixels % p.m]).collect();
-            let formula = (arg(0) + arg(1)).tanh() * arg(2);
-            let given = [(DType::F32, full.to_f64()), (DType::F32, each)];
-            let operands = [&full, &channel].map(|t| Type::new(DType::F32, t.shape().clone())).to_vec();
+            let mut formula = (arg(0) + arg(1)).tanh() * arg(2);
+            let mut given = vec![(DType::F32, full.to_f64()), (DType::F32, each)];
+            let mut operands = [&full, &channel].map(|t| Type::new(DType::F32, t.shape().clone())).to_vec();
             inputs.extend([Some(full), Some(channel)]);
-            p.epilogue = Some(EpilogueSpec { formula: formula.clone(), operands, out: DType::F32 });
-            stored(&sums, &formula, &given, DType::F32)
+            if round % 4 == 0 {
+                // As QuantizeLinear ends, with a zero point of one byte.
+                stored_as = [DType::I8, DType::U8][round / 4 % 2];
+                let (zero, (lo, hi)) = (random(&mut r, stored_as, &[]), stored_as.int_range().unwrap());
+                formula = ((formula / 0.013).round() + arg(3)).clip(lo as f64, hi as f64);
+                given.push((stored_as, vec![zero.to_f64()[0]; sums.len()]));
+                operands.push(Type::new(stored_as, Shape::scalar()));
+                inputs.push(Some(zero));
+            }
+            let spec = EpilogueSpec { formula: formula.clone(), operands, out: stored_as };
+            Problem::Conv(p.clone()).with_epilogue(spec.clone()).unwrap();
+            p.epilogue = Some(spec);
+            stored(&sums, &formula, &given, stored_as)
         } else {
             rounded(&sums, DType::F32)
         };
-        let out = Type::new(DType::F32, p.out_shape());
+        let out = Type::new(stored_as, p.out_shape());
         each_kernel(&Problem::Conv(p), &inputs, &[1, 2], out, &allowed);
     }
 }

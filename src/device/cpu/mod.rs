@@ -18,6 +18,7 @@ mod reduce;
 mod rows;
 mod scalar;
 mod select;
+mod share;
 mod widen;
 
 pub use call::{Call, CpuCode, CpuKernel, Packed};

@@ -2,8 +2,8 @@
 
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
+use super::share;
 use super::widen::to_f32;
 use crate::base::{DType, TensorView, TensorViewMut};
 
@@ -23,20 +23,21 @@ pub(super) fn each(
         return;
     }
     let (dtype, size) = (y.dtype, y.dtype.size_bytes());
-    let piece_rows = if rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1 {
+    let alone = rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1;
+    let piece_rows = if alone {
         (4 * PIECE / (x_len + y_len)).clamp(1, rows)
     } else {
         (PIECE / (x_len + y_len)).clamp(1, rows.div_ceil(2 * rayon::current_num_threads()))
     };
-    let piece = |(i, out): (usize, &mut [u8])| {
+    let piece = |i: usize, out: &mut [u8]| {
         let (first, count) = (i * piece_rows, out.len() / (y_len * size));
         in_f32(dtype, out, |y| f(first, &to_f32(x, first * x_len, count * x_len), y));
     };
     let pieces = piece_rows * y_len * size;
-    if rows * (x_len + y_len) < 2 * PIECE || rayon::current_num_threads() == 1 {
-        y.bytes.chunks_mut(pieces).enumerate().for_each(piece);
+    if alone {
+        y.bytes.chunks_mut(pieces).enumerate().for_each(|(i, out)| piece(i, out));
     } else {
-        y.bytes.par_chunks_mut(pieces).enumerate().for_each(piece);
+        share::parts(y.bytes, pieces, piece);
     }
 }
 

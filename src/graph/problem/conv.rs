@@ -75,12 +75,15 @@ impl ConvProblem {
     }
 
     /// Whether a convolution without an epilogue, of floats or to sums of integers, can take this one: each operand is one number for a
-    /// whole channel, or as large as the output, so that rows of pixels can be finished one by one.
+    /// whole channel, or as large as the output, so that rows of pixels can be finished one by one. Transposed ones add to what they store, so
+    /// they store f32.
     pub fn takes(&self, epilogue: &EpilogueSpec) -> bool {
         let (shape, spatial) = (self.out_shape(), self.window.rank());
         let by_channel = |s: &Shape| s.iter().rev().take(spatial).all(|&d| d == 1);
         let fits = |s: &Shape| *s == shape || (by_channel(s) && s.broadcast_strides(&shape).is_some());
-        self.epilogue.is_none() && (self.quant.is_none() || self.gives_sums()) && epilogue.operands.iter().all(|t| fits(&t.shape))
+        let stores = !self.transposed || epilogue.out == DType::F32;
+        let gives = self.quant.is_none() || self.gives_sums();
+        self.epilogue.is_none() && gives && stores && epilogue.operands.iter().all(|t| fits(&t.shape))
     }
 
     /// Multiplications and additions.

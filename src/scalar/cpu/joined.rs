@@ -114,6 +114,33 @@ mod tests {
     use crate::scalar::cpu::{Lane, Program};
     use crate::scalar::{Steps, arg, constant};
 
+    /// Zeros of both signs, NaN, and bounds that are met, with bounds and offsets that are zeros or NaN themselves.
+    #[test]
+    fn a_gate_has_the_bits_of_its_steps() {
+        let x: Vec<f32> = [0.0f32, -0.0, f32::NAN, f32::INFINITY, -f32::INFINITY, -3.0, 3.0, 1e-45, f32::MAX]
+            .into_iter()
+            .chain((0..1500).map(|i| (i as f32 - 750.0) / 125.0))
+            .collect();
+        let all = [0.5f32, 0.0, -0.0, 1.0, -1.0, f32::NAN];
+        for i in 0..all.len().pow(3) {
+            let [offset, low, high] = [all[i / 36], all[i / 6 % 6], all[i % 6]];
+            let gate = (arg(0) * (1.0 / 6.0) + arg(1)).max(arg(2)).min(arg(3));
+            let steps = Steps::compile(&(arg(0) * gate), &[DType::F32; 4], DType::F32).unwrap();
+            assert!(matches!(joined(&steps.steps).0.last(), Some((_, Op::Gate(_)))));
+            let rest = [offset, low, high];
+            let [a, b, c] = [0, 1, 2].map(|i| Lane::Splat(bytemuck::cast_slice(&rest[i..=i])));
+            let mut out = vec![0f32; x.len()];
+            Program::new(steps).run(&[Lane::Slice(bytemuck::cast_slice(&x)), a, b, c], bytemuck::cast_slice_mut(&mut out));
+            for (x, got) in x.iter().zip(out) {
+                let line = x * (1.0 / 6.0) + offset;
+                let most = if line > low || line.is_nan() { line } else { low };
+                let want = x * if most < high || most.is_nan() { most } else { high };
+                let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                assert!(same, "{x} with {offset}, {low}, {high}: {got} for {want}");
+            }
+        }
+    }
+
     #[test]
     fn loops_give_what_their_steps_give_one_by_one() {
         let scaled = arg(0) * arg(1) + arg(2);

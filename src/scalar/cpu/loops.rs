@@ -93,7 +93,7 @@ impl<'a, T: Number> Chunk<'a, T> {
         let is_whole = self.count == self.n;
         let to = if is_whole { &mut *out } else { &mut room[..self.n] };
         let from: &[f32] = bytemuck::cast_slice(self.register(a));
-        quantize(quantizer, from, to);
+        apart(|| to.iter_mut().zip(from).for_each(|(o, &x)| *o = quantizer.integer(x) as u8));
         if !is_whole {
             out.copy_from_slice(&room[..self.count]);
         }
@@ -121,32 +121,41 @@ pub(super) fn is_splat(steps: &Steps, args: &[Lane], i: usize) -> bool {
     }
 }
 
+/// Whether `x + offset` between two bounds meets neither NaN in these nor a zero of another sign than theirs, so that [`between`] has the bits
+/// of the largest and the smallest: a sum with what is not zero is no -0.
+fn is_plain<T: Number>(offset: T, low: T, high: T) -> bool {
+    let [offset, low, high] = [offset, low, high].map(T::to_f64);
+    offset != 0.0 && !low.is_nan() && low.to_bits() != (-0.0f64).to_bits() && !high.is_nan() && high != 0.0
+}
+
+/// `min(max(x, low), high)`, NaN where `x` is: two instructions, which give their second operand where one is NaN.
+#[inline(always)]
+fn between<T: Number>(x: T, low: T, high: T) -> T {
+    let least = if low > x { low } else { x };
+    if high < least { high } else { least }
+}
+
 /// An integer sum as a number.
 #[inline(always)]
 pub(super) fn sum<T: Number>(sum: i32, add: i32) -> T {
     T::from_i64(sum.wrapping_add(add).into())
 }
 
-/// Numbers as quantised bytes. In functions of their own, whose loop has the processor's registers to itself: within
-/// `program::run_avx512`, among all other loops, more than half of its instructions moved registers about.
-fn quantize(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
+/// Runs a loop as a function of its own, compiled for the widest vectors of this processor, which has the processor's registers to itself:
+/// within `program::run_avx512`, among all other loops, more than half of a loop's instructions moved registers about.
+fn apart(f: impl FnOnce()) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
             // SAFETY: the processor has these instruction sets.
-            return unsafe { quantize_avx512(quantizer, from, to) };
+            return unsafe { apart_avx512(f) };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has these instruction sets.
-            return unsafe { quantize_avx2(quantizer, from, to) };
+            return unsafe { apart_avx2(f) };
         }
     }
-    quantize_each(quantizer, from, to);
-}
-
-#[inline(always)]
-fn quantize_each(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
-    to.iter_mut().zip(from).for_each(|(o, &x)| *o = quantizer.integer(x) as u8);
+    f();
 }
 
 /// # Safety
@@ -154,8 +163,8 @@ fn quantize_each(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-unsafe fn quantize_avx512(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
-    quantize_each(quantizer, from, to);
+unsafe fn apart_avx512(f: impl FnOnce()) {
+    f();
 }
 
 /// # Safety
@@ -163,8 +172,8 @@ unsafe fn quantize_avx512(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn quantize_avx2(quantizer: Quantizer, from: &[f32], to: &mut [u8]) {
-    quantize_each(quantizer, from, to);
+unsafe fn apart_avx2(f: impl FnOnce()) {
+    f();
 }
 
 /// Gives what a loop gives.
@@ -177,9 +186,15 @@ pub(super) fn one_loop<T: Number>(chunk: &Chunk<T>, op: Op, out: &mut [T]) {
         Op::MulAdd([a, b, c]) => chunk.zip(a, [b, c], out, |a, [b, c]| T::binary(Add, T::binary(Mul, a, b), c)),
         Op::Clip([a, low, high]) => chunk.zip(a, [low, high], out, |a, [low, high]| clip(a, low, high)),
         Op::Gate([x, slope, offset, low, high]) => {
-            chunk.zip(x, [slope, offset, low, high], out, |x, [slope, offset, low, high]| {
-                T::binary(Mul, x, clip(T::binary(Add, T::binary(Mul, x, slope), offset), low, high))
-            })
+            let line = |x, slope, offset| T::binary(Add, T::binary(Mul, x, slope), offset);
+            let rest = [slope, offset, low, high];
+            if let Some([slope, offset, low, high]) =
+                chunk.splats(rest).filter(|&[_, offset, low, high]| is_plain(offset, low, high))
+            {
+                let gated = |x| T::binary(Mul, x, between(line(x, slope, offset), low, high));
+                return apart(|| out.iter_mut().zip(chunk.register(x)).for_each(|(o, &x)| *o = gated(x)));
+            }
+            chunk.zip(x, rest, out, |x, [slope, offset, low, high]| T::binary(Mul, x, clip(line(x, slope, offset), low, high)))
         }
         Op::Quantize([a, rest @ ..]) => chunk.zip(a, rest, out, |a, [scale, zero, low, high]| {
             clip(T::binary(Add, T::unary(Unary::Round, T::binary(Div, a, scale)), zero), low, high)

@@ -4,13 +4,12 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use rayon::prelude::*;
-
 use super::planes::Planes;
 use super::window::Window2d;
 use crate::base::AlignedBytes;
 use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::gemm::blocks::{heights, with_buffer};
+use crate::device::cpu::share;
 use crate::graph::problem::ConvProblem;
 
 /// Bytes of input that a block reads at most, unless one row is more: a part of a second-level cache.
@@ -122,11 +121,15 @@ impl<N: Numbers> Dense<'_, N> {
             planes.pixels(block[0], block[1]) <= most_pixels && bytes <= BLOCK_INPUT_BYTES
         };
         let width = (1..).map(|parts| w.output[1].div_ceil(parts).next_multiple_of(columns).min(w.output[1]));
-        let width = width.clone().find(|&n| n <= columns || fits([1, n])).unwrap_or(columns);
+        let (threads, images) = (rayon::current_num_threads(), self.p.n * self.p.groups);
+        // Few blocks of one row are as many for each thread.
+        let even = |blocks: usize| blocks < threads || blocks >= 4 * threads || blocks.is_multiple_of(threads);
+        let good = |n: usize| fits([1, n]) && (w.output[0] > 1 || even(images * w.output[1].div_ceil(n)));
+        let width = width.clone().find(|&n| n <= columns || good(n)).unwrap_or(columns);
         // As many rows as fit, in blocks of about the same height, and some blocks for each thread.
         let most = (1..=w.output[0]).take_while(|&rows| fits([rows, width])).last().unwrap_or(1);
-        let others = self.p.n * self.p.groups * w.output[1].div_ceil(width);
-        let wanted = if self.p.flops() < TASK_FLOPS { 1 } else { (2 * rayon::current_num_threads()).div_ceil(others) };
+        let others = images * w.output[1].div_ceil(width);
+        let wanted = if self.p.flops() < TASK_FLOPS { 1 } else { (2 * threads).div_ceil(others) };
         let blocks = w.output[0].div_ceil(most).max(wanted.min(w.output[0]));
         [w.output[0].div_ceil(blocks), width]
     }
@@ -177,12 +180,8 @@ impl<N: Numbers> Dense<'_, N> {
             });
         };
         let tasks = outer * parts;
-        if tasks > 1 && threads > 1 && p.flops() > TASK_FLOPS {
-            let least = (TASK_FLOPS * tasks as f64 / p.flops()) as usize;
-            (0..tasks).into_par_iter().with_min_len(least.clamp(1, tasks.div_ceil(threads))).for_each(one);
-        } else {
-            (0..tasks).for_each(one);
-        }
+        let least = (TASK_FLOPS * tasks as f64 / p.flops()) as usize;
+        share::each(tasks, if p.flops() > TASK_FLOPS { least.min(tasks.div_ceil(threads)) } else { tasks }, one);
     }
 }
 

@@ -29,14 +29,24 @@ impl CpuCode for On {
 
     fn run(&self, call: &mut Call) -> Result<()> {
         let operands = Operands::new(self.0, panels, call)?;
-        if let Some(Some(out)) = call.outputs.first_mut() {
-            convolve(&operands, out.slice());
+        let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
+        let p = operands.p;
+        let image = p.m * p.window.pixels();
+        match &operands.epilogue {
+            Some(e) if image > 0 => {
+                let mut sums = vec![0.0; p.n * image];
+                convolve(&operands, &mut sums);
+                for (n, (sums, out)) in sums.chunks_exact(image).zip(out.bytes.chunks_exact_mut(image * e.size())).enumerate() {
+                    e.image(n, p.window.pixels(), sums, out);
+                }
+            }
+            _ => convolve(&operands, out.slice()),
         }
         Ok(())
     }
 }
 
-/// `out` is images by channels.
+/// Sums with bias; `out` is images by channels.
 fn convolve(o: &Operands, out: &mut [f32]) {
     let (isa, p) = (o.isa, o.p);
     let window = Window2d::new(&p.window);
@@ -62,25 +72,17 @@ fn convolve(o: &Operands, out: &mut [f32]) {
             }
         }
     };
-    {
-        let shared = Disjoint::new(&mut *out);
-        let done = |row: usize, first: usize, sums: &mut [f32]| {
-            let (image, pixel) = (row / pixels, row % pixels);
-            for (m, &sum) in (first..).zip(&*sums) {
-                // SAFETY: each (row, column) of the product is finished once.
-                let to = unsafe { shared.part((image * p.m + m) * pixels + pixel, 1) };
-                to[0] = sum + o.bias_of(m);
-            }
-        };
-        let b = Weights::packed(isa, k, p.m, DType::F32, bytemuck::cast_slice(&o.weights));
-        core::product(isa, p.n * pixels, Rows::Each(&fill), &b, &done);
-    }
-    if let Some(e) = &o.epilogue {
-        let sums = out.to_vec();
-        for (n, (sums, out)) in sums.chunks_exact(p.m * pixels).zip(out.chunks_exact_mut(p.m * pixels)).enumerate() {
-            e.image(n, pixels, sums, out);
+    let shared = Disjoint::new(out);
+    let done = |row: usize, first: usize, sums: &mut [f32]| {
+        let (image, pixel) = (row / pixels, row % pixels);
+        for (m, &sum) in (first..).zip(&*sums) {
+            // SAFETY: each (row, column) of the product is finished once.
+            let to = unsafe { shared.part((image * p.m + m) * pixels + pixel, 1) };
+            to[0] = sum + o.bias_of(m);
         }
-    }
+    };
+    let b = Weights::packed(isa, k, p.m, DType::F32, bytemuck::cast_slice(&o.weights));
+    core::product(isa, p.n * pixels, Rows::Each(&fill), &b, &done);
 }
 
 /// Every `step`-th element of a line from `start` on, zeros outside.

@@ -51,16 +51,17 @@ impl<'a> Epilogue<'a> {
             Ok(Operand { bytes: view.bytes, size: t.dtype.size_bytes(), image: strides[0], channel: strides[1], splat })
         };
         let operands = spec.operands.iter().enumerate().map(operand).collect::<Result<_>>()?;
-        let relu = spec.formula == arg(0).max(constant(0.0));
+        let relu = spec.formula == arg(0).max(constant(0.0)) && spec.out == DType::F32;
         Ok(Some(Epilogue { program, relu, size: spec.out.size_bytes(), operands }))
     }
 
-    /// Finishes pixels from `pixel` on of channel `m` of image `n`: `sums` to `out`, both as long.
-    pub fn row(&self, n: usize, m: usize, pixel: usize, sums: &mut [f32], out: &mut [f32]) {
+    /// Finishes `sums` to as many stored elements of `out`.
+    pub fn row(&self, place: &Place, sums: &[f32], out: &mut [u8]) {
         if self.relu {
+            let out: &mut [f32] = bytemuck::cast_slice_mut(out);
             return wide(|| out.iter_mut().zip(sums).for_each(|(o, v)| *o = if *v < 0.0 { 0.0 } else { *v }));
         }
-        self.run(n, m, pixel, Lane::Slice(bytemuck::cast_slice(sums)), bytemuck::cast_slice_mut(out));
+        self.run(place, Lane::Slice(bytemuck::cast_slice(sums)), out);
     }
 
     /// Bytes of a stored element.
@@ -70,15 +71,15 @@ impl<'a> Epilogue<'a> {
 
     /// Finishes integer sums with `add` on top: as f32 they go into the formula, whose results are stored to `out`.
     pub fn integers(&self, place: &Place, sums: &[i32], add: i32, out: &mut [u8]) {
-        self.run(place.image, place.channel, place.pixel, Lane::Sums(sums, add), out);
+        self.run(place, Lane::Sums(sums, add), out);
     }
 
     /// Inlined, so that `sums` is written where it is read: a copy would wait until all stores before it, those of the sums, are done.
     #[inline(always)]
-    fn run(&self, n: usize, m: usize, pixel: usize, sums: Lane, out: &mut [u8]) {
+    fn run(&self, place: &Place, sums: Lane, out: &mut [u8]) {
         let pixels = out.len() / self.size;
         let lane = |o: &Operand<'a>| {
-            let start = n * o.image + m * o.channel + if o.splat { 0 } else { pixel };
+            let start = place.image * o.image + place.channel * o.channel + if o.splat { 0 } else { place.pixel };
             let len = if o.splat { 1 } else { pixels };
             let bytes = &o.bytes[start * o.size..(start + len) * o.size];
             if o.splat { Lane::Splat(bytes) } else { Lane::Slice(bytes) }
@@ -92,10 +93,10 @@ impl<'a> Epilogue<'a> {
 
 impl Epilogue<'_> {
     /// Finishes all `pixels` of all channels of image `n`.
-    pub fn image(&self, n: usize, pixels: usize, sums: &[f32], out: &mut [f32]) {
+    pub fn image(&self, n: usize, pixels: usize, sums: &[f32], out: &mut [u8]) {
         // One element a channel is repeated for its pixels, unless it is the only one of all.
         let repeated = |o: &Operand| -> Vec<u8> {
-            let channels = if o.splat && o.channel > 0 { out.len() / pixels } else { 0 };
+            let channels = if o.splat && o.channel > 0 { sums.len() / pixels } else { 0 };
             let element = |m: usize| &o.bytes[(n * o.image + m * o.channel) * o.size..][..o.size];
             (0..channels).flat_map(|m| element(m).repeat(pixels)).collect()
         };
@@ -107,10 +108,10 @@ impl Epilogue<'_> {
             lanes.push(match (o.splat, o.channel) {
                 (true, 0) => Lane::Splat(&own[..o.size]),
                 (true, _) => Lane::Slice(repeated),
-                _ => Lane::Slice(&own[..out.len() * o.size]),
+                _ => Lane::Slice(&own[..sums.len() * o.size]),
             });
         }
-        self.program.run(&lanes, bytemuck::cast_slice_mut(out));
+        self.program.run(&lanes, out);
     }
 }
 

@@ -1,6 +1,8 @@
 //! Convolutions of f32: weights in panels of rows, `[group][panel][k][row]`, or as [`transposed`] wants them; an image's
 //! elements are units as they are.
 
+use bytemuck::Pod;
+
 use super::dense::{Dense, Numbers, Panel, Place};
 use super::operands::{self, Operands};
 use super::planes::Planes;
@@ -42,25 +44,25 @@ impl CpuCode for On {
     fn run(&self, call: &mut Call) -> Result<()> {
         let o = Operands::new(self.0, panels, call)?;
         let Some(Some(out)) = call.outputs.first_mut() else { return Ok(()) };
-        let p = o.p;
-        if p.transposed {
-            transposed::run(&o, out.slice());
-            return Ok(());
+        match &o.epilogue {
+            _ if o.p.transposed => transposed::run(&o, out.slice()),
+            Some(e) if e.size() == 1 => run::<u8>(&o, out.bytes),
+            _ => run::<f32>(&o, out.slice()),
         }
-        let window = Window2d::new(&p.window);
-        let numbers = Floats { isa: o.isa, window, channels: p.c / p.groups, x: o.x, weights: &o.weights };
-        let finish = |place: Place, sums: &mut [f32], out: &mut [f32]| {
-            if let Some(b) = o.bias {
-                wide(|| sums.iter_mut().for_each(|v| *v += b[place.channel]));
-            }
-            match &o.epilogue {
-                Some(e) => e.row(place.image, place.channel, place.pixel, sums, out),
-                None => out.copy_from_slice(sums),
-            }
-        };
-        Dense { p, window, numbers: &numbers }.run(out.slice(), &finish);
         Ok(())
     }
+}
+
+/// Into stored elements.
+fn run<E: Pod + Send>(o: &Operands, out: &mut [E]) {
+    let (p, window) = (o.p, Window2d::new(&o.p.window));
+    let numbers = Floats { isa: o.isa, window, channels: p.c / p.groups, x: o.x, weights: &o.weights };
+    Dense { p, window, numbers: &numbers }.run(out, &|place: Place, sums: &mut [f32], out: &mut [E]| {
+        if let Some(b) = o.bias {
+            wide(|| sums.iter_mut().for_each(|v| *v += b[place.channel]));
+        }
+        o.finish(&place, sums, out);
+    });
 }
 
 struct Floats<'a> {

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
+use bytemuck::Pod;
 use half::f16;
 
+use super::dense::Place;
 use super::finish::{Epilogue, error, input};
 use crate::base::{DType, Tensor};
 use crate::device::cpu::call::{Call, Packed, Packing};
@@ -55,6 +57,14 @@ impl<'a> Operands<'a> {
         };
         let epilogue = Epilogue::new(p, call.inputs)?;
         Ok(Operands { isa, p, x: floats(p.x_at)?, weights, bias: p.b_at.map(floats).transpose()?, epilogue })
+    }
+
+    /// Takes a piece's sums, bias included, to its stored elements: through the epilogue, if there is one.
+    pub fn finish<E: Pod>(&self, place: &Place, sums: &mut [f32], out: &mut [E]) {
+        match &self.epilogue {
+            Some(e) => e.row(place, sums, bytemuck::cast_slice_mut(out)),
+            None => bytemuck::cast_slice_mut(out).copy_from_slice(sums),
+        }
     }
 
     /// The bias of output channel `m`.

@@ -3,9 +3,8 @@
 use std::cell::RefCell;
 use std::sync::OnceLock;
 
-use rayon::prelude::*;
-
 use crate::base::AlignedBytes;
+use crate::device::cpu::share;
 use crate::hardware::{Caches, Capabilities};
 
 /// Multiplications and additions below which threads cost more than they give.
@@ -113,9 +112,5 @@ pub(super) fn each_task(m: usize, panels: usize, cut: Cut, task: impl Fn(std::op
         let (r, p) = (i / parts * cut.rows, i % parts * cut.panels);
         task(r..(r + cut.rows).min(m), p..(p + cut.panels).min(panels));
     };
-    if blocks * parts > 1 && rayon::current_num_threads() > 1 {
-        (0..blocks * parts).into_par_iter().with_max_len(1).for_each(run);
-    } else {
-        (0..blocks * parts).for_each(run);
-    }
+    share::each(blocks * parts, 1, run);
 }

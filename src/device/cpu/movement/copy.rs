@@ -1,16 +1,18 @@
 //! Strided copies.
 
-use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::run::error;
 use crate::base::layout::Layout;
 use crate::base::{TensorView, TensorViewMut};
+use crate::device::cpu::share;
 use crate::error::Result;
 use crate::graph::problem::movement::Piece;
 
 /// Bytes below which one thread copies faster than two.
 const PARALLEL_BYTES: usize = 256 << 10;
+/// Elements of a part of an axis that threads share.
+const PART: usize = 32 << 10;
 
 pub(super) fn pieces(
     pieces: &[Piece],
@@ -60,16 +62,22 @@ fn one(piece: &Piece, input: &TensorView, out: &mut TensorViewMut) -> Result<()>
     }
     let axes = joined(&piece.from, &piece.to, size);
     let (from, to) = (piece.from.offset * size, piece.to.offset * size);
-    let whole = piece.to.is_contiguous() && piece.to.offset == 0 && piece.to.shape.numel() * size == out.bytes.len();
-    let parallel = whole && out.bytes.len() >= PARALLEL_BYTES && axes.len() > 1 && rayon::current_num_threads() > 1;
-    if parallel {
-        let first = axes[0];
-        out.bytes.par_chunks_mut(first.to as usize).enumerate().for_each(|(i, part)| {
-            let from = from as isize + i as isize * first.from;
-            walk(&axes[1..], input.bytes, from, part, 0, size);
-        });
-    } else {
+    let bytes = piece.to.shape.numel() * size;
+    if !piece.to.is_contiguous() || bytes < PARALLEL_BYTES || rayon::current_num_threads() == 1 {
         walk(&axes, input.bytes, from as isize, out.bytes, to as isize, size);
+        return Ok(());
+    }
+    let out = &mut out.bytes[to..to + bytes];
+    match axes[..] {
+        [first, ref rest @ ..] if !rest.is_empty() => share::parts(out, first.to as usize, |i, part| {
+            walk(rest, input.bytes, from as isize + i as isize * first.from, part, 0, size);
+        }),
+        // Parts of one axis are the same axis, shorter.
+        [axis] => share::parts(out, PART * size, |i, part| {
+            let at = from as isize + (i * PART) as isize * axis.from;
+            walk(&[Axis { dim: part.len() / size, ..axis }], input.bytes, at, part, 0, size);
+        }),
+        _ => walk(&axes, input.bytes, from as isize, out, 0, size),
     }
     Ok(())
 }

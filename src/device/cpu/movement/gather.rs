@@ -1,10 +1,9 @@
 //! Elements by index.
 
-use rayon::prelude::*;
-
 use super::run::error;
 use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::gemm::blocks::wide;
+use crate::device::cpu::share;
 use crate::error::Result;
 
 /// Rows of one task.
@@ -114,7 +113,7 @@ pub(super) fn axes(maps: &[Option<Vec<usize>>], data: &TensorView, out: &mut Ten
     let inner = maps.last().and_then(|m| m.as_ref());
     let is_double = inner.is_some_and(|m| m.len().is_multiple_of(2) && m.iter().enumerate().all(|(i, &p)| p == i / 2));
     // A task is several rows: those that repeat the row before are copied from it.
-    let task = |(t, rows): (usize, &mut [u8])| {
+    let task = |t: usize, rows: &mut [u8]| {
         let mut before = None;
         for i in 0..rows.len() / (row * size) {
             let from = source(t * TASK_ROWS + i);
@@ -134,9 +133,9 @@ pub(super) fn axes(maps: &[Option<Vec<usize>>], data: &TensorView, out: &mut Ten
         }
     };
     if out.bytes.len() >= PARALLEL_BYTES && rayon::current_num_threads() > 1 {
-        out.bytes.par_chunks_mut(TASK_ROWS * row * size).enumerate().for_each(task);
+        share::parts(out.bytes, TASK_ROWS * row * size, task);
     } else {
-        out.bytes.chunks_mut(TASK_ROWS * row * size).enumerate().for_each(task);
+        out.bytes.chunks_mut(TASK_ROWS * row * size).enumerate().for_each(|(t, rows)| task(t, rows));
     }
     Ok(())
 }

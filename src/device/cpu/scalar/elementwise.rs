@@ -1,11 +1,10 @@
 //! A formula over broadcast operands.
 
-use rayon::prelude::*;
 use smallvec::SmallVec;
 
 use super::broadcast::Rows;
 use crate::base::{Shape, TensorView};
-use crate::device::cpu::Call;
+use crate::device::cpu::{Call, share};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::scalar::Steps;
@@ -40,12 +39,7 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     // A task is a run of elements; rows are cut by it where they are long.
     let task = if rows.len >= TASK_ELEMENTS { TASK_ELEMENTS } else { (TASK_ELEMENTS / rows.len.max(1)).max(1) * rows.len };
     let task = if parallel { task } else { total };
-    let run = |(i, out): (usize, &mut [u8])| work.run(i * task, out);
-    if parallel {
-        out.bytes.par_chunks_mut(task * size).enumerate().for_each(run);
-    } else {
-        out.bytes.chunks_mut((task * size).max(1)).enumerate().for_each(run);
-    }
+    share::parts(out.bytes, task * size, |i, out| work.run(i * task, out));
     Ok(())
 }
 

@@ -4,10 +4,10 @@ use std::num::Wrapping;
 use std::ops::{Add, Div, Mul, Neg};
 
 use bytemuck::{Pod, cast_slice, cast_slice_mut};
-use rayon::prelude::*;
 
 use crate::base::{DType, Element, TensorView, TensorViewMut};
 use crate::device::cpu::isa::{Isa, Work};
+use crate::device::cpu::share;
 use crate::graph::problem::reduce::{Fold, Rows};
 
 /// Columns worked on together.
@@ -84,7 +84,7 @@ pub(super) fn pieces<T: Send>(rows: Rows, y: &mut [T], f: impl Fn(usize, &mut [T
         return f(0, y);
     }
     let piece = y.len().div_ceil(2 * threads);
-    y.par_chunks_mut(piece).enumerate().for_each(|(i, y)| f(i * piece, y));
+    share::parts(y, piece, |i, y| f(i * piece, y));
 }
 
 /// Calls `f(column, range)` for blocks of neighbouring columns: the first element of x, and the elements `first..first + len` of y that they
