@@ -389,6 +389,101 @@ fn a_dropped_engine_answers_everybody() {
     assert_eq!(*seen.lock().unwrap(), [0.0]);
 }
 
+/// A runner that tells which thread it runs on.
+fn telling(then: impl Fn() + Send + Sync + 'static) -> (Fake, Receiver<thread::ThreadId>) {
+    let (tell, threads) = channel();
+    let before = move |_: &[f32]| {
+        // Nobody may listen any more.
+        tell.send(thread::current().id()).ok();
+        then();
+        Ok(())
+    };
+    (adder(before), threads)
+}
+
+#[test]
+fn short_runs_are_made_by_who_waits_and_long_ones_by_the_engines_thread() {
+    let ask = |engine: &Engine| firsts(&engine.submit(&rows(&[1.0])).unwrap().wait().unwrap().outputs);
+    let (runner, threads) = telling(|| ());
+    let engine = Engine::new(runner, patient()).unwrap();
+    // The engine's thread may be the faster one, but not always.
+    let own = (0..100_000).any(|_| ask(&engine) == [2.0] && threads.recv().unwrap() == thread::current().id());
+    assert!(own, "no run was this thread's own");
+
+    let (runner, threads) = telling(|| thread::sleep(Duration::from_millis(1)));
+    let engine = Engine::new(runner, patient()).unwrap();
+    assert!((0..50).all(|_| ask(&engine) == [2.0] && threads.recv().unwrap() != thread::current().id()));
+    // Waiting for some time may take no longer: it leaves even short runs to the engine's thread.
+    let (runner, threads) = telling(|| ());
+    let engine = Engine::new(runner, patient()).unwrap();
+    for _ in 0..50 {
+        let reply = engine.submit(&rows(&[1.0])).unwrap().wait_timeout(Duration::from_secs(600)).ok().unwrap();
+        assert!(reply.is_ok() && threads.recv().unwrap() != thread::current().id());
+    }
+}
+
+#[test]
+fn who_does_not_wait_is_answered_while_others_serve_themselves() {
+    let engine = Engine::new(adder(|_| Ok(())), patient()).unwrap();
+    let is_over = std::sync::atomic::AtomicBool::new(false);
+    thread::scope(|scope| {
+        let others = || {
+            while !is_over.load(Ordering::Relaxed) {
+                assert_eq!(firsts(&engine.submit(&rows(&[1.0])).unwrap().wait().unwrap().outputs), [2.0]);
+                thread::sleep(Duration::from_micros(50));
+            }
+        };
+        for _ in 0..2 {
+            scope.spawn(others);
+        }
+        for i in 0..500 {
+            let mut ticket = engine.submit(&rows(&[i as f32])).unwrap();
+            let reply = loop {
+                match ticket.try_take() {
+                    Ok(reply) => break reply.unwrap(),
+                    Err(back) => ticket = back,
+                }
+                thread::yield_now();
+            };
+            assert_eq!(firsts(&reply.outputs), [i as f32 + 1.0]);
+        }
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Its callers run batches, and the engine goes meanwhile: it waits for them, whoever lets it go.
+#[test]
+fn an_engine_that_goes_waits_for_the_run_of_a_caller() {
+    let (held, gate) = channel::<()>();
+    let (began, begins) = channel();
+    let (gate, is_armed) = (Mutex::new(gate), Arc::new(AtomicUsize::new(0)));
+    let armed = is_armed.clone();
+    let before = move |_: &[f32]| {
+        if thread::current().name() == Some("caller") && armed.load(Ordering::Relaxed) == 1 {
+            began.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+        }
+        Ok(())
+    };
+    let engine = Engine::new(adder(before), patient()).unwrap();
+    let (give, tickets) = channel::<Ticket>();
+    let wait = move || tickets.into_iter().map(|ticket| firsts(&ticket.wait().unwrap().outputs)[0]).sum::<f32>();
+    let caller = thread::Builder::new().name("caller".into()).spawn(wait).unwrap();
+    is_armed.store(1, Ordering::Relaxed);
+    let mut sent = 0;
+    while begins.recv_timeout(Duration::from_millis(1)).is_err() {
+        give.send(engine.submit(&rows(&[1.0])).unwrap()).unwrap();
+        sent += 1;
+    }
+    drop(give);
+    let dropper = thread::spawn(move || drop(engine));
+    thread::sleep(Duration::from_millis(20));
+    assert!(!dropper.is_finished(), "the engine went while a caller ran a batch of it");
+    held.send(()).unwrap();
+    dropper.join().unwrap();
+    assert_eq!(caller.join().unwrap(), 2.0 * sent as f32);
+}
+
 /// `y = x`, which also keeps the shapes it saw.
 fn echo(x: &str, y: &str) -> (Fake, Arc<Mutex<Vec<Vec<usize>>>>) {
     let seen = Arc::new(Mutex::new(Vec::new()));

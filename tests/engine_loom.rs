@@ -8,6 +8,8 @@ use loom::sync::{Arc, Notify};
 use loom::thread;
 use slot::{Receiver, Sender, slot};
 
+// Loom knows no time: a nap is a moment without the lock here.
+#[allow(dead_code)]
 #[path = "../src/serve/engine/door.rs"]
 mod door;
 #[path = "../src/serve/engine/slot.rs"]
@@ -120,7 +122,7 @@ fn the_thread_does_not_sleep_over_work_and_who_waits_for_it_wakes() {
             let mut state = works.lock();
             while state.2 || state.0 > 0 {
                 if state.0 == 0 {
-                    works.is_idle();
+                    works.is_idle(&mut state);
                     state = works.sleep(state, None);
                 } else {
                     state.0 -= 1;
@@ -129,13 +131,13 @@ fn the_thread_does_not_sleep_over_work_and_who_waits_for_it_wakes() {
                     state.1 += 1;
                 }
             }
-            works.is_idle();
+            works.is_idle(&mut state);
         });
         let offers = door.clone();
         let offer = move || {
             let mut state = offers.lock();
             state.0 += 1;
-            offers.wake(state);
+            offers.offered(state);
         };
         let other = thread::spawn(offer.clone());
         offer();
@@ -145,6 +147,81 @@ fn the_thread_does_not_sleep_over_work_and_who_waits_for_it_wakes() {
             state = door.wait_idle(state);
         }
         state.2 = false;
+        door.wake(state);
+        worker.join().unwrap();
+    });
+}
+
+#[test]
+fn who_would_sleep_works_instead_and_nothing_is_left_lying() {
+    #[derive(Default)]
+    struct Work {
+        offered: usize,
+        done: usize,
+        is_taken: bool,
+        served: usize,
+        is_over: bool,
+    }
+    /// Until there is nothing, or only once.
+    fn work(door: &Door<Work>, is_once: bool) {
+        loop {
+            let mut state = door.lock();
+            let taken = std::mem::take(&mut state.offered);
+            drop(state);
+            let mut state = door.lock();
+            state.done += taken;
+            if taken == 0 || is_once {
+                state.is_taken = false;
+                door.is_idle(&mut state);
+                if state.offered > 0 {
+                    door.offered(state);
+                }
+                return;
+            }
+        }
+    }
+    let mut orders = loom::model::Builder::new();
+    orders.preemption_bound = Some(3);
+    orders.check(|| {
+        let door = Arc::new(Door::new(Work::default()));
+        let works = door.clone();
+        let worker = thread::spawn(move || {
+            let (mut seen, mut state) = (0, works.lock());
+            while !state.is_over {
+                if std::mem::replace(&mut seen, state.served) != state.served {
+                    // A nap: nobody wakes it for an offer, and it looks again by itself.
+                    drop(state);
+                    state = works.lock();
+                } else if state.is_taken || state.offered == 0 {
+                    state = works.sleep(state, None);
+                } else {
+                    state.is_taken = true;
+                    drop(state);
+                    work(&works, false);
+                    state = works.lock();
+                }
+            }
+        });
+        let calls = door.clone();
+        let call = move || {
+            let mut state = calls.lock();
+            state.offered += 1;
+            calls.offered(state);
+            let mut state = calls.lock();
+            if !std::mem::replace(&mut state.is_taken, true) {
+                state.served += 1;
+                drop(state);
+                work(&calls, true);
+            }
+        };
+        let other = thread::spawn(call.clone());
+        call();
+        other.join().unwrap();
+        let mut state = door.lock();
+        while state.done < 2 {
+            state = door.wait_idle(state);
+        }
+        state.is_over = true;
         door.wake(state);
         worker.join().unwrap();
     });

@@ -1,26 +1,26 @@
 //! Owned bytes aligned for every vector load.
 
-/// One 64-byte line.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-// SAFETY: 64 bytes with an alignment of 64: no padding, and every bit pattern (all zeros too) is valid.
-unsafe impl bytemuck::Zeroable for Line {}
-// SAFETY: as above, and `Copy + 'static`.
-unsafe impl bytemuck::Pod for Line {}
+/// Where the bytes begin.
+const ALIGNMENT: usize = 64;
 
 /// Zero-initialised bytes that start on a 64-byte boundary.
-#[derive(Clone)]
+///
+/// The boundary is looked for in memory of the allocator's own alignment: asked for 64, allocators leave their fast paths, and those of
+/// C libraries set zeros where the system's pages have them already.
 pub struct AlignedBytes {
-    lines: Vec<Line>,
+    words: Vec<u128>,
+    start: usize,
     len: usize,
 }
 
 impl AlignedBytes {
     /// `len` zero bytes.
     pub fn zeroed(len: usize) -> Self {
-        AlignedBytes { lines: bytemuck::zeroed_vec(len.div_ceil(64)), len }
+        let word = size_of::<u128>();
+        let lines = len.div_ceil(ALIGNMENT) * ALIGNMENT;
+        let words: Vec<u128> = bytemuck::zeroed_vec(if len == 0 { 0 } else { (lines + ALIGNMENT) / word - 1 });
+        let start = words.as_ptr().addr().wrapping_neg() % ALIGNMENT;
+        AlignedBytes { start: if len == 0 { 0 } else { start }, words, len }
     }
 
     /// A copy of `bytes`.
@@ -31,15 +31,40 @@ impl AlignedBytes {
     }
 }
 
+impl Clone for AlignedBytes {
+    fn clone(&self) -> Self {
+        Self::copy_of(self)
+    }
+}
+
 impl std::ops::Deref for AlignedBytes {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        &bytemuck::cast_slice(&self.words)[self.start..][..self.len]
     }
 }
 
 impl std::ops::DerefMut for AlignedBytes {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        &mut bytemuck::cast_slice_mut(&mut self.words)[self.start..][..self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_begin_on_a_boundary_wherever_the_allocator_puts_them() {
+        let kept: Vec<AlignedBytes> = (0..300).map(AlignedBytes::zeroed).collect();
+        for (len, bytes) in kept.iter().enumerate() {
+            assert!(bytes.len() == len && bytes.iter().all(|&b| b == 0));
+            assert!(len == 0 || bytes.as_ptr().addr().is_multiple_of(ALIGNMENT));
+        }
+        let mut one = AlignedBytes::copy_of(&[1, 2, 3]);
+        let other = one.clone();
+        one[2] = 4;
+        assert_eq!((&one[..], &other[..]), (&[1, 2, 4][..], &[1, 2, 3][..]));
+        assert!(other.as_ptr().addr().is_multiple_of(ALIGNMENT));
     }
 }

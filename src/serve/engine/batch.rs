@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::axes::PortAxes;
 use super::join::{Extent, part};
-use super::model::Served;
+use super::request::Queued;
 use crate::base::Tensor;
 use crate::error::Result;
 use crate::session::Outputs;
@@ -49,7 +49,6 @@ pub struct Reply {
 
 /// A batch that ran.
 pub(super) struct Ran {
-    pub model: Arc<Served>,
     pub outputs: Outputs,
     pub extent: Extent,
     pub requests: usize,
@@ -60,13 +59,11 @@ pub(super) struct Ran {
 }
 
 /// A request's share of a batch. Its outputs are copied out by whoever takes the reply, so that the engine's thread goes on, and an
-/// answer that is kept keeps nothing of its batch.
+/// answer that is kept keeps nothing of its batch. The request goes back with it: memory is given back where it was taken.
 pub(super) struct Share {
+    pub request: Queued,
     pub ran: Arc<Ran>,
     pub first_row: usize,
-    pub rows: usize,
-    pub length: usize,
-    pub submitted: Instant,
 }
 
 impl Share {
@@ -74,12 +71,13 @@ impl Share {
     pub fn reply(self) -> Result<Reply> {
         let Ran { requests, batched, started, finished, replied, ref extent, .. } = *self.ran;
         let Extent { rows, filled: filled_rows, .. } = *extent;
-        let trace = Trace { submitted: self.submitted, batched, started, finished, replied, requests, rows, filled_rows };
+        let trace = Trace { submitted: self.request.submitted, batched, started, finished, replied, requests, rows, filled_rows };
         Ok(Reply { outputs: self.outputs()?, trace })
     }
 
     fn outputs(self) -> Result<Outputs> {
-        let Share { ran, first_row, rows, length, .. } = self;
+        let Share { request, ran, first_row } = self;
+        let (rows, length) = (request.checked.rows, request.checked.length);
         let is_whole = ran.requests == 1 && length == ran.extent.length;
         let ran = match Arc::try_unwrap(ran) {
             Ok(ran) if is_whole => return Ok(ran.outputs),
@@ -87,7 +85,7 @@ impl Share {
             Err(ran) => ran,
         };
         let own = |(at, (name, tensor)): (usize, (&str, &Tensor))| {
-            let axes = ran.model.axes.outputs.get(at).map_or(PortAxes::default(), |o| o.axes);
+            let axes = request.model.axes.outputs.get(at).map_or(PortAxes::default(), |o| o.axes);
             Ok((name.to_string(), part(tensor, axes, &ran.extent, first_row, rows, length)?))
         };
         if is_whole { Ok(ran.outputs.clone()) } else { ran.outputs.iter().enumerate().map(own).collect() }

@@ -1,10 +1,12 @@
 //! The engine.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::desk::work;
+use super::entry::{Counted, Entries};
 use super::model::{Served, Serving};
 use super::request::{Pending, check};
 use super::runner::Runner;
@@ -12,7 +14,6 @@ use super::shared::Shared;
 use super::slot::slot;
 use super::statistics::Statistics;
 use super::ticket::Ticket;
-use super::worker::work;
 use crate::base::{Tensor, lock};
 use crate::error::{Error, Result};
 use crate::serve::schedule::{Batching, Rejection, Request};
@@ -34,6 +35,7 @@ pub struct Submit {
 /// and rejects what waits; [`Engine::drain`] first answers everything.
 pub struct Engine {
     shared: Arc<Shared>,
+    entries: Entries,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -54,23 +56,19 @@ impl Engine {
         };
         let failed = |e: std::io::Error| Error::Device { device: "engine".into(), why: format!("no thread: {e}") };
         let thread = thread::Builder::new().name("halfbyte-engine".into()).spawn(run).map_err(failed)?;
-        let engine = Engine { shared, thread: Some(thread) };
+        let engine = Engine { entries: Entries::new(&shared), shared, thread: Some(thread) };
         models.into_iter().try_for_each(|model| engine.add(model).map(drop))?;
         Ok(engine)
     }
 
     /// Serves another model from now on; its number. Errors where its [`super::Joining`] does not fit it.
     pub fn add(&self, model: Serving) -> Result<u32> {
-        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-        let id = models.len() as u32;
-        models.push(Some(Arc::new(Served::new(id, model)?)));
-        Ok(id)
+        self.entries.add(|id| Served::new(id, model))
     }
 
     /// Takes no more requests for a model; what is queued still runs, and then the model goes. False when it is not there.
     pub fn remove(&self, model: u32) -> bool {
-        let mut models = self.shared.models.write().unwrap_or_else(PoisonError::into_inner);
-        models.get_mut(model as usize).is_some_and(|served| served.take().is_some())
+        self.entries.remove(model)
     }
 
     /// Queues a request for the first model: named inputs, as [`crate::Session::run`] takes them, of one row or several.
@@ -82,13 +80,14 @@ impl Engine {
 
     /// As [`Engine::submit`], for any model, tenant, priority and deadline.
     pub fn submit_with(&self, inputs: &[(&str, Tensor)], submit: &Submit) -> Result<Ticket> {
+        let shared = self.entries.shared();
         let model = self.model(submit.model)?;
         let checked = check(&model.axes, model.id, inputs)?;
         let (sender, receiver) = slot();
         let submitted = Instant::now();
-        let mut state = self.shared.state.lock();
+        let mut state = shared.state.lock();
         state.admits()?;
-        let now = state.now(&self.shared);
+        let now = state.now(shared);
         let deadline = submit.deadline.unwrap_or(state.scheduler.options().target_p99);
         let request = Request {
             model: model.id,
@@ -101,14 +100,13 @@ impl Engine {
         };
         let key = state.scheduler.offer(request, now)?;
         state.keep(key, Pending::new(model, checked, submitted, submitted.checked_add(deadline), sender));
-        self.shared.state.wake(state);
-        Ok(Ticket::new(receiver, self.shared.clone(), key))
+        shared.state.offered(state);
+        Ok(Ticket::new(receiver, shared.clone(), key))
     }
 
-    fn model(&self, id: u32) -> Result<Arc<Served>> {
-        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
-        let missing = || Error::BadInput(format!("the engine has no model {id}; it has served {} so far", models.len()));
-        models.get(id as usize).and_then(Option::clone).ok_or_else(missing)
+    fn model(&self, id: u32) -> Result<Arc<Counted<Served>>> {
+        let missing = |served| Error::BadInput(format!("the engine has no model {id}; it has served {served} so far"));
+        self.entries.model(id).map_err(missing)
     }
 
     /// Changes the settings; what is queued stays queued.
@@ -140,8 +138,7 @@ impl Engine {
         let state = self.shared.state.lock();
         let (queued, running, requests) = (state.scheduler.depth(), state.running, *state.scheduler.statistics());
         drop(state);
-        let models = self.shared.models.read().unwrap_or_else(PoisonError::into_inner);
-        let models = models.iter().flatten().map(|served| lock(&served.recorder).statistics(asked)).collect();
+        let models = self.entries.models().iter().map(|served| lock(&served.recorder).statistics(asked)).collect();
         Statistics { queued, running, requests, models }
     }
 }
@@ -150,8 +147,14 @@ impl Drop for Engine {
     fn drop(&mut self) {
         self.shared.stop(&Rejection::Draining.into());
         // A caller's waker may drop the engine on the engine's own thread, which cannot wait for itself.
-        let other = self.thread.take().filter(|own| own.thread().id() != thread::current().id());
+        let me = thread::current().id();
+        let other = self.thread.take().filter(|own| own.thread().id() != me);
         // A panic of the thread was answered by itself.
         drop(other.map(JoinHandle::join));
+        // Nor can a caller's, which runs a batch.
+        let mut state = self.shared.state.lock();
+        while state.worker.is_some_and(|worker| worker != me) {
+            state = self.shared.state.wait_idle(state);
+        }
     }
 }

@@ -17,7 +17,16 @@ pub struct Door<T> {
 /// The state, for whoever holds the lock.
 pub struct Inside<T> {
     state: T,
-    is_sleeping: bool,
+    thread: Thread,
+    is_awaited: bool,
+}
+
+/// What the engine's thread does, or was told to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Thread {
+    Awake,
+    Asleep,
+    Napping,
 }
 
 /// The lock.
@@ -38,7 +47,11 @@ impl<T> DerefMut for Inside<T> {
 
 impl<T> Door<T> {
     pub fn new(state: T) -> Self {
-        Door { inside: Mutex::new(Inside { state, is_sleeping: false }), work: Condvar::new(), idle: Condvar::new() }
+        Door {
+            inside: Mutex::new(Inside { state, thread: Thread::Awake, is_awaited: false }),
+            work: Condvar::new(),
+            idle: Condvar::new(),
+        }
     }
 
     /// Locks, whatever happened to other holders: the state is whole after every statement.
@@ -48,31 +61,49 @@ impl<T> Door<T> {
 
     /// The engine's thread sleeps until it is woken, or for so long.
     pub fn sleep<'a>(&self, mut guard: Guard<'a, T>, time: Option<Duration>) -> Guard<'a, T> {
-        guard.is_sleeping = true;
+        guard.thread = Thread::Asleep;
         let mut guard = match time {
             Some(time) => self.work.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0,
             None => self.work.wait(guard).unwrap_or_else(PoisonError::into_inner),
         };
-        guard.is_sleeping = false;
+        guard.thread = Thread::Awake;
+        guard
+    }
+
+    /// The engine's thread sleeps for so long, or until it is woken for another reason than an offer.
+    pub fn nap<'a>(&self, mut guard: Guard<'a, T>, time: Duration) -> Guard<'a, T> {
+        guard.thread = Thread::Napping;
+        let mut guard = self.work.wait_timeout(guard, time).unwrap_or_else(PoisonError::into_inner).0;
+        guard.thread = Thread::Awake;
         guard
     }
 
     /// Unlocks, and wakes the engine's thread if it sleeps and nobody woke it yet.
     pub fn wake(&self, mut guard: Guard<'_, T>) {
-        let is_sleeping = std::mem::take(&mut guard.is_sleeping);
+        let thread = std::mem::replace(&mut guard.thread, Thread::Awake);
         drop(guard);
-        if is_sleeping {
+        if thread != Thread::Awake {
             self.work.notify_one();
         }
     }
 
-    /// Sleeps until the engine's thread has nothing to do, or is woken without a reason.
-    pub fn wait_idle<'a>(&self, guard: Guard<'a, T>) -> Guard<'a, T> {
+    /// Unlocks after an offer: wakes the engine's thread as [`Door::wake`] does, unless it looks by itself soon.
+    pub fn offered(&self, guard: Guard<'_, T>) {
+        if guard.thread == Thread::Asleep {
+            self.wake(guard);
+        }
+    }
+
+    /// Sleeps until nothing is done, or is woken without a reason.
+    pub fn wait_idle<'a>(&self, mut guard: Guard<'a, T>) -> Guard<'a, T> {
+        guard.is_awaited = true;
         self.idle.wait(guard).unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Wakes who waits for that.
-    pub fn is_idle(&self) {
-        self.idle.notify_all();
+    pub fn is_idle(&self, guard: &mut Guard<'_, T>) {
+        if std::mem::take(&mut guard.is_awaited) {
+            self.idle.notify_all();
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! Requests as one batch, and their parts of its outputs.
 
 use super::axes::{Axes, PortAxes};
-use super::request::Pending;
+use super::request::Queued;
 use crate::base::tensor::size_bytes;
 use crate::base::{AlignedBytes, DType, Shape, Tensor, TensorView};
 use crate::error::{Error, Result};
@@ -19,14 +19,14 @@ pub(super) struct Extent {
 }
 
 impl Extent {
-    pub fn of(axes: &Axes, group: &[Pending]) -> Extent {
+    pub fn of(axes: &Axes, group: &[Queued]) -> Extent {
         let rows = group.iter().map(|p| p.checked.rows).sum();
         let length = group.iter().map(|p| p.checked.length).max().unwrap_or(1).next_multiple_of(axes.multiple);
         Extent { rows, filled: if group.len() > 1 { axes.filled(rows) } else { rows }, length }
     }
 
     /// Whether the batch is the request, as it stands.
-    pub fn is_request(&self, group: &[Pending]) -> bool {
+    pub fn is_request(&self, group: &[Queued]) -> bool {
         group.len() == 1 && group[0].checked.length == self.length
     }
 }
@@ -50,7 +50,7 @@ impl Buffers {
 /// The inputs of a batch by name. Errors when it would not fit the address space.
 pub(super) fn join<'a>(
     axes: &'a Axes,
-    group: &'a [Pending],
+    group: &'a [Queued],
     extent: &Extent,
     buffers: &'a mut Buffers,
 ) -> Result<Vec<(&'a str, TensorView<'a>)>> {
@@ -79,7 +79,7 @@ pub(super) fn join<'a>(
 }
 
 /// Puts input `i` of every request behind each other; from the first again until the batch is full.
-fn place(axes: PortAxes, i: usize, group: &[Pending], out: &mut [u8], shape: &Shape) {
+fn place(axes: PortAxes, i: usize, group: &[Queued], out: &mut [u8], shape: &Shape) {
     let Some(batch) = axes.batch else {
         return group[0].checked.inputs[i]
             .iter()

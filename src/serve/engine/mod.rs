@@ -3,18 +3,20 @@
 mod axes;
 mod batch;
 mod core;
+mod desk;
 mod door;
+mod entry;
 mod join;
 mod model;
 mod quantiles;
 mod request;
 mod runner;
+mod runs;
 mod shared;
 mod slot;
 mod statistics;
 mod sync;
 mod ticket;
-mod worker;
 
 pub use axes::{Axis, BatchAxis, Joining, Padding};
 pub use batch::{Reply, Trace};

@@ -3,10 +3,12 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::task::Waker;
 use std::time::Instant;
 
 use super::axes::{Axes, Named, PortAxes, size};
-use super::batch::Share;
+use super::batch::{Ran, Share};
+use super::entry::Counted;
 use super::model::Served;
 use super::slot::Sender;
 use crate::base::{Shape, Tensor};
@@ -25,7 +27,7 @@ pub(super) struct Checked {
 
 /// A request that waits for its batch or runs in one. Whatever happens to it, there is a reply.
 pub(super) struct Pending {
-    pub model: Arc<Served>,
+    pub model: Arc<Counted<Served>>,
     pub checked: Checked,
     pub submitted: Instant,
     /// When its answer is due; never where that is too far away to be told.
@@ -33,34 +35,46 @@ pub(super) struct Pending {
     sender: Option<Sender<Result<Share>>>,
 }
 
+/// One that stays where it is until its reply is taken.
+pub(super) type Queued = Box<Pending>;
+
 impl Pending {
     pub fn new(
-        model: Arc<Served>,
+        model: Arc<Counted<Served>>,
         checked: Checked,
         submitted: Instant,
         due: Option<Instant>,
         sender: Sender<Result<Share>>,
-    ) -> Self {
-        Pending { model, checked, submitted, due, sender: Some(sender) }
+    ) -> Queued {
+        Box::new(Pending { model, checked, submitted, due, sender: Some(sender) })
     }
 
-    /// Answers, and wakes who waits for it.
-    pub fn reply(mut self, reply: Result<Share>) {
-        self.send(reply);
+    /// Answers with an error.
+    pub fn fail(mut self, error: Error) {
+        self.send(Err(error)).into_iter().for_each(wake);
     }
 
-    fn send(&mut self, reply: Result<Share>) {
-        if let Some(waker) = self.sender.take().and_then(|sender| sender.send(reply)) {
-            // The waker is the caller's: its panic is none of the engine's, nor of the others' in the batch.
-            drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-        }
+    /// Answers with its share of a batch; who waits for it, and is to be woken.
+    pub fn answer(mut self: Box<Self>, ran: Arc<Ran>, first_row: usize) -> Option<Waker> {
+        let sender = self.sender.take()?;
+        sender.send(Ok(Share { request: self, ran, first_row }))
     }
+
+    fn send(&mut self, reply: Result<Share>) -> Option<Waker> {
+        self.sender.take().and_then(|sender| sender.send(reply))
+    }
+}
+
+/// Wakes who waits for an answer. The waker is the caller's: its panic is none of the engine's, nor of others' in the batch.
+pub(super) fn wake(waker: Waker) {
+    drop(catch_unwind(AssertUnwindSafe(|| waker.wake())));
 }
 
 impl Drop for Pending {
     fn drop(&mut self) {
         if self.sender.as_ref().is_some_and(|sender| !sender.is_unwanted()) {
-            self.send(Err(Error::Panicked { why: "the engine's own thread ended before it answered".into() }));
+            let why = "the engine's own thread ended before it answered".into();
+            self.send(Err(Error::Panicked { why })).into_iter().for_each(wake);
         }
     }
 }

@@ -1,12 +1,13 @@
 //! What callers and the engine's thread share.
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
+use super::desk::Desk;
 use super::door::Door;
 use super::model::Served;
-use super::request::Pending;
+use super::request::Queued;
 use crate::error::Error;
 use crate::serve::schedule::{Batching, Key, Rejection, Scheduler};
 
@@ -16,7 +17,6 @@ const MAX_KINDS: usize = 4096;
 /// All of an engine but its thread.
 pub(super) struct Shared {
     pub started: Instant,
-    pub models: RwLock<Vec<Option<Arc<Served>>>>,
     pub state: Door<State>,
 }
 
@@ -24,11 +24,23 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub scheduler: Scheduler,
     /// Requests by their keys' index.
-    waiting: Vec<Option<Pending>>,
+    waiting: Vec<Option<Queued>>,
     /// The scheduler's number of each kind of request.
     kinds: HashMap<u64, u32>,
     last_kind: Option<(u64, u32)>,
     pub running: usize,
+    /// Whoever takes it runs batches until it is put back.
+    pub desk: Option<Box<Desk>>,
+    /// Who has it.
+    pub worker: Option<ThreadId>,
+    /// How often callers had it.
+    pub served: u64,
+    /// Requests that were taken into batches.
+    pub taken: u64,
+    /// Whether the engine's thread is to look although callers serve themselves.
+    pub is_wanted: bool,
+    /// How long the last batch ran; at first as long as there is.
+    pub took: Duration,
     pub is_stopped: bool,
     latest: Duration,
 }
@@ -41,10 +53,16 @@ impl Shared {
             kinds: HashMap::new(),
             last_kind: None,
             running: 0,
+            desk: Some(Box::default()),
+            worker: None,
+            served: 0,
+            taken: 0,
+            is_wanted: false,
+            took: Duration::MAX,
             is_stopped: false,
             latest: Duration::ZERO,
         };
-        Shared { started: Instant::now(), models: RwLock::default(), state: Door::new(state) }
+        Shared { started: Instant::now(), state: Door::new(state) }
     }
 
     /// Ends it all: what waits is answered with `error`, and nothing more is taken.
@@ -53,9 +71,9 @@ impl Shared {
         state.is_stopped = true;
         state.scheduler.drain();
         let waiting = std::mem::take(&mut state.waiting);
+        self.state.is_idle(&mut state);
         self.state.wake(state);
-        self.state.is_idle();
-        waiting.into_iter().flatten().for_each(|pending| pending.reply(Err(error.clone())));
+        waiting.into_iter().flatten().for_each(|pending| pending.fail(error.clone()));
     }
 
     /// Takes a request out of the queue that nobody wants any more.
@@ -91,7 +109,7 @@ impl State {
     }
 
     /// Keeps a request until its key is called.
-    pub fn keep(&mut self, key: Key, pending: Pending) {
+    pub fn keep(&mut self, key: Key, pending: Queued) {
         if self.waiting.len() <= key.index() {
             self.waiting.resize_with(key.index() + 1, || None);
         }
@@ -99,7 +117,7 @@ impl State {
     }
 
     /// The request of a key that the scheduler has let go.
-    pub fn take(&mut self, key: Key) -> Option<Pending> {
+    pub fn take(&mut self, key: Key) -> Option<Queued> {
         self.waiting.get_mut(key.index())?.take()
     }
 

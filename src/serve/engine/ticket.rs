@@ -6,6 +6,8 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::batch::{Reply, Share};
+use super::desk::help;
+use super::entry::Counted;
 use super::shared::Shared;
 use super::slot::Receiver;
 use crate::error::Result;
@@ -15,7 +17,7 @@ use crate::serve::schedule::Key;
 #[must_use = "dropping a ticket cancels its request"]
 pub struct Ticket {
     receiver: Receiver<Result<Share>>,
-    shared: Arc<Shared>,
+    shared: Arc<Counted<Shared>>,
     key: Key,
 }
 
@@ -36,13 +38,17 @@ thread_local! {
 }
 
 impl Ticket {
-    pub(super) fn new(receiver: Receiver<Result<Share>>, shared: Arc<Shared>, key: Key) -> Self {
+    pub(super) fn new(receiver: Receiver<Result<Share>>, shared: Arc<Counted<Shared>>, key: Key) -> Self {
         Ticket { receiver, shared, key }
     }
 
-    /// Waits for the answer. Errors as the run did, or with why there was none.
+    /// Waits for the answer. Errors as the run did, or with why there was none. Where runs are short, this thread may run the batch that its
+    /// request is in, and those before it.
     pub fn wait(mut self) -> Result<Reply> {
         loop {
+            if !self.receiver.is_done() {
+                help(&self.shared, || self.receiver.is_done());
+            }
             match self.wait_until(None) {
                 Ok(reply) => return reply,
                 Err(ticket) => self = ticket,

@@ -1,70 +1,26 @@
-//! The engine's thread: asks the scheduler what to run, runs it, answers.
+//! Runs batches and answers their requests.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use super::batch::{Ran, Share, Trace};
+use super::batch::{Ran, Trace};
 use super::join::{Buffers, Extent, check_rows, join};
-use super::request::{Pending, alike};
-use super::shared::{Shared, State};
+use super::request::{Queued, alike, wake};
 use crate::base::lock;
 use crate::error::{Error, Result};
-use crate::serve::schedule::{Batch, Key, Rejection, Step};
-
-/// Runs batches until the engine stops.
-pub(super) fn work(shared: &Shared) {
-    let (mut batch, mut runs) = (Batch::default(), Runs::default());
-    let mut state = shared.state.lock();
-    while !state.is_stopped {
-        let now = state.now(shared);
-        let step = state.scheduler.next(now, &mut batch);
-        let expelled = expelled(&mut state, &batch.expelled);
-        match step {
-            Step::Run => {
-                let taken: Vec<Pending> = batch.keys.iter().filter_map(|&key| state.take(key)).collect();
-                state.running = taken.len();
-                drop(state);
-                reject(expelled);
-                let took = runs.answer(taken);
-                state = shared.state.lock();
-                state.running = 0;
-                let now = state.now(shared);
-                state.scheduler.finished(&batch, took, now);
-            }
-            // Something may be offered while the lock is not held: the scheduler is asked again before this thread sleeps.
-            _ if !expelled.is_empty() => {
-                drop(state);
-                reject(expelled);
-                state = shared.state.lock();
-            }
-            Step::Wait(until) => state = shared.state.sleep(state, Some(until.saturating_sub(now))),
-            Step::Idle => {
-                shared.state.is_idle();
-                state = shared.state.sleep(state, None);
-            }
-        }
-    }
-}
-
-fn expelled(state: &mut State, keys: &[(Key, Rejection)]) -> Vec<(Pending, Rejection)> {
-    keys.iter().filter_map(|&(key, why)| Some((state.take(key)?, why))).collect()
-}
-
-fn reject(expelled: Vec<(Pending, Rejection)>) {
-    expelled.into_iter().for_each(|(pending, why)| pending.reply(Err(why.into())));
-}
 
 /// What is kept from batch to batch.
 #[derive(Default)]
-struct Runs {
+pub(super) struct Runs {
     buffers: Buffers,
 }
 
 impl Runs {
     /// Answers each request; for how long models ran.
-    fn answer(&mut self, mut left: Vec<Pending>) -> Duration {
+    pub fn answer(&mut self, mut left: Vec<Queued>) -> Duration {
         let batched = Instant::now();
         let mut took = Duration::ZERO;
         while let Some(first) = left.first() {
@@ -73,8 +29,8 @@ impl Runs {
             let other = left.iter().skip(1).any(|p| !joins || !alike(&model.axes, &left[0].checked, &p.checked));
             let group = if other {
                 let first = left.remove(0);
-                let is_alike = |p: &mut Pending| joins && alike(&model.axes, &first.checked, &p.checked);
-                let mut alike: Vec<Pending> = left.extract_if(.., is_alike).collect();
+                let is_alike = |p: &mut Queued| joins && alike(&model.axes, &first.checked, &p.checked);
+                let mut alike: Vec<Queued> = left.extract_if(.., is_alike).collect();
                 alike.insert(0, first);
                 alike
             } else {
@@ -87,7 +43,7 @@ impl Runs {
 
     /// Runs a group and answers it; where it fails, its halves, so that only those requests fail that fail alone. A device's failure says
     /// nothing of them: then the group runs once more as a whole, or fails as a whole.
-    fn settle(&mut self, mut group: Vec<Pending>, batched: Instant) -> Duration {
+    fn settle(&mut self, mut group: Vec<Queued>, batched: Instant) -> Duration {
         let began = Instant::now();
         let mut ran = self.run(&group, batched);
         if is_of_device(&ran) {
@@ -104,13 +60,13 @@ impl Runs {
                     let second = group.split_off(group.len() / 2);
                     return took + self.settle(group, batched) + self.settle(second, batched);
                 }
-                group.into_iter().for_each(|pending| pending.reply(Err(error.clone())));
+                group.into_iter().for_each(|pending| pending.fail(error.clone()));
             }
         }
         took
     }
 
-    fn run(&mut self, group: &[Pending], batched: Instant) -> Result<Ran> {
+    fn run(&mut self, group: &[Queued], batched: Instant) -> Result<Ran> {
         let model = &group[0].model;
         let extent = Extent::of(&model.axes, group);
         let buffers = &mut self.buffers;
@@ -132,7 +88,7 @@ impl Runs {
             })?;
         }
         let (requests, replied) = (group.len(), Instant::now());
-        Ok(Ran { model: model.clone(), outputs, extent, requests, batched, started, finished, replied })
+        Ok(Ran { outputs, extent, requests, batched, started, finished, replied })
     }
 }
 
@@ -142,7 +98,7 @@ fn is_of_device<T>(ran: &Result<T>) -> bool {
 }
 
 /// Counts a run that failed, and is run in halves or not.
-fn count(group: &[Pending], error: &Error, halves: bool) {
+fn count(group: &[Queued], error: &Error, halves: bool) {
     let counts = &mut lock(&group[0].model.recorder).counts;
     counts.panics += u64::from(matches!(error, Error::Panicked { .. }));
     if halves {
@@ -153,9 +109,9 @@ fn count(group: &[Pending], error: &Error, halves: bool) {
 }
 
 /// Counts a batch, then gives every request its share: who has a reply finds it in the figures.
-fn answer(group: Vec<Pending>, ran: Ran) {
+fn answer(group: Vec<Queued>, ran: Ran) {
     let Ran { requests, batched, started, finished, replied, extent, .. } = ran;
-    let trace = |p: &Pending| Trace {
+    let trace = |p: &Queued| Trace {
         submitted: p.submitted,
         batched,
         started,
@@ -167,13 +123,22 @@ fn answer(group: Vec<Pending>, ran: Ran) {
     };
     let used = group.iter().map(|p| p.checked.rows * p.checked.length).sum();
     let late = group.iter().filter(|p| p.due.is_some_and(|due| replied > due)).count();
-    lock(&ran.model.recorder).batch(group.iter().map(trace), late, used, extent.filled * extent.length);
-    let ran = Arc::new(ran);
-    let mut first_row = 0;
+    lock(&group[0].model.recorder).batch(group.iter().map(trace), late, used, extent.filled * extent.length);
+    let (ran, mut first_row) = (Arc::new(ran), 0);
+    let mut waiting = Waiting(Vec::new());
     for pending in group {
-        let (rows, length) = (pending.checked.rows, pending.checked.length);
-        let share = Share { ran: ran.clone(), first_row, rows, length, submitted: pending.submitted };
-        pending.reply(Ok(share));
+        let rows = pending.checked.rows;
+        waiting.0.extend(pending.answer(ran.clone(), first_row));
         first_row += rows;
+    }
+}
+
+/// Who waits for answers that are given. They are woken when all are: who is woken before takes the next ones as they come, and sleeps
+/// and is woken again.
+struct Waiting(Vec<Waker>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.drain(..).for_each(wake);
     }
 }
