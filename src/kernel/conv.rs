@@ -31,6 +31,11 @@ pub(super) static KERNELS: &[KernelDef] = &[
     row("cpu-avx512-conv-int8-12x32", Capabilities::AVX512, int8, |p, info| bytes(p, info, 1.1, 12, 2)),
     #[cfg(target_arch = "x86_64")]
     row("cpu-avx512vnni-conv-int8-14x32", Capabilities::AVX512_VNNI, int8, |p, info| bytes(p, info, 3.0, 14, 4)),
+    // Where its registers would stay empty it runs AVX-512 VNNI's tiles.
+    #[cfg(target_arch = "x86_64")]
+    row("cpu-amx-conv-int8-32x32", Capabilities::AMX_INT8.union(Capabilities::AVX512_VNNI), int8, |p, info| {
+        bytes(p, info, 6.0, 14, 4)
+    }),
     #[cfg(target_arch = "x86_64")]
     row("cpu-avxvnni-conv-int8-6x16", Capabilities::AVX2.union(Capabilities::AVX_VNNI), int8, |p, info| {
         bytes(p, info, 2.5, 6, 4)

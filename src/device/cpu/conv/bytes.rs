@@ -8,15 +8,18 @@
 
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::dense::{Dense, Numbers, Panel, Place};
 use super::finish::{Epilogue, Quant, error, input};
 use super::planes::Planes;
+use super::units::{Pieces, Units};
 use super::window::Window2d;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
-use crate::device::cpu::gemm::blocks::{heights, present, wide};
+use crate::device::cpu::gemm::blocks::{heights, wide};
 use crate::device::cpu::gemm::bytes::Isa;
-use crate::device::cpu::gemm::tile::{DotTile, List, OVERLAP_BYTES, Overlapping, Places, Tiles};
+use crate::device::cpu::gemm::tile::{DotTile, List, MATRIX, Matrices, OVERLAP_BYTES, Overlapping, Places, Tiles};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::ConvProblem;
@@ -24,80 +27,15 @@ use crate::graph::problem::ConvProblem;
 /// Pixels summed together, at least the columns of the widest tile.
 const BAND: usize = 128;
 
-/// What units are made of.
-#[derive(Clone, Copy)]
-struct Units {
-    group: usize,
-    /// Input channels and taps of one output channel.
-    channels: usize,
-    taps: [usize; 2],
-    /// Whether units hold taps of one channel, neighbours in a row of the window; else channels of one tap.
-    across: bool,
-}
-
-impl Units {
-    fn new(isa: &Isa, p: &ConvProblem) -> Units {
-        let (group, channels, taps) = (isa.group, p.c / p.groups, Window2d::new(&p.window).kernel);
-        let across = channels * taps[1].div_ceil(group) < channels.div_ceil(group) * taps[1];
-        Units { group, channels, taps, across }
-    }
-
-    /// Of one pixel.
-    fn count(&self) -> usize {
-        if self.across { self.channels } else { self.channels.div_ceil(self.group) }
-    }
-
-    /// Tiles that read these units from lines of bytes, if they are of taps and the instruction set has them: each byte is then laid
-    /// out once. The weights are the same.
-    fn overlapping(&self, isa: &Isa, p: &ConvProblem, window: &Window2d) -> Option<Tiles<DotTile<Overlapping>>> {
-        let (needs, tiles) = isa.overlapping?;
-        let neighbours = self.across && window.strides[1] == 1 && window.dilations[1] == 1;
-        (neighbours && p.m == p.groups && present(needs)).then_some(tiles)
-    }
-
-    /// The window in units: taps that share one count as one.
-    fn window(&self, mut window: Window2d) -> Window2d {
-        if self.across {
-            window.kernel[1] = self.taps[1].div_ceil(self.group);
-            window.dilations[1] *= self.group;
-        }
-        window
-    }
-
-    /// The channel that element `i` of a unit is of, and how many taps it is away, if it is any.
-    fn element(&self, unit: usize, i: usize) -> Option<(usize, usize)> {
-        let (channel, tap) = if self.across { (unit, i) } else { (unit * self.group + i, 0) };
-        (channel < self.channels).then_some((channel, tap))
-    }
-
-    /// The weight, among those of one output channel, of element `i` of a unit at a tap of the window in units.
-    fn weight(&self, unit: usize, tap: usize, i: usize) -> Option<usize> {
-        let (channel, more) = self.element(unit, i)?;
-        let wide = if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] };
-        let x = tap % wide * if self.across { self.group } else { 1 } + more;
-        (x < self.taps[1]).then(|| (channel * self.taps[0] + tap / wide) * self.taps[1] + x)
-    }
-
-    /// Weights `w(row, weight)` of some rows as tiles read them, `[tap of each unit][row][element]`; zeros where there are none.
-    fn lay(&self, isa: &Isa, rows: impl Iterator<Item = usize> + Clone, out: &mut Vec<u8>, w: impl Fn(usize, usize) -> i8) {
-        let taps = self.taps[0] * if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] };
-        for (unit, tap) in (0..self.count()).flat_map(|unit| (0..taps).map(move |tap| (unit, tap))) {
-            for (row, i) in rows.clone().flat_map(|row| (0..self.group).map(move |i| (row, i))) {
-                let value = self.weight(unit, tap, i).map_or(0, |at| w(row, at));
-                match isa.a_bytes {
-                    2 => out.extend(i16::from(value).to_ne_bytes()),
-                    _ => out.push(value as u8),
-                }
-            }
-        }
-    }
-}
-
 fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
     let flip = if p.w == DType::U8 { 0x80 } else { 0 };
     let (mg, units) = (p.m / p.groups, Units::new(isa, p));
     let k = units.channels * units.taps[0] * units.taps[1];
     let weight = |m: usize, at: usize| (w[m * k + at] ^ flip) as i8;
+    let sums = (0..p.m).map(|m| (0..k).map(|at| i32::from(weight(m, at))).sum()).collect();
+    if let Some(pieces) = units.pieces(isa, p) {
+        return (units.lay_matrices(&pieces, 0..p.m, weight), sums);
+    }
     let mut packed = Vec::new();
     for g in 0..p.groups {
         for (first, height) in heights(mg, isa.listed.rows()) {
@@ -105,7 +43,6 @@ fn panels(isa: &Isa, p: &ConvProblem, w: &[u8]) -> (Vec<u8>, Vec<i32>) {
             units.lay(isa, first..first + height, &mut packed, weight);
         }
     }
-    let sums = (0..p.m).map(|m| (0..k).map(|at| i32::from(weight(m, at))).sum()).collect();
     (packed, sums)
 }
 
@@ -153,7 +90,9 @@ impl CpuCode for On {
         }
         let flip = if moved { 0x80 } else { 0 };
         let overlapping = units.overlapping(isa, p, &window);
-        let numbers = Bytes { isa, units, window, overlapping, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
+        let pieces = units.pieces(isa, p);
+        let numbers =
+            Bytes { isa, units, window, overlapping, pieces, x: x.bytes, zero: quant.x_zero as u8, flip, weights, zeros };
         let window = if overlapping.is_some() { window } else { units.window(window) };
         let dense = Dense { p, window, numbers: &numbers };
         if let Some(epilogue) = Epilogue::new(p, call.inputs)? {
@@ -187,6 +126,8 @@ struct Bytes<'a> {
     window: Window2d,
     /// Units overlap: what is laid out is bytes.
     overlapping: Option<Tiles<DotTile<Overlapping>>>,
+    /// Registers that hold matrices multiply.
+    pieces: Option<Pieces>,
     x: &'a [u8],
     /// The zero point, which padding is made of, and what turns stored elements into the tiles'.
     zero: u8,
@@ -205,7 +146,11 @@ impl Numbers for Bytes<'_> {
     type Sum = i32;
 
     fn tile(&self) -> [usize; 2] {
-        [self.isa.listed.rows(), self.isa.columns]
+        [self.pieces.map_or(self.isa.listed.rows(), |_| 2 * MATRIX[0]), self.isa.columns]
+    }
+
+    fn spare(&self) -> [usize; 2] {
+        self.pieces.map_or([0, 1], |pieces| [pieces.count * pieces.units - self.units.count(), MATRIX[0]])
     }
 
     fn units(&self) -> [usize; 2] {
@@ -262,10 +207,44 @@ impl Numbers for Bytes<'_> {
 }
 
 impl Bytes<'_> {
+    /// Sums of a row panel in registers that hold matrices.
+    fn matrices(&self, pieces: &Pieces, panel: &Panel, sums: &mut [i32]) {
+        let (taps, unit, whole) = (self.units.places(), self.isa.group, panel.height.next_multiple_of(MATRIX[0]));
+        let row = panel.places.get(taps).map_or(0, |&second| (second - panel.places[0]) as usize * unit);
+        let firsts = panel.places.chunks_exact(taps * pieces.units).map(|of| &of[..taps]);
+        let rest = panel.places.chunks_exact(taps * pieces.units).remainder();
+        let last = if rest.is_empty() { rest } else { &rest[..taps] };
+        let places: SmallVec<[u32; 32]> = firsts.flatten().chain(last).map(|&place| place * unit as u32).collect();
+        let a_row = places.len() * MATRIX[1];
+        let a = &self.weights[panel.channel * a_row..][..whole * a_row];
+        let beyond = self.spare()[0] * row;
+        assert!(panel.b.len() >= panel.reach() * unit + beyond, "invariant: tiles lie in the block");
+        assert!(sums.len() >= whole * panel.pixels && panel.pixels.is_multiple_of(self.isa.columns), "invariant: sums have room");
+        assert!(places.len() == pieces.count * taps && panel.height <= 2 * MATRIX[0], "invariant: weights as laid out");
+        let (groups, start) = (pieces.units, [0; 32]);
+        let panels = panel.pixels / self.isa.columns;
+        let columns = self.isa.columns * unit;
+        let matrices = Matrices {
+            height: panel.height,
+            pieces: &places,
+            groups,
+            row,
+            panel: columns,
+            panels,
+            start_step: 0,
+            c_step: panel.pixels,
+        };
+        // SAFETY: A, B with the units beyond its last, the start and the sums are bounded above; the chooser checked the instruction set.
+        unsafe { (pieces.tile)(&matrices, a.as_ptr(), panel.b.as_ptr(), start.as_ptr(), sums.as_mut_ptr()) }
+    }
+
     fn sums_by<P: Places>(&self, tiles: &Tiles<DotTile<P>>, places: P, panel: &Panel, sums: &mut [i32]) {
         let (isa, k, pixels) = (self.isa, panel.places.len(), panel.pixels);
         let row = k * isa.group * isa.a_bytes;
-        let a = &self.weights[panel.channel * row..][..panel.height * row];
+        let a = match self.pieces {
+            Some(_) => &[],
+            None => &self.weights[panel.channel * row..][..panel.height * row],
+        };
         let (step, more) = if P::OVERLAPPING { (1, OVERLAP_BYTES) } else { (isa.group, 0) };
         assert!(panel.b.len() >= panel.reach() * step + more, "invariant: tiles lie in the block");
         assert!(sums.len() >= panel.height * pixels && BAND.is_multiple_of(isa.columns), "invariant: sums have room");
@@ -279,9 +258,14 @@ impl Bytes<'_> {
                 unsafe { tile(k, a.as_ptr(), b, places, start.as_ptr(), c, c_step) };
             }
         };
+        if let Some(pieces) = &self.pieces {
+            self.matrices(pieces, panel, sums);
+        }
         for at in (0..pixels).step_by(BAND) {
             let band = at..(at + BAND).min(pixels);
-            tiles(panel.height, a, band.clone(), &mut sums[at..], pixels);
+            if self.pieces.is_none() {
+                tiles(panel.height, a, band.clone(), &mut sums[at..], pixels);
+            }
             if let Some(zeros) = &self.zeros {
                 let mut totals = [0; BAND];
                 tiles(1, &zeros.ones, band.clone(), &mut totals, BAND);
@@ -318,25 +302,4 @@ fn interleave<'a>(group: usize, line: impl Fn(usize) -> &'a [u8], flip: u8, row:
             }
         }
     });
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_weight_is_in_one_unit_once() {
-        for group in [1, 2, 4, 8] {
-            for (channels, taps) in [(1, [3, 3]), (1, [1, 1]), (3, [7, 7]), (5, [1, 3]), (16, [3, 3]), (2, [2, 9])] {
-                for across in [false, true] {
-                    let units = Units { group, channels, taps, across };
-                    let places = taps[0] * if across { taps[1].div_ceil(group) } else { taps[1] };
-                    let all = (0..units.count()).flat_map(|u| (0..places * group).map(move |i| (u, i / group, i % group)));
-                    let mut found: Vec<usize> = all.filter_map(|(u, tap, i)| units.weight(u, tap, i)).collect();
-                    found.sort_unstable();
-                    assert!(found.into_iter().eq(0..channels * taps[0] * taps[1]), "{channels} channels, {taps:?}, by {group}");
-                }
-            }
-        }
-    }
 }

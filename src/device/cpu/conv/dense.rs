@@ -14,8 +14,8 @@ use crate::graph::problem::ConvProblem;
 
 /// Bytes of input that a block reads at most, unless one row is more: a part of a second-level cache.
 const BLOCK_INPUT_BYTES: usize = 384 << 10;
-/// Sums of a block's row panel at most, likewise.
-const BLOCK_SUMS: usize = 14 << 10;
+/// Pixels of a block at most where row panels have 14 rows and more; with fewer channels there are more, so that sums stay as many.
+const BLOCK_PIXELS: usize = 1 << 10;
 /// Multiplications and additions that are worth another thread.
 const TASK_FLOPS: f64 = 200_000.0;
 
@@ -29,6 +29,11 @@ pub(super) trait Numbers: Sync {
 
     /// Units of one pixel of a group, and bytes of a unit.
     fn units(&self) -> [usize; 2];
+
+    /// Units that tiles read beyond the last one, and what rows of sums are written in multiples of.
+    fn spare(&self) -> [usize; 2] {
+        [0, 1]
+    }
 
     /// Whether a row of B begins at a tap, and does not hold it beside another.
     fn begins(&self, _tap: usize) -> bool {
@@ -114,7 +119,7 @@ impl<N: Numbers> Dense<'_, N> {
     /// Output rows and columns of a block.
     fn block(&self) -> [usize; 2] {
         let (w, [height, columns], [units, unit_bytes]) = (self.window, self.numbers.tile(), self.numbers.units());
-        let most_pixels = BLOCK_SUMS / (self.p.m / self.p.groups).min(height);
+        let most_pixels = BLOCK_PIXELS * height.max(14) / (self.p.m / self.p.groups).min(height);
         let fits = |block: [usize; 2]| {
             let planes = Planes::new(w, block);
             let bytes = planes.channel() * units * unit_bytes;
@@ -166,8 +171,11 @@ impl<N: Numbers> Dense<'_, N> {
             let lies = if w.pointwise() { self.numbers.in_place(own + first[1]) } else { None };
             let lies = lies.filter(|x| x.len() >= ((units - 1) * w.plane() + pixels) * unit_bytes);
             let input = if lies.is_some() { 0 } else { planes.channel() * units * unit_bytes };
-            let room = (input + (tile_columns * unit_bytes).max(64)).next_multiple_of(64);
-            with_buffer(&BLOCK, room + pixels * height.min(mg) * size_of::<N::Sum>(), |buffer| {
+            let [beyond, whole] = self.numbers.spare();
+            let more = (planes.channel() * beyond + tile_columns) * unit_bytes;
+            let room = (input + more.max(64)).next_multiple_of(64);
+            let rows = height.min(mg).next_multiple_of(whole);
+            with_buffer(&BLOCK, room + pixels * rows * size_of::<N::Sum>(), |buffer| {
                 let (b, sums) = buffer.split_at_mut(room);
                 let (b, places, width) = match lies {
                     Some(x) => (x, &straight, size[1]),

@@ -13,9 +13,15 @@ mod operands;
 mod planes;
 mod reference;
 mod transposed;
+mod units;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 use super::CpuKernel;
+#[cfg(target_arch = "x86_64")]
+use super::gemm::amx;
 #[cfg(target_arch = "aarch64")]
 use super::gemm::arm;
 use super::gemm::{bytes as tiles, core};
@@ -38,6 +44,8 @@ pub(super) static KERNELS: &[CpuKernel] = &[
     CpuKernel::new("cpu-avx512vnni-conv-int8-14x32", &bytes::On(&tiles::AVX512_VNNI)),
     #[cfg(target_arch = "x86_64")]
     CpuKernel::new("cpu-avxvnni-conv-int8-6x16", &bytes::On(&tiles::AVX_VNNI)),
+    #[cfg(target_arch = "x86_64")]
+    CpuKernel::new("cpu-amx-conv-int8-32x32", &bytes::On(&amx::AMX)),
     #[cfg(target_arch = "aarch64")]
     CpuKernel::new("cpu-neon-conv-int8-6x16", &bytes::On(&arm::NEON_BYTES)),
     #[cfg(target_arch = "aarch64")]

@@ -12,7 +12,7 @@ use crate::hardware::Capabilities;
 /// AMX from four rows of A on, else as [`super::bytes::AVX512_VNNI`].
 pub static AMX: Isa = Isa {
     needs: Capabilities::AMX_INT8.union(Capabilities::AVX512_VNNI),
-    matrix: Some(MatrixTiles { least_rows: 4, product: unsigned }),
+    matrix: Some(MatrixTiles { least_rows: 4, product: unsigned, listed: signed }),
     ..super::bytes::AVX512_VNNI
 };
 
@@ -45,6 +45,15 @@ unsafe fn unsigned(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, 
     unsafe { run(m, a, b, start, c, [unsigned_16, unsigned_32]) }
 }
 
+/// Multiplies s8 by u8.
+///
+/// # Safety
+/// As for [`run`].
+unsafe fn signed(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *mut i32) {
+    // SAFETY: the caller's contract.
+    unsafe { run(m, a, b, start, c, [signed_16, signed_32]) }
+}
+
 /// One tile: `(matrices, a, b, start, c)`, the registers configured.
 type Tile = unsafe fn(&Matrices, *const u8, *const u8, *const i32, *mut i32);
 
@@ -58,76 +67,93 @@ unsafe fn run(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *m
     unsafe {
         asm!("ldtilecfg [{}]", in(reg) &configuration, options(nostack, preserves_flags));
         for panel in 0..m.panels {
-            tile(m, a, b.add(panel * m.panel), start.add(panel * 32), c.add(panel * 32));
+            tile(m, a, b.add(panel * m.panel), start.add(panel * m.start_step), c.add(panel * 32));
         }
         asm!("tilerelease", options(nostack, preserves_flags));
     }
 }
 
-/// # Safety
-/// As for [`run`], of up to 16 rows; the registers are configured.
-unsafe fn unsigned_16(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *mut i32) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        asm!(
-            "tileloadd tmm0, [{start} + {none}]",
-            "tileloadd tmm1, [{start} + {none} + 64]",
-            "2:",
-            "tileloadd tmm4, [{a} + {a_row}]",
-            "tileloadd tmm6, [{b} + {b_row}]",
-            "tileloadd tmm7, [{b} + {b_row} + 64]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "add {a}, 64",
-            "add {b}, {b_piece}",
-            "dec {pieces}",
-            "jnz 2b",
-            "tilestored [{c} + {c_row}], tmm0",
-            "tilestored [{c} + {c_row} + 64], tmm1",
-            start = in(reg) start, none = in(reg) 0usize,
-            a = inout(reg) a => _, a_row = in(reg) 64 * m.pieces,
-            b = inout(reg) b => _, b_row = in(reg) m.row, b_piece = in(reg) m.groups * m.row,
-            pieces = inout(reg) m.pieces => _, c = in(reg) c, c_row = in(reg) 4 * m.c_step,
-            out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _, options(nostack),
-        );
-    }
+/// Tiles of 16 and of 32 rows that multiply by one instruction.
+macro_rules! tiles {
+    ($one:ident, $two:ident, $multiply:literal) => {
+        /// # Safety
+        /// As for [`run`], of up to 16 rows; the registers are configured.
+        unsafe fn $one(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *mut i32) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                asm!(
+                    "xor {at:e}, {at:e}",
+                    "tileloadd tmm0, [{start} + {at}]",
+                    "tileloadd tmm1, [{start} + {at} + 64]",
+                    "2:",
+                    "mov {at:e}, dword ptr [{pieces}]",
+                    "add {at}, {b}",
+                    "tileloadd tmm4, [{a} + {a_row}]",
+                    "tileloadd tmm6, [{at} + {b_row}]",
+                    "tileloadd tmm7, [{at} + {b_row} + 64]",
+                    concat!($multiply, " tmm0, tmm4, tmm6"),
+                    concat!($multiply, " tmm1, tmm4, tmm7"),
+                    "add {a}, 64",
+                    "add {pieces}, 4",
+                    "dec {count}",
+                    "jnz 2b",
+                    "tilestored [{c} + {c_row}], tmm0",
+                    "tilestored [{c} + {c_row} + 64], tmm1",
+                    at = out(reg) _, start = in(reg) start, count = inout(reg) m.pieces.len() => _,
+                    pieces = inout(reg) m.pieces.as_ptr() => _,
+                    a = inout(reg) a => _, a_row = in(reg) 64 * m.pieces.len(), b = in(reg) b, b_row = in(reg) m.row,
+                    c = in(reg) c, c_row = in(reg) 4 * m.c_step,
+                    out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _, options(nostack),
+                );
+            }
+        }
+
+        /// # Safety
+        /// As for [`run`], of up to 32 rows; the registers are configured.
+        unsafe fn $two(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *mut i32) {
+            // SAFETY: the caller's contract.
+            unsafe {
+                asm!(
+                    "xor {at:e}, {at:e}",
+                    "tileloadd tmm0, [{start} + {at}]",
+                    "tileloadd tmm1, [{start} + {at} + 64]",
+                    "tileloadd tmm2, [{start} + {at}]",
+                    "tileloadd tmm3, [{start} + {at} + 64]",
+                    "2:",
+                    "mov {at:e}, dword ptr [{pieces}]",
+                    "add {at}, {b}",
+                    "tileloadd tmm4, [{a} + {a_row}]",
+                    "tileloadd tmm6, [{at} + {b_row}]",
+                    "tileloadd tmm7, [{at} + {b_row} + 64]",
+                    concat!($multiply, " tmm0, tmm4, tmm6"),
+                    "tileloadd tmm5, [{below} + {a_row}]",
+                    concat!($multiply, " tmm1, tmm4, tmm7"),
+                    concat!($multiply, " tmm2, tmm5, tmm6"),
+                    concat!($multiply, " tmm3, tmm5, tmm7"),
+                    "add {a}, 64",
+                    "add {below}, 64",
+                    "add {pieces}, 4",
+                    "dec {count}",
+                    "jnz 2b",
+                    "mov {at}, {c_row}",
+                    "shl {at}, 4",
+                    "add {at}, {c}",
+                    "tilestored [{c} + {c_row}], tmm0",
+                    "tilestored [{c} + {c_row} + 64], tmm1",
+                    "tilestored [{at} + {c_row}], tmm2",
+                    "tilestored [{at} + {c_row} + 64], tmm3",
+                    at = out(reg) _, start = in(reg) start, count = inout(reg) m.pieces.len() => _,
+                    pieces = inout(reg) m.pieces.as_ptr() => _,
+                    a = inout(reg) a => _, below = inout(reg) a.add(16 * 64 * m.pieces.len()) => _,
+                    a_row = in(reg) 64 * m.pieces.len(), b = in(reg) b, b_row = in(reg) m.row,
+                    c = in(reg) c, c_row = in(reg) 4 * m.c_step,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack),
+                );
+            }
+        }
+    };
 }
 
-/// # Safety
-/// As for [`run`], of up to 32 rows; the registers are configured.
-unsafe fn unsigned_32(m: &Matrices, a: *const u8, b: *const u8, start: *const i32, c: *mut i32) {
-    // SAFETY: the caller's contract.
-    unsafe {
-        asm!(
-            "tileloadd tmm0, [{start} + {none}]",
-            "tileloadd tmm1, [{start} + {none} + 64]",
-            "tileloadd tmm2, [{start} + {none}]",
-            "tileloadd tmm3, [{start} + {none} + 64]",
-            "2:",
-            "tileloadd tmm4, [{a} + {a_row}]",
-            "tileloadd tmm6, [{b} + {b_row}]",
-            "tileloadd tmm7, [{b} + {b_row} + 64]",
-            "tdpbusd tmm0, tmm4, tmm6",
-            "tileloadd tmm5, [{below} + {a_row}]",
-            "tdpbusd tmm1, tmm4, tmm7",
-            "tdpbusd tmm2, tmm5, tmm6",
-            "tdpbusd tmm3, tmm5, tmm7",
-            "add {a}, 64",
-            "add {below}, 64",
-            "add {b}, {b_piece}",
-            "dec {pieces}",
-            "jnz 2b",
-            "tilestored [{c} + {c_row}], tmm0",
-            "tilestored [{c} + {c_row} + 64], tmm1",
-            "tilestored [{c_below} + {c_row}], tmm2",
-            "tilestored [{c_below} + {c_row} + 64], tmm3",
-            start = in(reg) start, none = in(reg) 0usize,
-            a = inout(reg) a => _, below = inout(reg) a.add(16 * 64 * m.pieces) => _, a_row = in(reg) 64 * m.pieces,
-            b = inout(reg) b => _, b_row = in(reg) m.row, b_piece = in(reg) m.groups * m.row,
-            pieces = inout(reg) m.pieces => _,
-            c = in(reg) c, c_below = in(reg) c.add(16 * m.c_step), c_row = in(reg) 4 * m.c_step,
-            out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
-            out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _, options(nostack),
-        );
-    }
-}
+tiles!(unsigned_16, unsigned_32, "tdpbusd");
+tiles!(signed_16, signed_32, "tdpbsud");

@@ -6,6 +6,8 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
+use smallvec::SmallVec;
+
 use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, with_buffer};
 use super::lines::Rows;
 use super::simd::PortableDot;
@@ -303,15 +305,15 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(
 /// The same as [`row_panel`] in registers that hold matrices.
 fn matrix_panel(tiles: MatrixTiles, height: usize, a: &[u8], b: &Weights, panels: Range<usize>, start: &[i32], sums: &mut [i32]) {
     let ([rows, bytes], [columns, group]) = (MATRIX, [32, 4]);
-    let (deep, pieces) = (b.k.next_multiple_of(group), b.k.div_ceil(bytes));
-    let panel = deep * columns;
+    let piece = bytes * columns;
+    let pieces: SmallVec<[u32; 64]> = (0..b.k.div_ceil(bytes)).map(|i| (i * piece) as u32).collect();
+    let panel = b.k.next_multiple_of(group) * columns;
     let whole = height.next_multiple_of(rows);
-    assert!(height <= 2 * rows && a.len() >= whole * pieces * bytes && sums.len() >= whole * SEGMENT);
+    assert!(height <= 2 * rows && a.len() >= whole * pieces.len() * bytes && sums.len() >= whole * SEGMENT);
     assert!(panels.len() * columns <= SEGMENT.min(start.len()), "invariant: a segment holds the panels");
-    let read = &b.panels[panels.start * panel..][..(panels.len() - 1) * panel + pieces * bytes * columns];
-    let groups = bytes / group;
-    let (row, panels) = (columns * group, panels.len());
-    let matrices = Matrices { height, pieces, groups, row, panel, panels, c_step: SEGMENT };
+    let read = &b.panels[panels.start * panel..][..(panels.len() - 1) * panel + pieces.len() * piece];
+    let (groups, row, panels) = (bytes / group, columns * group, panels.len());
+    let matrices = Matrices { height, pieces: &pieces, groups, row, panel, panels, start_step: columns, c_step: SEGMENT };
     // SAFETY: `product` saw that the instruction set is there; A, what is read of B, the start and the sums are bounded above.
     unsafe { (tiles.product)(&matrices, a.as_ptr(), read.as_ptr().cast(), start.as_ptr(), sums.as_mut_ptr()) }
 }

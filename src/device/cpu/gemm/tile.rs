@@ -132,34 +132,37 @@ pub const MATRIX: [usize; 2] = [16, 64];
 
 /// Some rows of A times some panels of B in registers that hold matrices.
 #[derive(Debug, Clone, Copy)]
-pub struct Matrices {
+pub struct Matrices<'a> {
     /// Rows of A, at most 32. In multiples of 16 they are read, and as many rows of sums written.
     pub height: usize,
-    /// Pieces of K, and groups of four elements in each, at most 16. A has 64 bytes a row and piece, one row after the other, with
-    /// zeros in place of groups that B's rows lack: what is read there may be anything.
-    pub pieces: usize,
-    /// See above.
+    /// Where the pieces of K begin in a panel of B, in bytes. A has 64 bytes a row and piece, one row after the other.
+    pub pieces: &'a [u32],
+    /// Groups of four elements of a piece, at most 16. A has zeros in place of those that B lacks: what is read there may be anything.
     pub groups: usize,
-    /// Bytes from a row of B, 32 groups, to the next.
+    /// Bytes from a row of B in a piece, 32 groups, to the next.
     pub row: usize,
     /// Bytes from a panel of B to the next.
     pub panel: usize,
     /// Panels of B.
     pub panels: usize,
+    /// From the values that the sums of a panel start from, one a column, to those of the next.
+    pub start_step: usize,
     /// Elements from a row of sums to the next.
     pub c_step: usize,
 }
 
-/// Tiles of matrices: `(matrices, a, b, start, c)`; sums start from `start`, 32 values a panel.
+/// Tiles of matrices: `(matrices, a, b, start, c)`.
 pub type MatrixTile = unsafe fn(&Matrices, *const u8, *const u8, *const i32, *mut i32);
 
 /// The tiles of registers that hold matrices.
 #[derive(Debug, Clone, Copy)]
 pub struct MatrixTiles {
-    /// Rows of A from which on they are worth it.
+    /// Rows of A from which on products are worth it.
     pub least_rows: usize,
     /// Of u8 times s8.
     pub product: MatrixTile,
+    /// Of s8 times u8.
+    pub listed: MatrixTile,
 }
 
 /// B stored as f32.
