@@ -54,6 +54,7 @@ fn cost(problem: &Problem, info: &DeviceInfo, gops: f64) -> f64 {
 }
 
 /// Of few rows as AVX-512 VNNI, and before it: so all numbers of rows share what is packed.
+#[cfg(target_arch = "x86_64")]
 fn matrix_gops(problem: &Problem) -> f64 {
     if matches!(problem, Problem::Gemm(p) if p.m >= 4) { 1800.0 } else { 351.0 }
 }

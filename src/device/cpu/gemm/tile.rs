@@ -131,6 +131,7 @@ pub type DotTile<P> = unsafe fn(usize, *const u8, *const i8, P, *const i32, *mut
 pub const MATRIX: [usize; 2] = [16, 64];
 
 /// Some rows of A times some panels of B in registers that hold matrices.
+#[allow(dead_code)] // Each target uses its own.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrices<'a> {
     /// Rows of A, at most 32. In multiples of 16 they are read, and as many rows of sums written.
