@@ -58,7 +58,7 @@ pub(super) struct Ran {
     pub replied: Instant,
 }
 
-/// A request's share of a batch. Its outputs are copied out by whoever takes the reply, so that the engine's thread goes on, and an
+/// A request's share of a batch. Its outputs are copied out by whoever takes the reply, so that who runs batches goes on, and an
 /// answer that is kept keeps nothing of its batch. The request goes back with it: memory is given back where it was taken.
 pub(super) struct Share {
     pub request: Queued,

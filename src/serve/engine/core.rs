@@ -151,7 +151,7 @@ impl Drop for Engine {
         let other = self.thread.take().filter(|own| own.thread().id() != me);
         // A panic of the thread was answered by itself.
         drop(other.map(JoinHandle::join));
-        // Nor can a caller's, which runs a batch.
+        // A caller may run a batch still, this one too: by a waker of it.
         let mut state = self.shared.state.lock();
         while state.worker.is_some_and(|worker| worker != me) {
             state = self.shared.state.wait_idle(state);

@@ -8,7 +8,7 @@ use crate::graph::Graph;
 use crate::hardware::DeviceKind;
 use crate::session::{Outputs, Session};
 
-/// Runs a model on inputs. An engine calls it from one thread at a time; a panic is taken for an error of the inputs.
+/// Runs a model on inputs. An engine calls it from one thread at a time, not always the same; a panic is taken for an error of the inputs.
 pub trait Runner: Send + Sync {
     /// Declares the inputs and outputs: what requests are checked against and how they are joined.
     fn graph(&self) -> &Graph;

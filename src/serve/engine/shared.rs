@@ -14,7 +14,7 @@ use crate::serve::schedule::{Batching, Key, Rejection, Scheduler};
 /// Kinds of requests that a scheduler tells apart; what comes after shares a kind with others of its model and is told apart in batches.
 const MAX_KINDS: usize = 4096;
 
-/// All of an engine but its thread.
+/// All of an engine but its thread and the ways into it.
 pub(super) struct Shared {
     pub started: Instant,
     pub state: Door<State>,

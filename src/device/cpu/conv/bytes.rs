@@ -240,11 +240,6 @@ impl Bytes<'_> {
 
     fn sums_by<P: Places>(&self, tiles: &Tiles<DotTile<P>>, places: P, panel: &Panel, sums: &mut [i32]) {
         let (isa, k, pixels) = (self.isa, panel.places.len(), panel.pixels);
-        let row = k * isa.group * isa.a_bytes;
-        let a = match self.pieces {
-            Some(_) => &[],
-            None => &self.weights[panel.channel * row..][..panel.height * row],
-        };
         let (step, more) = if P::OVERLAPPING { (1, OVERLAP_BYTES) } else { (isa.group, 0) };
         assert!(panel.b.len() >= panel.reach() * step + more, "invariant: tiles lie in the block");
         assert!(sums.len() >= panel.height * pixels && BAND.is_multiple_of(isa.columns), "invariant: sums have room");
@@ -258,21 +253,22 @@ impl Bytes<'_> {
                 unsafe { tile(k, a.as_ptr(), b, places, start.as_ptr(), c, c_step) };
             }
         };
-        if let Some(pieces) = &self.pieces {
-            self.matrices(pieces, panel, sums);
-        }
-        for at in (0..pixels).step_by(BAND) {
-            let band = at..(at + BAND).min(pixels);
-            if self.pieces.is_none() {
-                tiles(panel.height, a, band.clone(), &mut sums[at..], pixels);
+        let bands = || (0..pixels).step_by(BAND).map(|at| at..(at + BAND).min(pixels));
+        match &self.pieces {
+            Some(pieces) => self.matrices(pieces, panel, sums),
+            None => {
+                let row = k * isa.group * isa.a_bytes;
+                let a = &self.weights[panel.channel * row..][..panel.height * row];
+                bands().for_each(|band| tiles(panel.height, a, band.clone(), &mut sums[band.start..], pixels));
             }
-            if let Some(zeros) = &self.zeros {
-                let mut totals = [0; BAND];
-                tiles(1, &zeros.ones, band.clone(), &mut totals, BAND);
-                for (line, &zero) in sums.chunks_exact_mut(pixels).zip(&zeros.each[panel.channel..][..panel.height]) {
-                    let line = line[band.clone()].iter_mut().zip(&totals);
-                    line.for_each(|(s, t)| *s = s.wrapping_sub(zero.wrapping_mul(*t)));
-                }
+        }
+        let Some(zeros) = &self.zeros else { return };
+        for band in bands() {
+            let mut totals = [0; BAND];
+            tiles(1, &zeros.ones, band.clone(), &mut totals, BAND);
+            for (line, &zero) in sums.chunks_exact_mut(pixels).zip(&zeros.each[panel.channel..][..panel.height]) {
+                let line = line[band.clone()].iter_mut().zip(&totals);
+                line.for_each(|(s, t)| *s = s.wrapping_sub(zero.wrapping_mul(*t)));
             }
         }
     }

@@ -60,15 +60,20 @@ impl Units {
         (MATRIX_STEPS * count < rows * units).then(|| Pieces { tile: tiles.listed, count, units: units.div_ceil(count) })
     }
 
+    /// Taps of a line of the window in units.
+    fn wide(&self) -> usize {
+        if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] }
+    }
+
     /// Taps of the window in units.
     pub fn places(&self) -> usize {
-        self.taps[0] * if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] }
+        self.taps[0] * self.wide()
     }
 
     /// The window in units: taps that share one count as one.
     pub fn window(&self, mut window: Window2d) -> Window2d {
         if self.across {
-            window.kernel[1] = self.taps[1].div_ceil(self.group);
+            window.kernel[1] = self.wide();
             window.dilations[1] *= self.group;
         }
         window
@@ -83,7 +88,7 @@ impl Units {
     /// The weight, among those of one output channel, of element `i` of a unit at a tap of the window in units.
     pub fn weight(&self, unit: usize, tap: usize, i: usize) -> Option<usize> {
         let (channel, more) = self.element(unit, i)?;
-        let wide = if self.across { self.taps[1].div_ceil(self.group) } else { self.taps[1] };
+        let wide = self.wide();
         let x = tap % wide * if self.across { self.group } else { 1 } + more;
         (x < self.taps[1]).then(|| (channel * self.taps[0] + tap / wide) * self.taps[1] + x)
     }
