@@ -11,7 +11,7 @@ use halfbyte::export::onnx;
 use halfbyte::graph::{Dim, Graph, Port};
 use halfbyte::hardware::DeviceKind;
 use halfbyte::optimize::quantize::{Convolutions, Products, Quantized, prepared};
-use halfbyte::optimize::{Best, Biases, QuantizeOptions, Rounding, Sample, Samples, best_of, quantize};
+use halfbyte::optimize::{Best, Biases, QuantizeOptions, Rounding, Sample, Samples, Size, Smoothing, best_of, quantize};
 use halfbyte::pass::quantize::{Bits, Scheme};
 use halfbyte::{DType, Model, Options, Session, Tensor};
 
@@ -120,12 +120,17 @@ fn smoothing_changes_no_answer_but_by_rounding() {
     let path = Path::new("models/digits-mlp.onnx");
     let samples = random(path, 32);
     let keep = |smooth| QuantizeOptions { products: Products::Keep, smooth, ..QuantizeOptions::default() };
-    let (plain, done) = made(path, &keep(Some(0.5)), Some(&samples));
-    let multiplied = done.graph.nodes.iter().filter(|n| n.name.ends_with("/Smooth")).count();
-    assert_eq!(multiplied, 3, "one for each product's input");
-    let (a, b) = (answers(&session(plain.graph()), &samples, 32), answers(&session(&done.graph), &samples, 32));
-    assert!(sqnr_db(&a, &b) > 100.0, "{}", sqnr_db(&a, &b));
-    let error = quantize(&plain, &keep(Some(0.5)), None, &mut |_, _| ()).unwrap_err().to_string();
+    let half = |size| Some(Smoothing { strength: 0.5, size });
+    let plain = prepared(&Model::open(path).unwrap()).unwrap();
+    let a = answers(&session(plain.graph()), &samples, 32);
+    for size in [Size::Largest, Size::Mean(2), Size::Mean(4)] {
+        let (_, done) = made(path, &keep(half(size)), Some(&samples));
+        let multiplied = done.graph.nodes.iter().filter(|n| n.name.ends_with("/Smooth")).count();
+        assert_eq!(multiplied, 3, "one for each product's input");
+        let b = answers(&session(&done.graph), &samples, 32);
+        assert!(sqnr_db(&a, &b) > 100.0, "{}", sqnr_db(&a, &b));
+    }
+    let error = quantize(&plain, &keep(half(Size::Largest)), None, &mut |_, _| ()).unwrap_err().to_string();
     assert!(error.contains("needs samples"), "{error}");
 }
 

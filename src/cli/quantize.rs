@@ -14,7 +14,7 @@ use crate::calibrate::Calibrator;
 use crate::error::Result;
 use crate::export::onnx;
 use crate::optimize::quantize::{Convolutions, LayerReport, Products, prepared};
-use crate::optimize::{Biases, QuantizeOptions, Rounding, quantize};
+use crate::optimize::{Biases, QuantizeOptions, Rounding, Size, Smoothing, quantize};
 use crate::pass::quantize::Bits;
 use crate::session::Model;
 
@@ -54,9 +54,10 @@ pub struct QuantizeArgs {
     /// How biases make up for the mean error of rounding; needs --calibrate.
     #[arg(long, value_enum, default_value = "in-order")]
     pub biases: BiasesName,
-    /// Move large channels of inputs into weights by this strength, e.g. 0.5; needs --calibrate.
-    #[arg(long, value_name = "STRENGTH")]
-    pub smooth: Option<f32>,
+    /// Move large channels of inputs into weights by this strength, e.g. 0.5; a channel's size is its largest value, or with :POWER a power
+    /// mean (2 is the root mean square); needs --calibrate.
+    #[arg(long, value_name = "STRENGTH[:POWER]", value_parser = smoothing)]
+    pub smooth: Option<Smoothing>,
     /// A node that stays as it is; may be given often.
     #[arg(long, value_name = "NODE")]
     pub keep: Vec<String>,
@@ -118,6 +119,20 @@ fn calibrator(text: &str) -> std::result::Result<Calibrator, String> {
             _ => Err(format!("{p:?} is no percentage from 50 to 100")),
         },
         _ => Err("expected min-max, percentile:P, mse or entropy".into()),
+    }
+}
+
+fn smoothing(text: &str) -> std::result::Result<Smoothing, String> {
+    let (strength, size) = match text.split_once(':') {
+        None => (text, Size::Largest),
+        Some((strength, power)) => match power.parse() {
+            Ok(power) if (1..=16).contains(&power) => (strength, Size::Mean(power)),
+            _ => return Err(format!("{power:?} is no power from 1 to 16")),
+        },
+    };
+    match strength.parse() {
+        Ok(strength) if (0.0..=1.0).contains(&strength) => Ok(Smoothing { strength, size }),
+        _ => Err(format!("{strength:?} is no strength from 0 to 1")),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::quantize::{Calibrated, Convolutions};
 use super::taps::run;
-use super::{Biases, QuantizeOptions, Rounding, Samples};
+use super::{Biases, QuantizeOptions, Rounding, Samples, Size, Smoothing};
 use crate::calibrate::Calibrator;
 use crate::calibrate::compare::Difference;
 use crate::error::Result;
@@ -43,7 +43,8 @@ fn calibrators(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
 }
 
 fn smoothing(best: &QuantizeOptions) -> Vec<QuantizeOptions> {
-    let others = [0.3, 0.5, 0.7].map(Some).into_iter().filter(|s| *s != best.smooth);
+    let all = [(0.3, Size::Largest), (0.5, Size::Largest), (0.5, Size::Mean(2)), (0.5, Size::Mean(4))];
+    let others = all.map(|(strength, size)| Some(Smoothing { strength, size })).into_iter().filter(|s| *s != best.smooth);
     others.map(|smooth| QuantizeOptions { smooth, ..best.clone() }).collect()
 }
 

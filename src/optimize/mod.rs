@@ -22,6 +22,7 @@ pub use candidates::{Best, Tried, best_of};
 pub use exam::{Exam, Labels};
 pub use halve::{Within, halve_within};
 pub use quantize::{Calibrated, QuantizeOptions, quantize};
+pub use ranges::{Size, Smoothing};
 pub use rounding::Rounding;
 pub use samples::{Sample, Samples};
 pub use taps::{Taps, run};

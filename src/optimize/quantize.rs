@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::Samples;
 use super::biases::{self, Biases, Rounded};
-use super::ranges::{ranges, smoothed, sources};
+use super::ranges::{Smoothing, ranges, smoothed, sources};
 use super::rounding::{Rounding, gptq};
 use crate::base::Tensor;
 use crate::calibrate::Calibrator;
@@ -70,8 +70,8 @@ pub struct QuantizeOptions {
     pub rounding: Rounding,
     /// How biases make up for errors.
     pub biases: Biases,
-    /// Moves large channels of the inputs of products whose rows are quantised into their weights, by this strength (0.5 is even).
-    pub smooth: Option<f32>,
+    /// Moves large channels of the inputs of products whose rows are quantised into their weights.
+    pub smooth: Option<Smoothing>,
     /// Names of nodes that stay as they are.
     pub keep: Vec<String>,
 }
@@ -213,7 +213,7 @@ impl Calibrated {
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let model = match (options.smooth, samples) {
-            (Some(strength), Some(samples)) => smoothed(model, options, strength, samples, progress)?,
+            (Some(how), Some(samples)) => smoothed(model, options, how, samples, progress)?,
             (Some(_), None) => return Err(Error::BadInput("smoothing needs samples".into())),
             (None, _) => model.clone(),
         };

@@ -5,7 +5,7 @@ use std::path::Path;
 use minijinja::{Environment, context};
 
 use super::charts::{attempts, sensitivities, totals};
-use super::report::Report;
+use super::report::{Report, interval};
 use crate::base::size_text;
 use crate::error::{Error, Result};
 
@@ -27,5 +27,5 @@ fn render(report: &Report) -> std::result::Result<String, minijinja::Error> {
     environment.add_filter("fixed", |value: Option<f64>, digits: usize| value.map_or(String::new(), |v| format!("{v:.digits$}")));
     environment.add_template("page.html", include_str!("page.html"))?;
     let charts = [totals(report), attempts(report), sensitivities(report)].into_iter().flatten().collect::<Vec<_>>();
-    environment.get_template("page.html")?.render(context! { report, charts })
+    environment.get_template("page.html")?.render(context! { report, charts, interval => interval(report.test.interval95) })
 }

@@ -60,7 +60,7 @@ pub struct Report {
     /// What became worse beside the score.
     warnings: Vec<String>,
     /// The test's samples.
-    test: Attempt,
+    pub(super) test: Attempt,
     /// Mean scores of both models there.
     scores: [f64; 2],
     /// Outputs there, of the first one.
@@ -296,9 +296,9 @@ fn lines(found: &Found, work: &[(String, u64)]) -> Vec<Line> {
 /// In one sentence.
 fn verdict(shown: &Attempt, budget: Budget, is_within: bool) -> String {
     let percent = |share: f64| format!("{:.2} %", share * 100.0);
-    let (drop, [low, high]) = (percent(shown.drop), shown.interval95.map(percent));
+    let (drop, interval) = (percent(shown.drop), interval(shown.interval95));
     let (most, count) = (percent(budget.drop), shown.scores.count);
-    let seen = format!("the score of {count} test samples falls by {drop}, 95 % interval {low} to {high}");
+    let seen = format!("the score of {count} test samples falls by {drop}, {interval}");
     match (is_within, budget.is_proven, shown.scores.needed(budget.drop)) {
         (true, true, _) => format!("within the budget of {most}: {seen}"),
         (true, false, _) if shown.interval95[1] > budget.drop => format!("NOT PROVEN to be within the budget of {most}: {seen}"),
@@ -309,6 +309,14 @@ fn verdict(shown: &Attempt, budget: Budget, is_within: bool) -> String {
             )
         }
         _ => format!("NOT WITHIN the budget of {most}: {seen}. No model was written"),
+    }
+}
+
+/// The 95 % interval of a drop, which too few samples do not have.
+pub(super) fn interval(ends: [f64; 2]) -> String {
+    match ends.map(|end| format!("{:.2} %", end * 100.0)) {
+        [low, high] if ends.iter().all(|end| end.is_finite()) => format!("95 % interval {low} to {high}"),
+        _ => "too few samples for an interval".into(),
     }
 }
 

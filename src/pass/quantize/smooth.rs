@@ -52,10 +52,10 @@ fn scaled(graph: &Graph, layer: &Layer, factors: &[f32]) -> Result<Tensor> {
     layer.tensor(graph, &weights)
 }
 
-/// Factors that share the difficulty: `largest input ^ strength / largest weight ^ (1 - strength)` for each channel, about 1 on average.
+/// Factors that share the difficulty: `size of input ^ strength / largest weight ^ (1 - strength)` for each channel, about 1 on average.
 /// `layers`: all products that read the input. `None` where channels do not fit.
-pub fn factors(graph: &Graph, layers: &[&Layer], largest_inputs: &[f32], strength: f32) -> Option<Vec<f32>> {
-    let channels = largest_inputs.len();
+pub fn factors(graph: &Graph, layers: &[&Layer], input_sizes: &[f32], strength: f32) -> Option<Vec<f32>> {
+    let channels = input_sizes.len();
     let mut largest_weights = vec![0f32; channels];
     for layer in layers {
         for row in layer.weights(graph).ok().filter(|_| layer.k == channels)?.chunks_exact(channels.max(1)) {
@@ -66,7 +66,7 @@ pub fn factors(graph: &Graph, layers: &[&Layer], largest_inputs: &[f32], strengt
         let f = x.powf(strength) / w.powf(1.0 - strength);
         if f.is_finite() && f > 0.0 { f.clamp(1e-4, 1e4) } else { 1.0 }
     };
-    let all: Vec<f32> = largest_inputs.iter().zip(&largest_weights).map(factor).collect();
+    let all: Vec<f32> = input_sizes.iter().zip(&largest_weights).map(factor).collect();
     let mean = all.iter().map(|f| f64::from(f.ln())).sum::<f64>() / channels.max(1) as f64;
     Some(all.iter().map(|f| f / mean.exp() as f32).collect())
 }
