@@ -17,7 +17,7 @@ fn gemm(c: &mut Criterion) {
     ] {
         let mut group = c.benchmark_group(name);
         for [m, n, k] in [[1, 768, 768], [8, 768, 768], [32, 768, 768], [128, 768, 768], [8, 4096, 4096]] {
-            let (model, a) = product(types, [m, n, k]).expect("invariant: the shapes are small");
+            let (model, a) = product(types, [m, n, k], false).expect("invariant: the shapes are small");
             let options = Options { device: Some(DeviceKind::Cpu), threads: Some(1), ..Options::default() };
             let session = Session::new(&model, options).expect("invariant: products are supported");
             group.throughput(Throughput::Elements(2 * (m * n * k) as u64));

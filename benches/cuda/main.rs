@@ -110,7 +110,7 @@ fn product(
     let copies = (3 * device.info().caches.l2_bytes.max(1 << 20)).div_ceil(bytes).clamp(2, 64);
     let problem = ours::problem(kinds, shape).map_err(say)?;
     let mut contestants = Vec::new();
-    for kernel in ours::kernels(device, &problem) {
+    for (kernel, problem) in ours::contestants(device, &problem) {
         match Ours::new(device, kernel, &problem, kinds, shape, copies) {
             Ok(made) => contestants.push((made, Vec::new())),
             Err(why) => println!("{} at {shape:?} {name}: {why}", kernel.name),

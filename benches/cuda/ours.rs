@@ -30,6 +30,18 @@ pub fn kernels(device: &GpuDevice<Nvidia>, problem: &Problem) -> Vec<&'static Ke
     all.into_iter().filter(|c| c.verdict.is_ok()).map(|c| c.kernel).collect()
 }
 
+/// The same with those for weights of which two in every four are zero, each with the problem that it is to solve.
+pub fn contestants(device: &GpuDevice<Nvidia>, problem: &Problem) -> Vec<(&'static KernelDef, Problem)> {
+    let (dense, sparse) = (kernels(device, problem), problems::two_of_four(problem.clone()));
+    let only = kernels(device, &sparse).into_iter().filter(|k| dense.iter().all(|d| d.name != k.name));
+    let only: Vec<_> = only.map(|k| (k, sparse.clone())).collect();
+    dense.into_iter().map(|k| (k, problem.clone())).chain(only).collect()
+}
+
+fn is_sparse(problem: &Problem) -> bool {
+    matches!(problem, Problem::Gemm(p) if p.two_of_four)
+}
+
 pub fn problem((a, b, _): Types, shape: [usize; 3]) -> Result<Problem> {
     problems::gemm((a, b), shape)
 }
@@ -56,6 +68,7 @@ impl<'a> Ours<'a> {
         let (mut commands, mut inputs) = (Vec::new(), Vec::new());
         for _ in 0..copies {
             let weights = random.fill(b, Shape::from([k, n]))?;
+            let weights = if is_sparse(problem) { problems::thinned(&weights)? } else { weights };
             let prepared = device.prepare(kernel, problem, &[None, Some(weights.clone())])?;
             let input = place(activations.bytes().len());
             inputs.push(input);

@@ -274,6 +274,12 @@ pub fn shape(text: &str) -> Result<[usize; 3], String> {
 }
 
 /// Types of a matrix product's operands by the name that `bench gemm` uses.
+pub fn gemm_types(name: &str) -> Result<((DType, DType), bool)> {
+    let (types, two_of_four) = name.strip_suffix("-2:4").map_or((name, false), |types| (types, true));
+    Ok((gemm_dtypes(types)?, two_of_four))
+}
+
+/// Types of a product's operands by their name.
 pub fn gemm_dtypes(name: &str) -> Result<(DType, DType)> {
     Ok(match name {
         "f32" => (DType::F32, DType::F32),

@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use clap::Args;
 
-use super::args::{DeviceName, Running, gemm_dtypes};
+use super::args::{DeviceName, Running, gemm_types};
 use super::interrupt::{self, INTERRUPTED};
 use super::measurement::product_roof;
 use super::output::{print, print_json, table};
+use super::problems::thinned;
 use super::progress;
 use crate::base::xorshift::Xorshift;
 use crate::base::{DType, Shape, Tensor};
@@ -28,7 +29,7 @@ pub struct GemmArgs {
     /// Thread counts of the CPU, separated by commas.
     #[arg(long = "thread-counts", default_value = "1,2", value_delimiter = ',')]
     thread_counts: Vec<usize>,
-    /// f32, f16, bf16, u8s8, s8s8; separated by commas.
+    /// f32, f16, bf16, u8s8, s8s8, each with "-2:4" for weights of which two in every four are zero; separated by commas.
     #[arg(long, default_value = "f32,f16,u8s8,s8s8", value_delimiter = ',')]
     dtype: Vec<String>,
     /// Print a TSV: peer, dtype, threads, M, N, K, GFLOP/s.
@@ -60,10 +61,11 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>> {
     rows.map(row).collect()
 }
 
-/// A graph of one matrix product with constant weights, and its left operand.
-pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3]) -> Result<(Model, Tensor)> {
+/// A graph of one matrix product with constant weights, of which two in every four may be zero, and its left operand.
+pub fn product(dtypes: (DType, DType), [m, n, k]: [usize; 3], two_of_four: bool) -> Result<(Model, Tensor)> {
     let mut random = Xorshift::new(1);
     let (a, b) = (random.fill(dtypes.0, [m, k])?, random.fill(dtypes.1, [k, n])?);
+    let b = if two_of_four { thinned(&b)? } else { b };
     let op = if dtypes.0.is_float() { "MatMul" } else { "MatMulInteger" };
     let mut graph = Graph { name: "gemm".into(), ..Graph::default() };
     let (left, right, out) = (graph.add_value("a", None), graph.add_value("b", Some(b)), graph.add_value("c", None));
@@ -79,6 +81,7 @@ struct Case<'a> {
     threads: usize,
     dtype: &'a str,
     types: (DType, DType),
+    two_of_four: bool,
 }
 
 fn cases(args: &GemmArgs, on_cpu: bool) -> Result<Vec<Case<'_>>> {
@@ -88,7 +91,8 @@ fn cases(args: &GemmArgs, on_cpu: bool) -> Result<Vec<Case<'_>>> {
     for shape in shapes(&args.shapes)? {
         for &threads in threads {
             for dtype in &args.dtype {
-                all.push(Case { shape, threads, dtype, types: gemm_dtypes(dtype)? });
+                let (types, two_of_four) = gemm_types(dtype)?;
+                all.push(Case { shape, threads, dtype, types, two_of_four });
             }
         }
     }
@@ -135,7 +139,7 @@ pub fn run(args: &GemmArgs, running: &Running, json: bool) -> Result<ExitCode> {
 
 /// Best of many rounds over the whole call: the kernel as a session launches it. `peak` is in giga-operations a second.
 fn measure(case: &Case, device: &DeviceName, peak: Option<f64>, kernel: Option<&str>) -> Result<Rate> {
-    let (model, a) = product(case.types, case.shape)?;
+    let (model, a) = product(case.types, case.shape, case.two_of_four)?;
     let threads = case.threads;
     let kernel = kernel.map(str::to_string);
     let (kind, ordinal) = (Some(device.kind()?), device.ordinal());

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::args::{DeviceName, Inputs, device, gemm_dtypes, shape, sizes};
+use super::args::{DeviceName, Inputs, device, gemm_types, shape, sizes};
 use super::inputs::inputs;
 use super::output::{print, print_json, table};
 use super::problems;
@@ -21,7 +21,7 @@ pub struct KernelArgs {
     /// A matrix product MxNxK; every kernel is listed when no problem is given.
     #[arg(long, value_parser = shape)]
     gemm: Option<[usize; 3]>,
-    /// Types of the product: f32, f16, bf16, u8s8 or s8s8.
+    /// Types of the product: f32, f16, bf16, u8s8 or s8s8, with "-2:4" for weights of which two in every four are zero.
     #[arg(long, default_value = "f32")]
     dtype: String,
     /// A convolution in f32: images x channels x height x width x filters x kernel size.
@@ -107,7 +107,9 @@ pub fn kernels(args: &KernelArgs) -> Result<ExitCode> {
 fn wanted(args: &KernelArgs) -> Result<Option<Vec<(String, Problem)>>> {
     let text = |sizes: &[usize]| sizes.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
     if let Some(shape) = args.gemm {
-        let problem = problems::gemm(gemm_dtypes(&args.dtype)?, shape)?;
+        let (types, two_of_four) = gemm_types(&args.dtype)?;
+        let problem = problems::gemm(types, shape)?;
+        let problem = if two_of_four { problems::two_of_four(problem) } else { problem };
         return Ok(Some(vec![(format!("gemm {} {}", text(&shape), args.dtype), problem)]));
     }
     if let Some(shape) = args.conv {

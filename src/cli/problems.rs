@@ -1,6 +1,6 @@
 //! Problems made from sizes alone, as the operator table lowers them.
 
-use crate::base::DType;
+use crate::base::{DType, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::{Attr, Attrs, Lower, Node, Operand, Problem, Refusal, Site, Type, ValueId};
 
@@ -8,6 +8,23 @@ use crate::graph::{Attr, Attrs, Lower, Node, Operand, Problem, Refusal, Site, Ty
 pub fn gemm(types: (DType, DType), [m, n, k]: [usize; 3]) -> Result<Problem> {
     let op = if types.0.is_float() { "MatMul" } else { "MatMulInteger" };
     lowered(op, &[Type::new(types.0, [m, k]), Type::new(types.1, [k, n])], Attrs::new())
+}
+
+/// The same product with constant weights of which two in every four are zero.
+pub fn two_of_four(mut problem: Problem) -> Problem {
+    if let Problem::Gemm(p) = &mut problem {
+        p.two_of_four = true;
+    }
+    problem
+}
+
+/// Weights [k, n] with zeros for two in every four rows, for other rows in each column.
+pub fn thinned(weights: &Tensor) -> Result<Tensor> {
+    let (columns, size) = (weights.shape()[1], weights.dtype().size_bytes());
+    let mut bytes = weights.bytes().to_vec();
+    let zeros = |i: &usize| (i / columns + i % columns) % 4 >= 2;
+    (0..bytes.len() / size).filter(zeros).for_each(|i| bytes[i * size..][..size].fill(0));
+    Tensor::from_raw(weights.dtype(), weights.shape().clone(), &bytes)
 }
 
 /// A convolution in f32 of N images of C channels, H x W, with M filters of K x K: step 1, padded to keep the size.

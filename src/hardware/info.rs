@@ -49,6 +49,8 @@ bitflags::bitflags! {
         const SM_80 = 1 << 26;
         /// NVIDIA: warpgroup products and the tensor memory accelerator; 9.0 alone.
         const SM_90A = 1 << 27;
+        /// NVIDIA: products of matrices of which two elements in every four are zero: a driver that knows PTX 8.5 (CUDA 12.5).
+        const MMA_SP = 1 << 28;
         /// GPU: 16-bit float arithmetic in shaders.
         const SHADER_F16 = 1 << 16;
         /// GPU: subgroup operations.

@@ -34,11 +34,11 @@ fn rates(sm: u32) -> (f64, f64) {
     }
 }
 
-/// The instruction-set tiers that a device of this compute capability runs. `wgmma` (`sm_90a`) is of 9.0 alone.
+/// The instruction-set tiers that a device of this compute capability runs with a driver that knows them. `wgmma` (`sm_90a`) is of 9.0 alone.
 fn tiers(sm: u32) -> Capabilities {
     let from = |least: u32, c: Capabilities| if sm >= least { c } else { Capabilities::empty() };
     let hopper = if sm == 90 { Capabilities::SM_90A } else { Capabilities::empty() };
-    from(61, Capabilities::SM_61) | from(75, Capabilities::SM_75) | from(80, Capabilities::SM_80) | hopper
+    from(61, Capabilities::SM_61) | from(75, Capabilities::SM_75) | from(80, Capabilities::SM_80 | Capabilities::MMA_SP) | hopper
 }
 
 /// Shared memory that a block may ask for. Source: CUDA C++ Programming Guide, technical specifications by compute capability.

@@ -92,7 +92,11 @@ impl CudaDevice {
             l2_bytes: self.l2_bytes.max(0) as usize,
             shared_bytes: self.shared_bytes_per_block.max(0) as usize,
         };
-        DeviceInfo { identity: format!("{} | CUDA {}", self.name, self.driver), ..nvidia::info(&self.name, figures) }
+        let mut info = nvidia::info(&self.name, figures);
+        // Older drivers know `mma.sp` without `ordered_metadata` alone, which newer devices run slowly.
+        let version = self.driver.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        info.capabilities.set(Capabilities::MMA_SP, info.capabilities.contains(Capabilities::MMA_SP) && version >= Some((12, 5)));
+        DeviceInfo { identity: format!("{} | CUDA {}", self.name, self.driver), ..info }
     }
 }
 
@@ -259,4 +263,32 @@ pub fn wgpu_info(ordinal: usize) -> Result<DeviceInfo, String> {
     let found = wgpu()?;
     let one = found.get(ordinal).ok_or_else(|| format!("there is no adapter {ordinal}, drivers offer {}", found.len()))?;
     Ok(one.info())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_drivers_have_no_sparse_products() {
+        let has = |driver: &str, capability: &str| {
+            let device = CudaDevice {
+                name: "a GPU".into(),
+                uuid: String::new(),
+                driver: driver.into(),
+                compute_capability: capability.into(),
+                sms: 1,
+                memory_bytes: 1,
+                clock_khz: 1,
+                memory_gbps: 1.0,
+                l2_bytes: 1,
+                shared_bytes_per_block: 1,
+                vmm_granularity_bytes: None,
+                why_no_vmm: None,
+            };
+            device.info().capabilities.contains(Capabilities::MMA_SP)
+        };
+        assert!(has("12.5", "8.0") && has("13.0", "9.0") && has("12.10", "8.9"));
+        assert!(!has("12.4", "8.0") && !has("11.8", "9.0") && !has("12.8", "7.5") && !has("", "8.0"));
+    }
 }

@@ -1,5 +1,7 @@
 //! The only place where a kernel is chosen.
 
+use std::collections::BTreeSet;
+
 use super::tune::key;
 use super::{KernelDef, Proof, all};
 use crate::graph::Problem;
@@ -50,6 +52,23 @@ pub fn candidates(info: &DeviceInfo, problem: &Problem, wanted: Option<&str>) ->
         }
     }
     found
+}
+
+/// Why a product of weights of which two in every four are zero is computed as if they were not; `None` where it is not.
+pub fn why_dense(info: &DeviceInfo, problem: &Problem, chosen: &KernelDef, wanted: Option<&str>) -> Option<String> {
+    let of_them = |k: &KernelDef| k.name.contains("-sparse-");
+    if !matches!(problem, Problem::Gemm(p) if p.two_of_four) || of_them(chosen) {
+        return None;
+    }
+    let sparse: Vec<Candidate> = candidates(info, problem, wanted).into_iter().filter(|c| of_them(c.kernel)).collect();
+    let refusals: BTreeSet<&str> = sparse.iter().filter_map(|c| c.verdict.as_ref().err().map(|why| &why[..])).collect();
+    Some(match () {
+        _ if sparse.is_empty() => format!("{} has no kernel that leaves them out", info.name),
+        _ if sparse.iter().any(|c| c.verdict.is_ok()) => {
+            "kernels that leave them out were measured or are predicted to be slower".into()
+        }
+        _ => refusals.into_iter().collect::<Vec<_>>().join("; "),
+    })
 }
 
 /// What one kernel says to a problem; `named` when it was asked for.

@@ -16,7 +16,7 @@ pub mod scalar;
 pub mod select;
 pub mod tune;
 
-pub use choose::{Candidate, Choice, NoKernel, candidates, choose};
+pub use choose::{Candidate, Choice, NoKernel, candidates, choose, why_dense};
 pub use def::{KernelDef, Proof};
 
 static TABLES: &[&[KernelDef]] = &[

@@ -23,8 +23,12 @@ fn gemm(text: &mut String, p: &GemmProblem) {
     let (n, k) = (eighths(p.n), eighths(p.k));
     let side = |lies: &crate::graph::problem::gemm::Matrix| if lies.col == 1 { "rows" } else { "columns" };
     // What does not depend on the extents: types, quantisation, epilogue.
-    let kind =
-        (&p.quant, &p.epilogue.as_ref().map(|e| (&e.formula, e.operands.iter().map(|t| t.dtype).collect::<Vec<_>>())), p.out);
+    let kind = (
+        &p.quant,
+        p.two_of_four,
+        &p.epilogue.as_ref().map(|e| (&e.formula, e.operands.iter().map(|t| t.dtype).collect::<Vec<_>>())),
+        p.out,
+    );
     let batch = p.batch.numel().next_power_of_two();
     let types = format!("{:?}x{:?} {}x{}", p.a.dtype, p.b_as, side(&p.a), side(&p.b)).to_lowercase();
     *text += &format!("{batch}x{rows}x{n}x{k} {types} {:016x}", hash(format!("{kind:?}").as_bytes()));

@@ -84,8 +84,8 @@ pub struct Lowered {
     pub outputs: Vec<(Source, Type)>,
     /// Types of the output slots.
     pub slots: Vec<Type>,
-    /// For each command why it runs on the CPU instead of the plan's device; `None` when it does not.
-    pub fallbacks: Vec<Option<String>>,
+    /// For each command why it runs on the CPU instead of the plan's device, and why zeros in weights are multiplied; `None` when they are not.
+    pub reasons: Vec<[Option<String>; 2]>,
     /// No arena for these lifetimes is smaller.
     pub arena_bound_bytes: usize,
 }
@@ -102,10 +102,10 @@ pub fn lower(
 ) -> Result<Lowered> {
     let mut layout = Layout::new(facts, works, outputs)?;
     let mut chosen = Vec::with_capacity(works.len());
-    let mut fallbacks = Vec::with_capacity(works.len());
+    let mut reasons = Vec::with_capacity(works.len());
     for (i, work) in works.iter().enumerate() {
-        let Placed { choice, fallback } = choose_place(device, work, facts, wanted, strict)?;
-        fallbacks.push(fallback);
+        let Placed { choice, fallback, dense } = choose_place(device, work, facts, wanted, strict)?;
+        reasons.push([fallback, dense]);
         let prepared = weights.prepare(device, work, &choice, facts)?;
         layout.touch(work, choice.kernel, &prepared.dropped, i)?;
         let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
@@ -122,7 +122,7 @@ pub fn lower(
         cost_us: choice.cost_us,
     });
     let list = CommandList { commands: commands.collect(), arena_bytes };
-    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, fallbacks, arena_bound_bytes })
+    Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, reasons, arena_bound_bytes })
 }
 
 fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[usize], weights: &Weights) -> Vec<Option<Slot>> {

@@ -5,7 +5,7 @@ use crate::base::tensor::size_bytes;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::hardware::DeviceInfo;
-use crate::kernel::{Choice, NoKernel, choose};
+use crate::kernel::{Choice, NoKernel, choose, why_dense};
 
 /// Microseconds of a copy between host and device, however small.
 const COPY_US: f64 = 10.0;
@@ -18,6 +18,8 @@ pub struct Placed {
     pub choice: Choice,
     /// Why the plan's device does not run it; `None` when it does.
     pub fallback: Option<String>,
+    /// Why zeros in weights are multiplied, where two in every four are zero; `None` where none are, or there are not so many.
+    pub dense: Option<String>,
 }
 
 /// The device's cheapest kernel, else that of the CPU beside it. Errors when neither takes the work, or, with `strict`, when the
@@ -30,14 +32,17 @@ pub fn place(device: &dyn Device, work: &Work, facts: &Facts, wanted: Option<&st
     let refused = match too_large(device.info(), work, facts)? {
         Some(why) => why,
         None => match choose(device.info(), &work.problem, wanted) {
-            Ok(choice) => return Ok(Placed { choice, fallback: None }),
+            Ok(choice) => {
+                let dense = why_dense(device.info(), &work.problem, choice.kernel, wanted);
+                return Ok(Placed { choice, fallback: None, dense });
+            }
             Err(refused) => refused.to_string(),
         },
     };
     let host = device.host().filter(|_| !strict).ok_or_else(|| unsupported(refused.clone()))?;
     let mut choice = choose(host, &work.problem, wanted).map_err(|why: NoKernel| unsupported(why.to_string()))?;
     choice.cost_us += copies_us(work, facts)?;
-    Ok(Placed { choice, fallback: Some(refused) })
+    Ok(Placed { choice, fallback: Some(refused), dense: None })
 }
 
 /// Why an operand cannot be given to any kernel of the device, if so.

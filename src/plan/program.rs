@@ -8,6 +8,7 @@ use super::arenas::Arenas;
 use super::fuse::{drop_unused, fuse};
 use super::loaded::{Loaded, Loading};
 use super::lower::{Lowered, Source, Weights, lower};
+use super::sparse::Patterns;
 use super::storage::narrow;
 use super::trial::Trial;
 use super::walk::{Stop, Walk};
@@ -48,6 +49,8 @@ pub struct Label {
     pub op: String,
     /// Why it runs on the CPU instead of the plan's device; `None` when it does not.
     pub fallback: Option<String>,
+    /// Why its weights are multiplied as if two in every four were not zero; `None` when they are not, or no such weights.
+    pub dense: Option<String>,
 }
 
 /// A graph on a device, with its plans.
@@ -57,6 +60,7 @@ pub struct Program {
     host: DeviceInfo,
     options: PlanOptions,
     weights: Weights,
+    patterns: Patterns,
     arenas: Arc<Arenas>,
     plans: Arc<Mutex<Cache>>,
 }
@@ -133,7 +137,8 @@ impl Program {
     pub fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions) -> Self {
         let host = hardware::cpu::info(1);
         let arenas = Arc::new(Arenas::new(device.clone()));
-        let program = Program { graph, device, host, options, weights: Weights::default(), arenas, plans: Arc::default() };
+        let (weights, patterns, plans) = (Weights::default(), Patterns::default(), Arc::default());
+        let program = Program { graph, device, host, options, weights, patterns, arenas, plans };
         program.offer(Rung::EvictCaches, &program.arenas, |arenas| arenas.give_back());
         program.offer(Rung::UnloadIdle, &program.plans, |cache| {
             let all: Vec<Arc<Plan>> = lock(cache).plans.values().map(|(plan, _)| plan.clone()).collect();
@@ -253,6 +258,7 @@ impl Program {
         end: End,
     ) -> Result<Plan> {
         drop_unused(&mut works, &walk.facts, &outputs);
+        self.patterns.mark(&mut works, &walk.facts);
         let PlanOptions { wanted, no_fuse, strict, storage, measured } = &self.options;
         if !no_fuse {
             fuse(&mut works, &walk.facts, &outputs);
@@ -263,11 +269,11 @@ impl Program {
             narrow(&mut works, &mut walk.facts, &outputs, to, &cost_us);
         }
         let lowered = lower(&*self.device, &self.weights, wanted, *strict, &works, &walk.facts, &outputs)?;
-        let Lowered { list, outputs, slots, fallbacks, arena_bound_bytes } = lowered;
+        let Lowered { list, outputs, slots, reasons, arena_bound_bytes } = lowered;
         let of_work = |w: &Work| Trial::of_work(w, &walk.facts);
         let trials = if *measured { works.iter().map(of_work).collect::<Result<_>>()? } else { Vec::new() };
-        let label = |(w, fallback): (Work, _)| Label { name: w.name, op: w.op, fallback };
-        let labels = works.into_iter().zip(fallbacks).map(label).collect();
+        let label = |(w, [fallback, dense]): (Work, [_; 2])| Label { name: w.name, op: w.op, fallback, dense };
+        let labels = works.into_iter().zip(reasons).map(label).collect();
         let list = Arc::new(list);
         let loaded = Loaded::new(&self.device, &list)?;
         let (arena_bytes, loading) = (loaded.arena_bytes(), Loading::new(self.device.clone(), loaded));

@@ -24,6 +24,8 @@ pub struct NodeReport {
     pub device: DeviceKind,
     /// Why it ran on the CPU instead of the session's device; `None` when it did not.
     pub fallback: Option<String>,
+    /// Why its weights, of which two in every four are zero, are multiplied as if they were not; `None` when they are not, or are no such weights.
+    pub dense: Option<String>,
     /// Output element type and shape.
     pub output: String,
     /// Multiplications and additions.
@@ -102,6 +104,7 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
     let cpu_segments =
         nodes.chunk_by(|a, b| a.fallback.is_some() == b.fallback.is_some()).filter(|s| s[0].fallback.is_some()).count();
     notes.extend(fallback_note(&nodes, cpu_segments));
+    notes.extend(dense_note(&nodes));
     Report {
         device: info.kind,
         device_name: info.name.clone(),
@@ -126,17 +129,29 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
 
 /// Which operators the device left to the CPU, and why.
 fn fallback_note(nodes: &[NodeReport], segments: usize) -> Option<String> {
+    let (count, all) = counted(nodes, |n| n.fallback.as_ref());
+    let plural = if segments == 1 { "" } else { "s" };
+    let of = nodes.len();
+    (count > 0).then(|| format!("{count} of {of} commands run on the CPU, in {segments} segment{plural}: {all}"))
+}
+
+/// Which operators multiply zeros that kernels could leave out, and why.
+fn dense_note(nodes: &[NodeReport]) -> Option<String> {
+    let (count, all) = counted(nodes, |n| n.dense.as_ref());
+    (count > 0)
+        .then(|| format!("{count} products multiply weights of which two in every four are zero as if they were not: {all}"))
+}
+
+/// How many nodes have a reason, and how often each operator has each.
+fn counted(nodes: &[NodeReport], reason: impl Fn(&NodeReport) -> Option<&String>) -> (usize, String) {
     let mut why: BTreeMap<(&str, &str), usize> = BTreeMap::new();
     for node in nodes {
-        if let Some(reason) = &node.fallback {
+        if let Some(reason) = reason(node) {
             *why.entry((&node.op, reason)).or_default() += 1;
         }
     }
-    let count: usize = why.values().sum();
     let all: Vec<String> = why.iter().map(|((op, reason), n)| format!("{n} x {op} ({reason})")).collect();
-    let plural = if segments == 1 { "" } else { "s" };
-    let (of, all) = (nodes.len(), all.join("; "));
-    (count > 0).then(|| format!("{count} of {of} commands run on the CPU, in {segments} segment{plural}: {all}"))
+    (why.values().sum(), all.join("; "))
 }
 
 fn node_reports(plan: &Plan, timings: &[Timing]) -> Vec<NodeReport> {
@@ -149,6 +164,7 @@ fn node_reports(plan: &Plan, timings: &[Timing]) -> Vec<NodeReport> {
             kernel: command.kernel.name.to_string(),
             device: command.kernel.device,
             fallback: label.fallback.clone(),
+            dense: label.dense.clone(),
             output: output(command).unwrap_or_default(),
             flops: command.problem.flops(),
             predicted_us: command.cost_us,

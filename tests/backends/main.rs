@@ -34,3 +34,4 @@ mod rows;
 #[cfg(feature = "wgpu")]
 #[path = "../shaders/mod.rs"]
 mod shaders;
+mod sparse;

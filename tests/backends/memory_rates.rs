@@ -7,7 +7,7 @@ use halfbyte::graph::{Attr, Type};
 
 use super::planted::{Case, small};
 use super::planted_moves::permuted;
-use super::planted_products::{conv, product};
+use super::planted_products::{conv, product, sparse};
 use super::planted_rows::{attention, rows, spread};
 
 /// Wavefronts beyond the fewest, of each hundred, and the same of sectors, are these.
@@ -52,6 +52,8 @@ fn full_tiles_use_memory_at_its_rate() {
     beyond(&product("cuda-sm75-f16-64x64", "MatMul", [DType::F16; 3], [64, 64, 96]), "gemm_sm75_f16_64x64", 0, 25);
     beyond(&product("cuda-sm80-half-64x64", "MatMul", [DType::F16; 3], [64, 64, 96]), "gemm_sm80_f16_64x64", 0, 100);
     beyond(&product("cuda-sm80-int8-64x64", "MatMulInteger", sums, [64, 64, 192]), "gemm_sm80_u8_s32_64x64", 0, 12);
+    beyond(&sparse("cuda-sm80-sparse-half-64x64", "MatMul", [DType::F16; 3], [64, 64, 192]), "gemm_sparse_f16_64x64", 0, 0);
+    beyond(&sparse("cuda-sm80-sparse-int8-64x64", "MatMulInteger", sums, [64, 64, 384]), "gemm_sparse_u8_s32_64x64", 0, 8);
     beyond(&attention(DType::F16, [64, 128, 0, 64, 64]), "flash_f16_64", 0, 100);
     beyond(&permuted(DType::F32, &[64, 64], &[1, 0]), "transpose4", 0, 0);
     beyond(&permuted(DType::F16, &[64, 64], &[1, 0]), "transpose2", 0, 0);

@@ -1,13 +1,14 @@
 //! Planted errors in convolutions and matrix products.
 
 use halfbyte::base::xorshift::Xorshift;
-use halfbyte::graph::{Attr, Type};
+use halfbyte::graph::{Attr, Problem, Type};
 use halfbyte::{DType, Tensor};
 
 use super::check::tensor;
 use super::planted::{Case, EARLY, OUTSIDE, UNSTORED, small};
 use super::products::lower_to;
 use super::ptx_interpreter::Kind::*;
+use super::sparse::thinned;
 
 /// A convolution of `x` by `w`, shapes and types, with a bias, padded by 1.
 pub fn conv(kernel: &'static str, op: &str, types: [DType; 2], x: &[usize], w: &[usize], group: usize, out: &[usize]) -> Case {
@@ -118,6 +119,16 @@ pub fn product(kernel: &'static str, op: &str, types: [DType; 3], [m, n, k]: [us
     Case { constant: &[1], ..Case::new(kernel, lower_to("", op, &[], &inputs, &y), inputs, y) }
 }
 
+/// The same with weights of which two in every four are zero.
+pub fn sparse(kernel: &'static str, op: &str, types: [DType; 3], shape: [usize; 3]) -> Case {
+    let mut case = product(kernel, op, types, shape);
+    case.inputs[1] = case.inputs[1].take().map(|full| thinned(&mut Xorshift::new(29), &full, 0, 0.0));
+    if let Problem::Gemm(p) = &mut case.problem {
+        p.two_of_four = true;
+    }
+    case
+}
+
 #[test]
 fn errors_in_products_without_tensor_cores() {
     product("cuda-sm61-float-64x64", "MatMul", [DType::F32; 3], [5, 69, 37]).catches(&[
@@ -199,5 +210,43 @@ fn errors_in_the_lists_of_largest_results() {
         ("top_list", "add.u64 %floor, %floor, 1;", "", &[]),
         ("top_list", "min.u32 %width, %width, %half;\n  bar.sync 0;", "min.u32 %width, %width, %half;", EARLY),
         ("top_list", "@%p mov.b64 %key, -1;", "", &[]),
+    ]);
+}
+
+#[test]
+fn errors_in_products_of_sparse_weights() {
+    let half = sparse("cuda-sm80-sparse-half-64x64", "MatMul", [DType::F16; 3], [9, 70, 192]);
+    let bytes = sparse("cuda-sm80-sparse-int8-16x128", "MatMulInteger", [DType::U8, DType::I8, DType::I32], [9, 20, 2100]);
+    half.catches(&[
+        // Places: of another instruction, of other columns, of other rows, none.
+        ("gemm_sparse_f16_64x64", "ld.shared.b32 %fe0, [%x0+8704];", "ld.shared.b32 %fe0, [%x0+9280];", &[]),
+        ("gemm_sparse_f16_64x64", "%d5}, %fe0, 0;", "%d5}, %fe1, 0;", &[]),
+        ("gemm_sparse_f16_64x64", "and.b32 %q, %q, 14;", "and.b32 %q, %q, 6;", &[]),
+        ("gemm_sparse_f16_64x64", "and.b32 %key, %lane, 1;", "mov.b32 %key, 0;", &[]),
+        ("gemm_sparse_f16_64x64", "%d5}, %fe0, 0;", "%d5}, %fe0, 2;", &[Misuse]),
+        ("gemm_sparse_f16_64x64", "ld.shared.b32 %fe0, [%x0+8704];", "mov.b32 %fe0, 0;", &[Misuse]),
+        // Values, rows of A, results.
+        ("gemm_sparse_f16_64x64", "xor.b32 %x0, %x0, 64;", "", &[]),
+        ("gemm_sparse_f16_64x64", "and.b32 %q, %line, 7;", "and.b32 %q, %line, 3;", &[]),
+        ("gemm_sparse_f16_64x64", "{%fb0, %fb1, %fb2, %fb3}, {%fa0", "{%fb0, %fb2, %fb1, %fb3}, {%fa0", &[]),
+        ("gemm_sparse_f16_64x64", "{%d0, %d4, %d1, %d5}, {%fb0", "{%d0, %d1, %d4, %d5}, {%fb0", &[]),
+        ("gemm_sparse_f16_64x64", "//@store2 %d2 %d3 %index0 %in0 %in1", "", UNSTORED),
+        // The ring.
+        ("gemm_sparse_f16_64x64", "cp.async.wait_group 1;", "cp.async.wait_group 2;", EARLY),
+        ("gemm_sparse_f16_64x64", "cp.async.wait_group 1;\n  bar.sync 0;", "cp.async.wait_group 1;", EARLY),
+        ("gemm_sparse_f16_64x64", "  bar.sync 0;\n", "", EARLY),
+        ("gemm_sparse_f16_64x64", "  add.u64 %src_b, %src_b, %step_b;\n", "", &[]),
+        ("gemm_sparse_f16_64x64", "selp.b32 %bytes, %size_a0, 0, %inside;", "mov.b32 %bytes, 16;", OUTSIDE),
+        ("gemm_sparse_f16_64x64", "each setp.lt.u32 %inside, %bytes, %to;", "setp.le.u32 %inside, %bytes, %to;", OUTSIDE),
+    ]);
+    bytes.catches(&[
+        ("gemm_sparse_u8_s32_16x128", "m16n8k64.row.col.s32.s8.u8.s32", "m16n8k64.row.col.s32.s8.s8.s32", &[]),
+        (
+            "gemm_sparse_u8_s32_16x128",
+            "mad.lo.u32 %read_e, %lane, 4, %read_e;",
+            "mad.lo.u32 %read_e, %lane, 2, %read_e;",
+            &[Misaligned],
+        ),
+        ("gemm_sparse_u8_s32_16x128", "shr.u32 %x0, %from, 3;", "shr.u32 %x0, %from, 2;", OUTSIDE),
     ]);
 }

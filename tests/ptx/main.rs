@@ -21,7 +21,6 @@ mod instructions;
 mod kernels;
 #[path = "../ptx_interpreter/mod.rs"]
 mod ptx_interpreter;
-mod sparse;
 mod speed;
 mod table;
 mod tensors;

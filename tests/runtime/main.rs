@@ -16,6 +16,7 @@ mod plans;
 mod ptx_interpreter;
 #[cfg(feature = "wgpu")]
 mod shaders;
+mod sparse;
 #[cfg(feature = "wgpu")]
 #[path = "../shaders/mod.rs"]
 mod texts;

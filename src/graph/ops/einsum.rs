@@ -134,6 +134,7 @@ fn contraction(site: &Site, e: &Equation, steps: &[HashMap<u32, usize>]) -> Resu
         b: matrix(site.inputs.len() - 1),
         b_as: out,
         pick: None,
+        two_of_four: false,
         b_scale: None,
         c: None,
         alpha: 1.0,

@@ -109,6 +109,7 @@ fn product(site: &Site, ia: usize, ib: usize, trans: (bool, bool)) -> Result<Gem
         b: matrix(ib, tb, row_b, col_b, &lead_b, k * n),
         b_as: tb.dtype,
         pick: None,
+        two_of_four: false,
         b_scale: None,
         c: None,
         alpha: 1.0,

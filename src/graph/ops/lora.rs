@@ -64,6 +64,7 @@ fn grouped(s: &Sizes, k: usize, n: usize, stack: DType, c: bool, shape: Shape) -
         b_as: stack,
         b_scale: None,
         pick: Some(Pick { input: 2, count: s.adapters }),
+        two_of_four: false,
         c: c.then(|| matrix(3, DType::F32, n, s.rows * n)),
         alpha: 1.0,
         beta: 1.0,

@@ -113,6 +113,8 @@ pub struct GemmProblem {
     pub b_as: DType,
     /// B is a stack of matrices, of which each batch takes one.
     pub pick: Option<Pick>,
+    /// B is one constant matrix, and of every four neighbours along K two at least are zero as they are multiplied (see [`crate::base::sparse`]).
+    pub two_of_four: bool,
     /// Scale of a B of i8 whose product is of floats (without `quant`): `scale * b`, rounded to f32, is what is multiplied.
     pub b_scale: Option<Param>,
     /// Addend, m x n: of integers it goes into the integer sum, of floats it is added after scaling.

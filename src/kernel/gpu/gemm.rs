@@ -3,6 +3,7 @@
 
 use super::row::{ELEMENTS, launch_us, row};
 use crate::base::DType;
+use crate::base::sparse::stored_bytes;
 use crate::graph::Problem;
 use crate::graph::problem::Family;
 use crate::graph::problem::gemm::{GemmProblem, Param};
@@ -40,6 +41,8 @@ pub enum Stage {
     Bytes,
     /// 16 elements.
     Elements,
+    /// 128 bytes, of B those of its elements that are left ([`crate::base::sparse`]), counted in pieces of 16 as if all were there.
+    Sparse,
 }
 
 /// 256 threads of 8x4.
@@ -118,6 +121,7 @@ impl Tile {
     pub fn parts(&self, p: &GemmProblem, info: &DeviceInfo) -> (usize, usize) {
         let (pieces, each) = match self.stage {
             Stage::Bytes => ((p.k * operand_bytes(p)).div_ceil(16), 4),
+            Stage::Sparse => ((p.k * operand_bytes(p)).div_ceil(16), 8),
             Stage::Elements => (p.k, 16),
         };
         let stages = pieces.div_ceil(each);
@@ -163,6 +167,8 @@ pub(super) fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 
         _ if p.quant.is_some() => info.peaks.int8_gops,
         _ => info.peaks.f16_gflops,
     };
+    let is_sparse = tile.stage == Stage::Sparse;
+    let peak = peak * if is_sparse { sparse_rate(info) } else { 1.0 };
     let (parts, _) = tile.parts(p, info);
     let blocks = tile.tiles(p) * parts;
     // A block alone on its SM computes at the SM's rate, many share it.
@@ -170,13 +176,22 @@ pub(super) fn cost_us(tile: &Tile, problem: &Problem, info: &DeviceInfo) -> f64 
     let block = 2.0 * (tile.m * tile.n) as f64 * p.k as f64 / parts as f64;
     let rate = peak * tile.share / info.cores.max(1) as f64;
     // What all tiles read, most of it from the L2 cache, which gives a few times what memory does.
-    let element = if tile.stage == Stage::Bytes { operand_bytes(p) } else { p.a.dtype.size_bytes() };
-    let read = (tile.tiles(p) * (tile.m + tile.n) * element) as f64 * p.k as f64;
+    let element = if tile.stage == Stage::Elements { p.a.dtype.size_bytes() } else { operand_bytes(p) };
+    // Of B's bytes those that are not there.
+    let left_out = |bytes: usize| if is_sparse { bytes as f64 - stored_bytes(bytes as f64, element) } else { 0.0 };
+    let read = ((tile.m + tile.n) * element) as f64 - left_out(tile.n * element);
+    let read = read * (tile.tiles(p) * p.k) as f64;
     let compute_us = (rounds * block / rate.max(1e-3) / 1e3).max(read / (info.peaks.read_gbps.max(1.0) * 2.5e3));
     let arrangements = if tile.stage == Stage::Elements { 0 } else { prepared(p) };
     let before = arrangements as f64 * launch_us(info, (p.m * p.k * 6) as f64, 0.8, 0.0);
     let after = if parts > 1 { launch_us(info, (parts * p.m * p.n * p.batch.numel() * 8) as f64, 0.8, 0.0) } else { 0.0 };
-    before + launch_us(info, moved_bytes(p), 0.8, compute_us) + after
+    before + launch_us(info, moved_bytes(p) - left_out(p.n * p.k * element), 0.8, compute_us) + after
+}
+
+/// Sparse products of a warp beside the dense peak. On Hopper that is `wgmma`'s, of which `mma` reaches 62 %. Source: Luo et al., Benchmarking and
+/// Dissecting the Nvidia Hopper GPU Architecture via Microbenchmarking, 2024.
+fn sparse_rate(info: &DeviceInfo) -> f64 {
+    if info.capabilities.contains(Capabilities::SM_90A) { 2.0 * 0.62 } else { 2.0 }
 }
 
 /// Of kernels that read B once for up to [`FEW_ROWS`] rows.

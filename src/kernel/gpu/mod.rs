@@ -11,6 +11,7 @@ mod reduce;
 mod row;
 mod scalar;
 mod select;
+pub mod sparse;
 pub(super) mod wgpu;
 
 use super::KernelDef;
@@ -19,6 +20,7 @@ pub(super) static TABLES: &[&[KernelDef]] = &[
     scalar::KERNELS,
     gemm::KERNELS,
     hopper::KERNELS,
+    sparse::KERNELS,
     conv::KERNELS,
     pool::KERNELS,
     reduce::KERNELS,

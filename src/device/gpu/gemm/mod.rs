@@ -8,6 +8,7 @@
 //! - [`epilogue`]: alpha, beta, C, requantisation and the problem's epilogue as one formula for the kernel's slot.
 //! - [`tile`]: the tiled kernels' launches, in parts where the grid would not fill the device; [`real`]: those that read operands as
 //!   they lie; [`gemv`]: those of few rows; [`hopper`]: those of sm_90a; [`any`]: what is left.
+//! - [`sparse`]: weights of which two in every four are zero.
 //! - [`top`]: the same in stripes of columns, where the largest results of each row alone are wanted.
 //!
 //! docs/cuda-gemm.md has the whole.
@@ -21,6 +22,7 @@ pub mod int8;
 pub mod operand;
 pub mod pack;
 pub mod real;
+mod sparse;
 pub mod tile;
 mod top;
 
@@ -30,6 +32,7 @@ use crate::kernel::gpu::gemm::{
     SM75_128X64, SM75_128X128, SM80_16X128, SM80_64X64, SM80_128X128, WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64,
     WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64,
 };
+use crate::kernel::gpu::sparse::{SPARSE_16X128, SPARSE_64X64, SPARSE_128X128};
 use tile::{kernel, launches, scratch_bytes};
 
 pub(super) static KERNELS: &[GpuKernel] = &[
@@ -71,4 +74,10 @@ pub(super) static KERNELS: &[GpuKernel] = &[
     kernel("sm80-int8-128x128", |p, i| scratch_bytes(&SM80_128X128, p, i), |c| launches(&SM80_128X128, c)),
     kernel("sm80-int8-64x64", |p, i| scratch_bytes(&SM80_64X64, p, i), |c| launches(&SM80_64X64, c)),
     kernel("sm80-int8-16x128", |p, i| scratch_bytes(&SM80_16X128, p, i), |c| launches(&SM80_16X128, c)),
+    sparse::kernel("sm80-sparse-half-128x128", |p, i| scratch_bytes(&SPARSE_128X128, p, i), |c| launches(&SPARSE_128X128, c)),
+    sparse::kernel("sm80-sparse-half-64x64", |p, i| scratch_bytes(&SPARSE_64X64, p, i), |c| launches(&SPARSE_64X64, c)),
+    sparse::kernel("sm80-sparse-half-16x128", |p, i| scratch_bytes(&SPARSE_16X128, p, i), |c| launches(&SPARSE_16X128, c)),
+    sparse::kernel("sm80-sparse-int8-128x128", |p, i| scratch_bytes(&SPARSE_128X128, p, i), |c| launches(&SPARSE_128X128, c)),
+    sparse::kernel("sm80-sparse-int8-64x64", |p, i| scratch_bytes(&SPARSE_64X64, p, i), |c| launches(&SPARSE_64X64, c)),
+    sparse::kernel("sm80-sparse-int8-16x128", |p, i| scratch_bytes(&SPARSE_16X128, p, i), |c| launches(&SPARSE_16X128, c)),
 ];

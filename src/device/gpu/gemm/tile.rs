@@ -13,13 +13,14 @@ use super::int8::{self, Records};
 use super::operand::{Operand, Preparation, Side, axes};
 use super::pack;
 use super::top::{self, Columns};
+use crate::base::sparse::pitch_bytes;
 use crate::base::{DType, Tensor};
 use crate::device::cpu::{Packed, call::Pack};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{Dynamic, GemmProblem};
 use crate::hardware::DeviceInfo;
-use crate::kernel::gpu::gemm::Tile;
+use crate::kernel::gpu::gemm::{Stage, Tile};
 
 /// Both sides of a product, made ready.
 #[derive(Clone)]
@@ -141,7 +142,12 @@ pub fn launches(tile: &Tile, call: &Call) -> Result<Vec<Launch>> {
     }
     let (parts, part) = tile.parts(p, call.info);
     let mut to = Preparation::new(p);
-    let operands = operands(&mut to, call.packed.is_some())?;
+    let mut operands = operands(&mut to, call.packed.is_some())?;
+    if tile.stage == Stage::Sparse {
+        call.packed.ok_or_else(|| failed("weights that were not packed"))?;
+        let size = operands.b.dtype.size_bytes();
+        operands.b.pitch = pitch_bytes(p.n, size) / size;
+    }
     let sums = partial(&mut to, parts);
     let types = suffix(p, if parts == 1 { value(p) } else { sum(p) });
     top::each(to, call, |to, columns| {

@@ -137,6 +137,7 @@ mod tests {
                 b: matrix.clone(),
                 b_as: DType::F32,
                 pick: None,
+                two_of_four: false,
                 b_scale: None,
                 c: None,
                 alpha: 1.0,

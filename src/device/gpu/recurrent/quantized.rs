@@ -44,6 +44,7 @@ fn product(p: &RecurrentProblem, weights: usize, m: usize, params: [usize; 2]) -
         b: matrix(weights, dtype, n, k * n),
         b_as: dtype,
         pick: None,
+        two_of_four: false,
         b_scale: None,
         c: None,
         alpha: 1.0,
