@@ -58,6 +58,41 @@ fn build(graph: &Graph, index: &Index, m: &Match, out: ValueId) -> Option<Node> 
     node.def.map(|_| node)
 }
 
+/// Attention reads queries, keys and values, and writes its result, where Transposes would take them from `[batch, tokens, heads, head
+/// size]` and back.
+pub(super) fn tokens_first(graph: &mut Graph) -> usize {
+    let mut index = Index::new(graph);
+    let mut count = 0;
+    for at in 0..graph.nodes.len() {
+        let Some(m) = swapped(graph, &index, at, &[0, 2, 1, 3]) else { continue };
+        let Some(attention) = index.producer(m).filter(|_| index.uses(m) == 1) else { continue };
+        let node = &graph.nodes[attention];
+        if (node.domain.as_str(), node.op.as_str()) != ("halfbyte", "Attention") || node.attrs.contains_key("tokens_first") {
+            continue;
+        }
+        let k_perm: &[i64] = if node.attrs.contains_key("k_transposed") { &[0, 2, 3, 1] } else { &[0, 2, 1, 3] };
+        let from = |i: usize, perm| swapped(graph, &index, index.producer(node.inputs[i]?)?, perm);
+        let (Some(q), Some(k), Some(v)) = (from(0, &[0, 2, 1, 3]), from(1, k_perm), from(2, &[0, 2, 1, 3])) else { continue };
+        let mut node = node.clone();
+        node.inputs.splice(..3, [Some(q), Some(k), Some(v)]);
+        node.outputs.clone_from(&graph.nodes[at].outputs);
+        node.attrs.remove("k_transposed");
+        node.attrs.insert("tokens_first".into(), Attr::Int(1));
+        index.replace(graph, at, node, &[attention]);
+        count += 1;
+    }
+    index.sweep(graph);
+    count
+}
+
+/// What a node transposes in this order of axes.
+fn swapped(graph: &Graph, index: &Index, at: NodeId, order: &[i64]) -> Option<ValueId> {
+    let node = &graph.nodes[at];
+    let asked = matches!(node.attrs.get("perm"), Some(Attr::Ints(perm)) if perm == order);
+    let plain = node.op == "Transpose" && node.domain.is_empty() && node.epilogue.is_none() && !index.is_dead(at);
+    node.inputs.first().copied().flatten().filter(|_| asked && plain)
+}
+
 /// A size that equals another only if they are the same in every run.
 #[derive(Debug, Clone, PartialEq)]
 enum Size {

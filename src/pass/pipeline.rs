@@ -25,13 +25,14 @@ pub struct PassOptions {
 type Pass = fn(&mut Graph) -> usize;
 
 /// In order: each may count on what those before it left. With whether its results are standard operators.
-const PASSES: [(&str, Pass, bool); 7] = [
+const PASSES: [(&str, Pass, bool); 8] = [
     ("remove no-ops", simplify::remove, true),
     ("share constants", share::constants, true),
     ("share nodes", share::nodes, true),
     ("fold into convolutions", fold::fold, true),
     ("fuse activations and normalisations", fuse::fuse, false),
     ("fuse attention", attention::fuse, false),
+    ("read heads where they lie", attention::tokens_first, false),
     ("drop unused nodes", simplify::drop_unused, true),
 ];
 

@@ -442,3 +442,34 @@ fn heads_split_from_one_value_make_attention() {
         assert_eq!(ops(&graph).contains(&"halfbyte:Attention".to_string()), !other);
     }
 }
+
+#[test]
+fn attention_reads_heads_where_they_lie() {
+    for (order, seen) in [([0, 2, 1, 3], 0), ([0, 2, 1, 3], 1), ([0, 1, 2, 3], 0)] {
+        let mut net = Net::new();
+        let [q, k, v] = [5, 7, 7].map(|tokens| net.port4([2, tokens, 3, 4]));
+        let mut turned = |x, perm: [i64; 4]| net.op_with("Transpose", &[x], &[("perm", Attr::Ints(perm.to_vec()))]);
+        let [q_heads, k_heads, v_heads] = [(q, [0, 2, 1, 3]), (k, [0, 2, 3, 1]), (v, [0, 2, 1, 3])].map(|(x, p)| turned(x, p));
+        let s = net.op("MatMul", &[q_heads, k_heads]);
+        let p = net.op("Softmax", &[s]);
+        let y = net.op("MatMul", &[p, v_heads]);
+        let mut out = net.op_with("Transpose", &[y], &[("perm", Attr::Ints(order.to_vec()))]);
+        if seen == 1 {
+            let other = net.op("Abs", &[y]);
+            let other = net.op_with("Transpose", &[other], &[("perm", Attr::Ints(vec![0, 2, 1, 3]))]);
+            out = net.op("Mul", &[out, other]);
+        }
+        let graph = net.optimized(out);
+        let node = graph.nodes.iter().find(|n| n.op == "Attention").unwrap();
+        let given: Vec<ValueId> = node.inputs.iter().flatten().copied().collect();
+        if seen == 0 && order == [0, 2, 1, 3] {
+            assert_eq!(
+                (ops(&graph), given, &node.outputs[..]),
+                (vec!["halfbyte:Attention".into()], vec![q, k, v], &[Some(out)][..])
+            );
+        } else {
+            // The result is wanted by heads, or in another order.
+            assert!(!node.attrs.contains_key("tokens_first") && ops(&graph).contains(&"Transpose".to_string()));
+        }
+    }
+}

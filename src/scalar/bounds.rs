@@ -176,7 +176,7 @@ fn cast(steps: &Steps, to: DType, r: Range) -> Range {
 /// - the other functions of f32 are computed in f64;
 /// - functions of f64: the worse of the C library's and the series of [`super::ptx`].
 ///
-/// WGSL computes all of them in f32: what was measured with correct quotients and roots (at most 1.7, erf 5.2), and on top what
+/// WGSL computes all of them in f32: what was measured with correct quotients and roots (at most 1.7, erf 6.0), and on top what
 /// these may add, most to asin: at 0.5 its root's error counts twice.
 fn ulps(model: Model, op: Unary) -> f64 {
     use Unary::*;

@@ -19,6 +19,8 @@ pub struct Call<'a> {
     pub problem: &'a Problem,
     /// What [`CpuCode::pack`] gave, if anything.
     pub packed: Option<&'a Packed>,
+    /// What the next launch with constants of its own reads first, for kernels that leave memory idle in the end.
+    pub ahead: &'a [u8],
     /// The family's inputs, then the epilogue's operands. Inputs that were packed and are not needed any more are `None`,
     /// as are optional ones left out, and the one that the output lies on ([`in_place`](crate::kernel::scalar::in_place)). Aligned to 64 bytes unless the caller's own.
     pub inputs: &'a [Option<TensorView<'a>>],

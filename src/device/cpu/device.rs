@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::share::Awake;
 use super::{Call, CpuKernel, kernels};
 use crate::base::{Tensor, TensorView, TensorViewMut};
 use crate::device::api::{Bindings, Command, CommandList, Device, Place, Prepared, Recorded, Region, Slot, Ticket, Timing};
@@ -18,6 +19,7 @@ use crate::memory::{Account, HostPool, Pool};
 pub struct CpuDevice {
     info: DeviceInfo,
     pool: Arc<rayon::ThreadPool>,
+    awake: Arc<Awake>,
     memory: HostPool,
     account: Arc<Account>,
 }
@@ -28,6 +30,9 @@ pub fn find(name: &str) -> Result<&'static CpuKernel> {
     let index = INDEX.get_or_init(|| kernels().map(|k| (k.name, k)).collect());
     index.get(name).copied().ok_or_else(|| device_error(format!("kernel {name} has no code on the CPU")))
 }
+
+/// Commands that the weights of a later one may wait for in the cache.
+const AHEAD: usize = 3;
 
 fn device_error(why: impl Into<String>) -> Error {
     Error::Device { device: "cpu".into(), why: why.into() }
@@ -41,16 +46,17 @@ impl CpuDevice {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("halfbyte-{i}")).build();
         let pool = Arc::new(pool.map_err(|e| device_error(format!("cannot start {threads} threads: {e}")))?);
         let memory = HostPool::new()?;
-        Ok(CpuDevice { info: hardware::cpu::info(threads), pool, account: memory.pool().account().clone(), memory })
+        let account = memory.pool().account().clone();
+        Ok(CpuDevice { info: hardware::cpu::info(threads), pool, awake: Arc::default(), account, memory })
     }
 
     fn run_all(&self, list: &CommandList, bound: &mut Bound, profile: bool) -> Result<Vec<Timing>> {
         let start = Instant::now();
         let us = |t: Instant| t.duration_since(start).as_secs_f64() * 1e6;
         let mut timings = Vec::with_capacity(if profile { list.commands.len() } else { 0 });
-        for command in &list.commands {
+        for (i, command) in list.commands.iter().enumerate() {
             let began = Instant::now();
-            bound.launch(command)?;
+            bound.launch(command, ahead(&list.commands[i + 1..]))?;
             if profile {
                 timings.push(Timing { start_us: us(began), duration_us: began.elapsed().as_secs_f64() * 1e6 });
             }
@@ -70,7 +76,7 @@ struct Bound<'a> {
 unsafe impl Send for Bound<'_> {}
 
 impl Bound<'_> {
-    fn launch(&mut self, command: &Command) -> Result<()> {
+    fn launch(&mut self, command: &Command, ahead: &[u8]) -> Result<()> {
         let dropped = command.prepared.as_ref().map_or(&[][..], |p| &p.dropped);
         let over = command.in_place();
         let mut inputs = Vec::with_capacity(command.inputs.len());
@@ -82,7 +88,7 @@ impl Bound<'_> {
         // SAFETY: `check` saw that the scratch range lies in the arena and overlaps nothing that this command touches.
         let scratch = unsafe { std::slice::from_raw_parts_mut(self.arena.add(at), len) };
         let packed = command.prepared.as_ref().and_then(|p| p.packed.as_ref());
-        let mut call = Call { problem: &command.problem, packed, inputs: &inputs, outputs: &mut outputs, scratch };
+        let mut call = Call { problem: &command.problem, packed, ahead, inputs: &inputs, outputs: &mut outputs, scratch };
         find(command.kernel.name)?.code.run(&mut call)
     }
 
@@ -135,7 +141,8 @@ impl Device for CpuDevice {
     fn tenant(&self, name: &str, limit_bytes: u64) -> Arc<dyn Device> {
         let account = self.account.child(name, limit_bytes);
         let memory = self.memory.charged_to(&account.child("runs", u64::MAX));
-        Arc::new(CpuDevice { info: self.info.clone(), pool: self.pool.clone(), memory, account })
+        let (pool, awake) = (self.pool.clone(), self.awake.clone());
+        Arc::new(CpuDevice { info: self.info.clone(), pool, awake, memory, account })
     }
 
     fn keeps_arenas(&self) -> bool {
@@ -191,13 +198,19 @@ impl Device for CpuDevice {
         io_fits(&recorded.list, bindings.inputs, bindings.outputs)?;
         let outputs = bindings.outputs.iter_mut().map(|o| o.bytes.as_mut_ptr()).collect();
         let mut bound = Bound { arena: arena.as_mut_ptr(), inputs: bindings.inputs, outputs };
-        let timings = self.pool.install(|| self.run_all(&recorded.list, &mut bound, bindings.profile))?;
+        let timings = self.pool.install(|| self.awake.during(|| self.run_all(&recorded.list, &mut bound, bindings.profile)))?;
         Ok(Ticket { timings })
     }
 
     fn wait(&self, ticket: Ticket) -> Result<Vec<Timing>> {
         Ok(ticket.timings)
     }
+}
+
+/// What the first of some commands reads that has constants arranged for it, if it is among the next few.
+fn ahead(commands: &[Command]) -> &[u8] {
+    let packed = commands.iter().take(AHEAD).find_map(|c| c.prepared.as_ref()?.packed.as_ref());
+    packed.and_then(|p| p.parts.first()).map_or(&[], |part| part.bytes())
 }
 
 /// Every input and output slot no larger than what is bound to it.

@@ -21,7 +21,7 @@ pub fn evaluate(info: &DeviceInfo, problem: &Problem, inputs: &[Option<Tensor>],
         let mut written: Vec<_> = results.iter_mut().map(|t| Some(t.view_mut())).collect();
         let mut scratch = AlignedBytes::zeroed(code.scratch_bytes(problem, info));
         let packed = packed.as_ref().map(|(p, _)| p);
-        code.run(&mut Call { problem, packed, inputs: &views, outputs: &mut written, scratch: &mut scratch })?;
+        code.run(&mut Call { problem, packed, ahead: &[], inputs: &views, outputs: &mut written, scratch: &mut scratch })?;
     }
     Ok(results)
 }

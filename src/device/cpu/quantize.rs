@@ -16,6 +16,18 @@ impl Work for Range<'_> {
     }
 }
 
+/// The largest magnitude, 0 of none (NaN ignored).
+pub(super) struct Largest<'a>(pub &'a [f32]);
+
+impl Work for Largest<'_> {
+    type Out = f32;
+
+    #[inline(always)]
+    fn run(self) -> f32 {
+        fold_lanes(self.0, 0.0, |v: f32| v.abs(), larger)
+    }
+}
+
 /// Elements quantised to u8, as [`crate::base::quant::quantize`] does.
 pub(super) struct QuantizeU8<'a> {
     pub x: &'a [f32],

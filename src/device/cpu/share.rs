@@ -1,5 +1,7 @@
 //! Shares the tasks of a launch between the threads of the pool.
 
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::disjoint::Disjoint;
@@ -15,6 +17,7 @@ pub(super) fn each(tasks: usize, grain: usize, task: impl Fn(usize) + Sync) {
     if threads < 2 {
         return (0..tasks).for_each(task);
     }
+    RUN.with_borrow(|run| run.iter().for_each(|awake| awake.call(threads - 1)));
     let (next, busy) = (AtomicUsize::new(0), AtomicUsize::new(threads - 1));
     let work = || {
         loop {
@@ -57,6 +60,57 @@ impl Drop for Done<'_> {
     }
 }
 
+thread_local! {
+    /// The run that this thread is at.
+    static RUN: RefCell<Option<Arc<Awake>>> = const { RefCell::new(None) };
+}
+
+/// Keeps the threads of a pool looking for tasks while runs last that have shared some: between two launches a thread that is asleep
+/// would be woken too late to be of use.
+#[derive(Default)]
+pub(super) struct Awake {
+    runs: AtomicUsize,
+    lookers: AtomicUsize,
+}
+
+impl Awake {
+    /// Calls `run`, on a thread of the pool.
+    pub fn during<R>(self: &Arc<Self>, run: impl FnOnce() -> R) -> R {
+        self.runs.fetch_add(1, Ordering::Relaxed);
+        let _over = Over { awake: self, before: RUN.replace(Some(self.clone())) };
+        run()
+    }
+
+    /// Lets so many threads look, where none does.
+    fn call(self: &Arc<Self>, threads: usize) {
+        let looking = self.lookers.compare_exchange(0, threads, Ordering::Relaxed, Ordering::Relaxed);
+        for _ in 0..if looking.is_ok() { threads } else { 0 } {
+            let awake = self.clone();
+            rayon::spawn(move || {
+                // A thread that waits within a run comes here too, and must not wait for the run's end.
+                if RUN.with_borrow(Option::is_none) {
+                    look(|| awake.runs.load(Ordering::Relaxed) == 0);
+                }
+                awake.lookers.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+/// Ends a run when dropped.
+struct Over<'a> {
+    awake: &'a Awake,
+    /// The run that this thread was at before.
+    before: Option<Arc<Awake>>,
+}
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        RUN.set(self.before.take());
+        self.awake.runs.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Works on what the pool has to do until `is_over`.
 fn look(is_over: impl Fn() -> bool) {
     for looks in 1usize.. {
@@ -95,6 +149,37 @@ mod tests {
                 });
             }
         });
+    }
+
+    /// Runs within runs and beside each other end, and nobody looks on after the last.
+    #[test]
+    fn threads_look_while_runs_last() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let awake = Arc::new(Awake::default());
+        let sum = AtomicUsize::new(0);
+        let shared = || {
+            each(30, 1, |i| {
+                sum.fetch_add(i, Ordering::Relaxed);
+            });
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        pool.install(|| awake.during(|| awake.during(shared)));
+                        pool.install(|| awake.during(shared));
+                    }
+                });
+            }
+        });
+        assert_eq!(sum.into_inner(), 3 * 200 * 2 * 435);
+        let run = || pool.install(|| awake.during(|| each(64, 1, |i| assert!(i != 40, "task 40"))));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+        while awake.lookers.load(Ordering::Relaxed) > 0 {
+            std::thread::yield_now();
+        }
+        assert_eq!(awake.runs.load(Ordering::Relaxed), 0);
+        assert!(pool.broadcast(|_| RUN.with_borrow(Option::is_none)).into_iter().all(|free| free));
     }
 
     #[test]

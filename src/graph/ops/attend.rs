@@ -126,9 +126,13 @@ fn lower_attention(site: &Site, _: &[Type]) -> Result<Problem> {
     Ok(Problem::Attend(AttendProblem::Attention(attention(site)?)))
 }
 
+/// Queries, keys and values `[batch, heads, tokens, head size]`; with `k_transposed` keys `[batch, heads, head size, tokens]`, with
+/// `tokens_first` all of them, and the output, `[batch, tokens, heads, head size]`.
 fn fused(site: &Site) -> Result<Attention> {
     let dtype = site.ty(0)?.dtype;
+    let tokens_first = site.int("tokens_first", 0) != 0;
     let shape = |i| match site.ty(i)?.shape[..] {
+        [b, t, h, d] if site.ty(i)?.dtype == dtype && tokens_first => Ok([b, h, t, d]),
         [b, h, t, d] if site.ty(i)?.dtype == dtype => Ok([b, h, t, d]),
         _ => Err(site.error(format!("input {i} must have 4 axes and the queries' type"))),
     };
@@ -141,7 +145,7 @@ fn fused(site: &Site) -> Result<Attention> {
     }
     Ok(Attention {
         dtype,
-        layout: HeadLayout::HeadsFirst,
+        layout: if tokens_first { HeadLayout::TokensFirst } else { HeadLayout::HeadsFirst },
         batch,
         q_heads,
         kv_heads: q_heads,
@@ -163,7 +167,11 @@ fn fused(site: &Site) -> Result<Attention> {
 
 fn infer_fused(site: &Site) -> Result<Vec<Type>, Refusal> {
     let a = fused(site)?;
-    Ok(vec![Type::new(a.dtype, [a.batch, a.q_heads, a.q_len, a.v_head_size]); site.output_count()])
+    let shape = match a.layout {
+        HeadLayout::HeadsFirst => [a.batch, a.q_heads, a.q_len, a.v_head_size],
+        HeadLayout::TokensFirst => [a.batch, a.q_len, a.q_heads, a.v_head_size],
+    };
+    Ok(vec![Type::new(a.dtype, shape); site.output_count()])
 }
 
 fn lower_fused(site: &Site, _: &[Type]) -> Result<Problem> {

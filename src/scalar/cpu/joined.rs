@@ -14,6 +14,8 @@ pub(super) enum Op {
     Clip([usize; 3]),
     /// `x * min(max(x * slope + offset, low), high)`, as HardSwish is.
     Gate([usize; 5]),
+    /// `x * half * (erf(x * slope) + one)`, as Gelu is.
+    Gelu([usize; 4]),
     /// As QuantizeLinear has it, `min(max(round(a / scale) + zero, low), high)`.
     Quantize([usize; 5]),
 }
@@ -25,6 +27,7 @@ impl Op {
         match self {
             Op::One(step) => [reads(*step), Vec::new()],
             Op::MulAdd(of) | Op::Clip(of) => first(of),
+            Op::Gelu(of) => first(of),
             Op::Gate(of) | Op::Quantize(of) => first(of),
         }
     }
@@ -76,7 +79,7 @@ fn join(steps: &[Step], at: usize, once: &dyn Fn(usize) -> Option<Step>) -> (Op,
         }
         Step::Binary(Binary::Mul, i, j) => {
             for (x, gate) in [(i, j), (j, i)] {
-                if let Some((op, inside)) = gated(x, gate, once) {
+                if let Some((op, inside)) = gated(x, gate, once).or_else(|| gelu(x, gate, once)) {
                     return (op, inside.to_vec());
                 }
             }
@@ -98,6 +101,14 @@ fn gated(x: usize, gate: usize, once: &dyn Fn(usize) -> Option<Step>) -> Option<
     let Some(Step::Binary(Binary::Add, product, offset)) = once(line) else { return None };
     let Some(Step::Binary(Binary::Mul, own, slope)) = once(product) else { return None };
     (own == x).then_some((Op::Gate([x, slope, offset, low, high]), [gate, larger, line, product]))
+}
+
+fn gelu(halved: usize, gate: usize, once: &dyn Fn(usize) -> Option<Step>) -> Option<(Op, [usize; 4])> {
+    let Some(Step::Binary(Binary::Mul, x, half)) = once(halved) else { return None };
+    let Some(Step::Binary(Binary::Add, function, one)) = once(gate) else { return None };
+    let Some(Step::Unary(Unary::Erf, product)) = once(function) else { return None };
+    let Some(Step::Binary(Binary::Mul, own, slope)) = once(product) else { return None };
+    (own == x).then_some((Op::Gelu([x, half, slope, one]), [halved, gate, function, product]))
 }
 
 fn quantized(shifted: usize, [low, high]: [usize; 2], once: &dyn Fn(usize) -> Option<Step>) -> Option<(Op, [usize; 3])> {
@@ -137,6 +148,32 @@ mod tests {
                 let want = x * if most < high || most.is_nan() { most } else { high };
                 let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
                 assert!(same, "{x} with {offset}, {low}, {high}: {got} for {want}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_gelu_has_the_bits_of_its_steps() {
+        let x: Vec<f32> = [0.0f32, -0.0, f32::NAN, f32::INFINITY, -f32::INFINITY, 1e-45, f32::MAX, f32::MIN]
+            .into_iter()
+            .chain((0..1500).map(|i| (i as f32 - 750.0) / 125.0))
+            .collect();
+        let slopes: Vec<f32> = (0..x.len()).map(|i| i as f32 / 900.0).collect();
+        for own in [false, true] {
+            let formula = arg(0) * 0.5 * ((arg(0) * arg(1)).erf() + 1.0);
+            let steps = Steps::compile(&formula, &[DType::F32; 2], DType::F32).unwrap();
+            assert!(matches!(joined(&steps.steps).0.last(), Some((_, Op::Gelu(_)))));
+            let slope = if own {
+                Lane::Slice(bytemuck::cast_slice(&slopes))
+            } else {
+                Lane::Splat(bytemuck::cast_slice(&slopes[636..637]))
+            };
+            let mut out = vec![0f32; x.len()];
+            Program::new(steps).run(&[Lane::Slice(bytemuck::cast_slice(&x)), slope], bytemuck::cast_slice_mut(&mut out));
+            for (i, (x, got)) in x.iter().zip(out).enumerate() {
+                let want = x * 0.5 * (crate::scalar::cpu::math::erf(x * slopes[if own { i } else { 636 }]) + 1.0);
+                let same = got.to_bits() == want.to_bits() || got.is_nan() && want.is_nan();
+                assert!(same, "{x}: {got} for {want}");
             }
         }
     }

@@ -93,7 +93,7 @@ impl<'a, T: Number> Chunk<'a, T> {
         let is_whole = self.count == self.n;
         let to = if is_whole { &mut *out } else { &mut room[..self.n] };
         let from: &[f32] = bytemuck::cast_slice(self.register(a));
-        apart(|| to.iter_mut().zip(from).for_each(|(o, &x)| *o = quantizer.integer(x) as u8));
+        apart(quantizer, from, to);
         if !is_whole {
             out.copy_from_slice(&room[..self.count]);
         }
@@ -141,21 +141,27 @@ pub(super) fn sum<T: Number>(sum: i32, add: i32) -> T {
     T::from_i64(sum.wrapping_add(add).into())
 }
 
+/// What a loop of its own does to each element. Implementations mark `of` `#[inline(always)]`, so that it is compiled within the
+/// instruction set's function: closures were not always.
+trait Each<A, B>: Copy {
+    fn of(self, x: A) -> B;
+}
+
 /// Runs a loop as a function of its own, compiled for the widest vectors of this processor, which has the processor's registers to itself:
 /// within `program::run_avx512`, among all other loops, more than half of a loop's instructions moved registers about.
-fn apart(f: impl FnOnce()) {
+fn apart<A: Copy, B>(each: impl Each<A, B>, x: &[A], out: &mut [B]) {
     #[cfg(target_arch = "x86_64")]
     {
         if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512dq") && is_x86_feature_detected!("avx512vl") {
             // SAFETY: the processor has these instruction sets.
-            return unsafe { apart_avx512(f) };
+            return unsafe { apart_avx512(each, x, out) };
         }
         if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
             // SAFETY: the processor has these instruction sets.
-            return unsafe { apart_avx2(f) };
+            return unsafe { apart_avx2(each, x, out) };
         }
     }
-    f();
+    out.iter_mut().zip(x).for_each(|(o, &x)| *o = each.of(x));
 }
 
 /// # Safety
@@ -163,8 +169,10 @@ fn apart(f: impl FnOnce()) {
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
-unsafe fn apart_avx512(f: impl FnOnce()) {
-    f();
+unsafe fn apart_avx512<A: Copy, B>(each: impl Each<A, B>, x: &[A], out: &mut [B]) {
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = each.of(x);
+    }
 }
 
 /// # Safety
@@ -172,8 +180,43 @@ unsafe fn apart_avx512(f: impl FnOnce()) {
 #[cfg(target_arch = "x86_64")]
 #[inline(never)]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn apart_avx2(f: impl FnOnce()) {
-    f();
+unsafe fn apart_avx2<A: Copy, B>(each: impl Each<A, B>, x: &[A], out: &mut [B]) {
+    for (o, &x) in out.iter_mut().zip(x) {
+        *o = each.of(x);
+    }
+}
+
+impl Each<f32, u8> for Quantizer {
+    #[inline(always)]
+    fn of(self, x: f32) -> u8 {
+        self.integer(x) as u8
+    }
+}
+
+/// `x * between(x * slope + offset, low, high)`.
+#[derive(Clone, Copy)]
+struct Gate<T>([T; 4]);
+
+impl<T: Number> Each<T, T> for Gate<T> {
+    #[inline(always)]
+    fn of(self, x: T) -> T {
+        let Gate([slope, offset, low, high]) = self;
+        let line = T::binary(Binary::Add, T::binary(Binary::Mul, x, slope), offset);
+        T::binary(Binary::Mul, x, between(line, low, high))
+    }
+}
+
+/// `x * half * (erf(x * slope) + one)`.
+#[derive(Clone, Copy)]
+struct Gelu<T>([T; 3]);
+
+impl<T: Number> Each<T, T> for Gelu<T> {
+    #[inline(always)]
+    fn of(self, x: T) -> T {
+        let Gelu([half, slope, one]) = self;
+        let share = T::binary(Binary::Add, T::unary(Unary::Erf, T::binary(Binary::Mul, x, slope)), one);
+        T::binary(Binary::Mul, T::binary(Binary::Mul, x, half), share)
+    }
 }
 
 /// Gives what a loop gives.
@@ -186,16 +229,19 @@ pub(super) fn one_loop<T: Number>(chunk: &Chunk<T>, op: Op, out: &mut [T]) {
         Op::MulAdd([a, b, c]) => chunk.zip(a, [b, c], out, |a, [b, c]| T::binary(Add, T::binary(Mul, a, b), c)),
         Op::Clip([a, low, high]) => chunk.zip(a, [low, high], out, |a, [low, high]| clip(a, low, high)),
         Op::Gate([x, slope, offset, low, high]) => {
-            let line = |x, slope, offset| T::binary(Add, T::binary(Mul, x, slope), offset);
             let rest = [slope, offset, low, high];
-            if let Some([slope, offset, low, high]) =
-                chunk.splats(rest).filter(|&[_, offset, low, high]| is_plain(offset, low, high))
-            {
-                let gated = |x| T::binary(Mul, x, between(line(x, slope, offset), low, high));
-                return apart(|| out.iter_mut().zip(chunk.register(x)).for_each(|(o, &x)| *o = gated(x)));
+            if let Some(rest) = chunk.splats(rest).filter(|&[_, offset, low, high]| is_plain(offset, low, high)) {
+                return apart(Gate(rest), chunk.register(x), out);
             }
-            chunk.zip(x, rest, out, |x, [slope, offset, low, high]| T::binary(Mul, x, clip(line(x, slope, offset), low, high)))
+            chunk.zip(x, rest, out, |x, [slope, offset, low, high]| {
+                let line = T::binary(Add, T::binary(Mul, x, slope), offset);
+                T::binary(Mul, x, clip(line, low, high))
+            })
         }
+        Op::Gelu([x, rest @ ..]) => match chunk.splats(rest) {
+            Some(rest) => apart(Gelu(rest), chunk.register(x), out),
+            None => chunk.zip(x, rest, out, |x, rest| Gelu(rest).of(x)),
+        },
         Op::Quantize([a, rest @ ..]) => chunk.zip(a, rest, out, |a, [scale, zero, low, high]| {
             clip(T::binary(Add, T::unary(Unary::Round, T::binary(Div, a, scale)), zero), low, high)
         }),

@@ -10,8 +10,8 @@ pub fn polynomial(name: &str) -> &'static [f32] {
         "exp" => &math::EXP,
         "log" => &math::LOG,
         "tanh" => &math::TANH,
-        "erf_small" => &math::ERF_SMALL,
-        "erf_large" => &math::ERF_LARGE,
+        "erf_numerator" => &math::ERF_NUMERATOR,
+        "erf_denominator" => &math::ERF_DENOMINATOR,
         other => unreachable!("no polynomial is called {other}"),
     }
 }
@@ -108,18 +108,15 @@ setp.nan.f32 %c, $a, $a; selp.f32 %l, $a, %l, %c;
 setp.lt.f32 %c, %x, 0.625; selp.f32 $d, %s, %l, %c;";
 
 const ERF32: &str = "
-.reg .f32 %x, %z, %s, %t, %q, %l, %n; .reg .pred %c;
-abs.f32 %x, $a; mul.rn.f32 %z, $a, $a;
-!polynomial erf_small %s, %z;
-mul.rn.f32 %s, $a, %s;
-mul.rn.f32 %t, %x, 0f3EA7BA05; add.rn.f32 %t, %t, 1.0; mov.f32 %n, 1.0; div.rn.f32 %t, %n, %t;
-!polynomial erf_large %q, %t;
-mul.rn.f32 %q, %q, %t; neg.f32 %l, %z;
-!exp32 %n, %l;
-mul.rn.f32 %q, %q, %n; mov.f32 %n, 1.0; sub.rn.f32 %l, %n, %q;
-neg.f32 %n, %l; setp.lt.f32 %c, $a, 0.0; selp.f32 %l, %n, %l, %c;
-setp.nan.f32 %c, $a, $a; selp.f32 %l, $a, %l, %c;
-setp.lt.f32 %c, %x, 0.5; selp.f32 $d, %s, %l, %c;";
+.reg .f32 %x, %z, %p, %q; .reg .pred %c;
+setp.lt.f32 %c, $a, -4.0; selp.f32 %x, -4.0, $a, %c;
+setp.gt.f32 %c, %x, 4.0; selp.f32 %x, 4.0, %x, %c;
+mul.rn.f32 %z, %x, %x;
+!polynomial erf_numerator %p, %z;
+!polynomial erf_denominator %q, %z;
+mul.rn.f32 %p, %x, %p; div.rn.f32 %p, %p, %q;
+setp.lt.f32 %c, %p, -1.0; selp.f32 %p, -1.0, %p, %c;
+setp.gt.f32 %c, %p, 1.0; selp.f32 $d, 1.0, %p, %c;";
 
 const EXP64: &str = "
 .reg .f64 %x, %n, %r, %y; .reg .s64 %k, %h; .reg .pred %c;

@@ -35,10 +35,8 @@ fn hb_cpu_tanh(x: f32) -> f32 {
 }
 
 fn hb_cpu_erf(x: f32) -> f32 {
-  let a = abs(x);
+  let a = min(abs(x), 4.0);
   let z = hb_mul(a, a);
-  if a < 0.5 { return hb_mul(x, hb_cpu_poly_erf_small(z)); }
-  let t = hb_div(1.0, hb_add(1.0, hb_mul(0.3275911, a)));
-  let q = hb_mul(hb_cpu_poly_erf_large(t), t);
-  return hb_odd(x, hb_add(1.0, -hb_mul(q, hb_cpu_exp(-z))));
+  let y = hb_div(hb_mul(a, hb_cpu_poly_erf_numerator(z)), hb_cpu_poly_erf_denominator(z));
+  return hb_signed(x, min(y, 1.0));
 }

@@ -3,8 +3,12 @@
 
 // The value v(|x|) of an odd function at x: x itself where that is nearest, and for NaN.
 fn hb_odd(x: f32, v: f32) -> f32 {
-  let y = bitcast<f32>(bitcast<u32>(v) ^ (bitcast<u32>(x) & 0x80000000u));
-  return select(y, x, abs(x) < 0.0001220703125 || hb_is_nan(x));
+  return select(hb_signed(x, v), x, abs(x) < 0.0001220703125);
+}
+
+// v of the sign of x, NaN where x is.
+fn hb_signed(x: f32, v: f32) -> f32 {
+  return select(bitcast<f32>(bitcast<u32>(v) ^ (bitcast<u32>(x) & 0x80000000u)), x, hb_is_nan(x));
 }
 
 fn hb_power_of_2(n: i32) -> f32 {
@@ -64,11 +68,9 @@ fn hb_tanh(x: f32) -> f32 {
 }
 
 fn hb_erf(x: f32) -> f32 {
-  let a = abs(x);
+  let a = min(abs(x), 4.0);
   let z = a * a;
-  if a < 0.5 { return x * hb_poly_erf_small(z); }
-  let t = 1.0 / (1.0 + 0.3275911 * a);
-  return hb_odd(x, 1.0 - hb_poly_erf_large(t) * t * hb_exp(-z));
+  return hb_signed(x, min(a * hb_poly_erf_numerator(z) / hb_poly_erf_denominator(z), 1.0));
 }
 
 fn hb_sinh(x: f32) -> f32 {

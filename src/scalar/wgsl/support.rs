@@ -11,8 +11,8 @@ const POLYNOMIALS: [(&str, &[f32]); 14] = [
     ("exp", &math::EXP),
     ("log", &math::LOG),
     ("tanh", &math::TANH),
-    ("erf_small", &math::ERF_SMALL),
-    ("erf_large", &math::ERF_LARGE),
+    ("erf_numerator", &math::ERF_NUMERATOR),
+    ("erf_denominator", &math::ERF_DENOMINATOR),
     ("sinh", &[2.037_219_1e-4, 8.330_284e-3, 0.166_667_16]),
     ("asinh", &[2.012_200_4e-2, -4.269_934e-2, 7.484_759e-2, -0.166_662_88]),
     ("acosh", &[1.759_688_1e-3, -7.527_288_7e-3, 2.645_490_5e-2, -0.117_847_42, std::f32::consts::SQRT_2]),
@@ -30,8 +30,8 @@ const EXACT: [(&str, &[f32]); 5] = [
     ("exp", &math::EXP),
     ("log", &math::LOG),
     ("tanh", &math::TANH),
-    ("erf_small", &math::ERF_SMALL),
-    ("erf_large", &math::ERF_LARGE),
+    ("erf_numerator", &math::ERF_NUMERATOR),
+    ("erf_denominator", &math::ERF_DENOMINATOR),
 ];
 
 const NUMBERS: &str = include_str!("numbers.wgsl");

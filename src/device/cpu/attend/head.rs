@@ -1,9 +1,14 @@
 //! One head's attention: keys transposed and values packed once, queries in blocks whose scores stay in cache. A few queries read
 //! keys and values where they lie.
 
+use std::marker::PhantomData;
+
 use super::mask::Mask;
 use super::product::{Matrix, product};
+use crate::device::cpu::disjoint::Disjoint;
 use crate::device::cpu::exponent::{exp_sum, larger};
+use crate::device::cpu::gemm::interleave::interleave;
+use crate::device::cpu::gemm::simd::Real;
 use crate::device::cpu::isa::{Work, fold_lanes};
 use crate::graph::problem::attend::{Attention, Scores};
 use crate::scalar::cpu::math::tanh;
@@ -39,8 +44,11 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// One head, with N columns of a product in registers.
-pub(super) struct Head<'a, const N: usize> {
+/// A head, computed with ROWS rows by two vectors of V in registers.
+pub(super) struct In<'a, V, const ROWS: usize>(pub Head<'a>, pub PhantomData<V>);
+
+/// One head.
+pub(super) struct Head<'a> {
     pub problem: &'a Attention,
     pub mask: &'a Mask<'a>,
     pub b: usize,
@@ -49,24 +57,32 @@ pub(super) struct Head<'a, const N: usize> {
     /// Past keys, then new ones; of a transposed k, the step from element to element.
     pub k: [Tokens<'a>; 2],
     pub v: [Tokens<'a>; 2],
-    /// Output: query i begins at `i * y_step`.
-    pub y: &'a mut [f32],
+    /// Output: query i begins at `y_at + i * y_step`; other heads may lie between.
+    pub y: &'a Disjoint<'a, f32>,
+    pub y_at: usize,
     pub y_step: usize,
     /// Output: what is to be shown of the scores, `[queries, keys]`, if anything.
     pub shown: Option<&'a mut [f32]>,
     pub buffers: &'a mut Buffers,
 }
 
-impl<const N: usize> Work for Head<'_, N> {
+impl<V: Real, const ROWS: usize> Work for In<'_, V, ROWS> {
     type Out = ();
 
     #[inline(always)]
-    fn run(mut self) {
+    fn run(self) {
+        self.0.run::<V, ROWS>();
+    }
+}
+
+impl Head<'_> {
+    #[inline(always)]
+    fn run<V: Real, const ROWS: usize>(mut self) {
         let p = self.problem;
         if p.q_len <= FEW && !p.k_transposed {
             return self.in_place();
         }
-        let (keys, columns) = (p.keys().next_multiple_of(N), p.v_head_size.next_multiple_of(N));
+        let (keys, columns) = (p.keys().next_multiple_of(2 * V::LANES), p.v_head_size.next_multiple_of(2 * V::LANES));
         self.pack(keys, columns);
         let b = &mut *self.buffers;
         b.scores.resize(BLOCK * keys, 0.0);
@@ -75,7 +91,8 @@ impl<const N: usize> Work for Head<'_, N> {
         for from in (0..p.q_len).step_by(BLOCK) {
             let m = BLOCK.min(p.q_len - from);
             let q = Matrix { values: &self.q.values[from * self.q.step..], step: self.q.step };
-            product::<N>(q, Matrix { values: &b.keys, step: keys }, &mut b.scores, [m, keys, p.head_size]);
+            // SAFETY: who makes a head of these vectors has seen that the processor has them.
+            unsafe { product::<V, ROWS>(q, Matrix { values: &b.keys, step: keys }, &mut b.scores, [m, keys, p.head_size]) };
             let mut seen = 0;
             for (i, (row, factor)) in b.scores.chunks_exact_mut(keys.max(1)).zip(&mut b.factors).take(m).enumerate() {
                 let limit = self.mask.limit(self.b, from + i);
@@ -84,17 +101,17 @@ impl<const N: usize> Work for Head<'_, N> {
                 seen = seen.max(limit);
             }
             let shares = Matrix { values: &b.scores, step: keys };
-            product::<N>(shares, Matrix { values: &b.values, step: columns }, &mut b.out, [m, columns, seen]);
+            // SAFETY: as above.
+            unsafe { product::<V, ROWS>(shares, Matrix { values: &b.values, step: columns }, &mut b.out, [m, columns, seen]) };
             for i in 0..m {
-                let y = &mut self.y[(from + i) * self.y_step..][..p.v_head_size];
+                // SAFETY: each query of a head is written here only.
+                let y = unsafe { self.y.part(self.y_at + (from + i) * self.y_step, p.v_head_size) };
                 y.iter_mut().zip(&b.out[i * columns..]).for_each(|(y, &o)| *y = o * b.factors[i]);
             }
         }
     }
-}
 
-impl<const N: usize> Head<'_, N> {
-    /// Keys as `[head size, keys]` and values as `[keys, columns]`, both padded with zeros to multiples of N.
+    /// Keys as `[head size, keys]` and values as `[keys, columns]`, both padded with zeros.
     #[inline(always)]
     fn pack(&mut self, keys: usize, columns: usize) {
         let p = self.problem;
@@ -105,8 +122,9 @@ impl<const N: usize> Head<'_, N> {
             let elements = Tokens { len: p.head_size, ..self.k[1] }.each(p.kv_len);
             b.keys.chunks_exact_mut(keys.max(1)).zip(elements).for_each(|(to, from)| to[..p.kv_len].copy_from_slice(from));
         } else {
-            for (t, token) in self.k.iter().flat_map(|k| k.each(p.head_size)).enumerate() {
-                token.iter().enumerate().for_each(|(d, &v)| b.keys[d * keys + t] = v);
+            for (k, first) in self.k.iter().zip([0, p.past_len]).filter(|(k, _)| k.len > 0) {
+                let to = bytemuck::cast_slice_mut(&mut b.keys[first..]);
+                interleave(bytemuck::cast_slice(k.values), 4 * k.step, k.len, p.head_size, keys, to);
             }
         }
         b.values.clear();
@@ -126,12 +144,13 @@ impl<const N: usize> Head<'_, N> {
             let tokens = self.k.iter().flat_map(|k| k.each(p.head_size));
             // Loops, not closures: only what is inlined is compiled for the instruction set.
             for (s, k) in scores.iter_mut().zip(tokens) {
-                *s = dot::<N>(q, k);
+                *s = dot(q, k);
             }
             let limit = self.mask.limit(self.b, i);
             let shown = self.shown.as_deref_mut().map(|s| &mut s[i * p.keys()..][..p.keys()]);
             let factor = shares(p, scores, limit, self.mask.row(self.b, self.h, i), shown);
-            let y = &mut self.y[i * self.y_step..][..p.v_head_size];
+            // SAFETY: as above.
+            let y = unsafe { self.y.part(self.y_at + i * self.y_step, p.v_head_size) };
             y.fill(0.0);
             let tokens = self.v.iter().flat_map(|v| v.each(p.v_head_size));
             for (v, &share) in tokens.zip(&scores[..limit]) {
@@ -146,12 +165,12 @@ impl<const N: usize> Head<'_, N> {
 
 /// The sum of products.
 #[inline(always)]
-fn dot<const N: usize>(a: &[f32], b: &[f32]) -> f32 {
-    let mut lanes = [0f32; N];
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<N>(), b.as_chunks::<N>());
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let mut lanes = [0f32; 32];
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<32>(), b.as_chunks::<32>());
     for (a, b) in a.iter().zip(b) {
-        for j in 0..N {
-            lanes[j] = a[j].mul_add(b[j], lanes[j]);
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane = a.mul_add(b, *lane);
         }
     }
     for (lane, (&a, &b)) in lanes.iter_mut().zip(a_rest.iter().zip(b_rest)) {

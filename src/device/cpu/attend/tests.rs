@@ -20,7 +20,7 @@ fn run(name: &str, p: &Attention, inputs: &[Option<Tensor>]) -> Vec<f64> {
     let views: Vec<_> = inputs.iter().map(|t| t.as_ref().map(Tensor::view)).collect();
     {
         let outputs = &mut [Some(y.view_mut())];
-        kernel.run(&mut Call { problem: &problem, packed: None, inputs: &views, outputs, scratch: &mut [] }).unwrap();
+        kernel.run(&mut Call { problem: &problem, packed: None, ahead: &[], inputs: &views, outputs, scratch: &mut [] }).unwrap();
     }
     y.to_f64()
 }

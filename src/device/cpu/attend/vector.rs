@@ -1,22 +1,31 @@
 //! Vector attention: heads shared between threads; f16 and bf16 are computed as f32.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
+use std::marker::PhantomData;
 
-use rayon::prelude::*;
-
-use super::head::{Buffers, Head, Tokens};
+use super::head::{Buffers, Head, In, Tokens};
 use super::mask::Mask;
 use super::{reference, rotary};
 use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::gemm::blocks;
+#[cfg(target_arch = "aarch64")]
+use crate::device::cpu::gemm::simd::Neon;
+use crate::device::cpu::gemm::simd::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::device::cpu::gemm::simd::{Avx2, Avx512};
 use crate::device::cpu::isa::Isa;
 use crate::device::cpu::rows::in_f32;
+use crate::device::cpu::share;
 use crate::device::cpu::widen::to_f32;
 use crate::device::cpu::{Call, CpuCode};
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::AttendProblem;
 use crate::graph::problem::attend::{Attention, HeadLayout};
+#[cfg(target_arch = "x86_64")]
+use crate::hardware::Capabilities;
 
 /// Multiplications and additions below which heads are not shared between threads.
 const SHARED_FLOPS: f64 = 1e6;
@@ -97,32 +106,27 @@ fn present(p: &Attention, past: Option<&TensorView>, new: &TensorView, size: usi
     }
 }
 
-/// All heads; with tokens first, the heads of one batch entry share their rows of y and go one after another.
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = RefCell::default();
+}
+
+/// All heads.
 fn all(isa: Isa, p: &Attention, operands: &Operands, mask: &Mask, y: &mut [f32], shown: &mut [f32]) {
-    let head_size = p.q_len * p.v_head_size;
-    let (piece, heads) = match p.layout {
-        HeadLayout::HeadsFirst => (head_size, 1),
-        HeadLayout::TokensFirst => (head_size * p.q_heads, p.q_heads),
-    };
     if y.is_empty() {
         return;
     }
     let shows = !shown.is_empty();
-    let (shown, scores) = (Disjoint::new(shown), p.q_len * p.keys());
-    let work = |buffers: &mut Buffers, (i, y): (usize, &mut [f32])| {
-        for h in 0..heads {
-            let (b, h) = if heads == 1 { (i / p.q_heads, i % p.q_heads) } else { (i, h) };
-            // SAFETY: each head has scores of its own.
-            let shown = shows.then(|| unsafe { shown.part((b * p.q_heads + h) * scores, scores) });
-            one(isa, p, operands, mask, [b, h], y, shown, buffers);
-        }
+    let (y, shown, scores) = (Disjoint::new(y), Disjoint::new(shown), p.q_len * p.keys());
+    let work = |i: usize| {
+        // SAFETY: each head has scores of its own.
+        let shown = shows.then(|| unsafe { shown.part(i * scores, scores) });
+        let mut buffers = BUFFERS.take();
+        one(isa, p, operands, mask, [i / p.q_heads, i % p.q_heads], &y, shown, &mut buffers);
+        BUFFERS.set(buffers);
     };
-    if rayon::current_num_threads() == 1 || AttendProblem::Attention(p.clone()).flops() < SHARED_FLOPS {
-        let mut buffers = Buffers::default();
-        y.chunks_mut(piece).enumerate().for_each(|part| work(&mut buffers, part));
-    } else {
-        y.par_chunks_mut(piece).enumerate().for_each_init(Buffers::default, work);
-    }
+    let heads = p.batch * p.q_heads;
+    let shared = AttendProblem::Attention(p.clone()).flops() >= SHARED_FLOPS;
+    share::each(heads, if shared { 1 } else { heads }, work);
 }
 
 #[allow(clippy::too_many_arguments)]
@@ -132,7 +136,7 @@ fn one(
     all: &Operands,
     mask: &Mask,
     [b, h]: [usize; 2],
-    y: &mut [f32],
+    y: &Disjoint<f32>,
     shown: Option<&mut [f32]>,
     buffers: &mut Buffers,
 ) {
@@ -153,16 +157,17 @@ fn one(
     if p.k_transposed {
         k[1].step = p.kv_len;
     }
-    let (start, y_step) = match p.layout {
-        HeadLayout::HeadsFirst => (0, p.v_head_size),
-        HeadLayout::TokensFirst => (h * p.v_head_size, p.q_heads * p.v_head_size),
-    };
-    let y = &mut y[start..];
+    let y_step = if p.layout == HeadLayout::HeadsFirst { p.v_head_size } else { p.q_heads * p.v_head_size };
+    let y_at = reference::place(p.layout, [p.q_heads, p.q_len, p.v_head_size], b, h, 0);
+    let head = Head { problem: p, mask, b, h, q, k, v, y, y_at, y_step, shown, buffers };
     match isa {
-        Isa::Portable | Isa::Avx2 | Isa::Neon => {
-            isa.run(Head::<16> { problem: p, mask, b, h, q, k, v, y, y_step, shown, buffers })
-        }
-        Isa::Avx512 => isa.run(Head::<32> { problem: p, mask, b, h, q, k, v, y, y_step, shown, buffers }),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 if blocks::present(Capabilities::AVX512) => isa.run(In::<Avx512, 8>(head, PhantomData)),
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 | Isa::Avx2 if blocks::present(Capabilities::AVX2) => isa.run(In::<Avx2, 4>(head, PhantomData)),
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => isa.run(In::<Neon, 6>(head, PhantomData)),
+        _ => isa.run(In::<Portable, 4>(head, PhantomData)),
     }
 }
 

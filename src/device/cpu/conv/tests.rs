@@ -19,7 +19,7 @@ fn run(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: bool) ->
     let mut out = Tensor::zeros(DType::I32, p.out_shape()).unwrap();
     let views: Vec<_> = inputs.iter().map(|t| t.as_ref().map(|t| t.view())).collect();
     let mut outputs: Vec<Option<TensorViewMut>> = vec![Some(out.view_mut())];
-    let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut [] };
+    let mut call = Call { problem, packed: packed.as_ref(), ahead: &[], inputs: &views, outputs: &mut outputs, scratch: &mut [] };
     code.run(&mut call).unwrap();
     out.values::<i32>().unwrap().to_vec()
 }

@@ -4,11 +4,14 @@ use std::cell::RefCell;
 use std::sync::OnceLock;
 
 use crate::base::AlignedBytes;
+use crate::device::cpu::isa::{Isa, Work};
 use crate::device::cpu::share;
 use crate::hardware::{Caches, Capabilities};
 
 /// Multiplications and additions below which threads cost more than they give.
 pub(super) const PARALLEL_FLOPS: f64 = 1.5e6;
+/// Bytes that caches move together.
+const LINE: usize = 64;
 /// Columns finished together.
 pub(super) const SEGMENT: usize = 256;
 
@@ -56,6 +59,48 @@ unsafe fn wide_avx2<R>(f: impl FnOnce() -> R) -> R {
 pub fn present(needs: Capabilities) -> bool {
     static FOUND: OnceLock<Capabilities> = OnceLock::new();
     FOUND.get_or_init(crate::hardware::cpu::capabilities).contains(needs)
+}
+
+/// Runs work compiled for the widest vectors of this processor. Long loops in closures are not always compiled for them by [`wide`].
+pub fn wide_work<W: Work>(work: W) -> W::Out {
+    if present(Capabilities::AVX512) {
+        Isa::Avx512.run(work)
+    } else if present(Capabilities::AVX2) {
+        Isa::Avx2.run(work)
+    } else {
+        work.run()
+    }
+}
+
+/// Bytes that are fetched to the second cache in steps, while other work leaves memory idle.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ahead<'a> {
+    bytes: &'a [u8],
+    step: usize,
+}
+
+impl<'a> Ahead<'a> {
+    /// In so many steps; of more bytes than a quarter of the cache only the first.
+    pub fn new(bytes: &'a [u8], steps: usize) -> Self {
+        let bytes = &bytes[..bytes.len().min(caches().l2_bytes / 4)];
+        Ahead { bytes, step: bytes.len().div_ceil(steps.max(1)).next_multiple_of(LINE) }
+    }
+
+    /// Asks for the bytes of a step.
+    #[inline]
+    pub fn fetch(&self, step: usize) {
+        let Some(rest) = self.bytes.get(step * self.step..) else { return };
+        for line in rest[..rest.len().min(self.step)].chunks(LINE) {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: a hint, to which no address is wrong.
+            unsafe {
+                use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+                _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast());
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            let _ = line;
+        }
+    }
 }
 
 /// Runs plain loops compiled for the widest vectors of this processor.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::blocks::{Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, with_buffer};
+use super::blocks::{Ahead, Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, with_buffer};
 use super::lines::Rows;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
@@ -177,6 +177,8 @@ pub struct Weights<'a> {
     panels: &'a [i8],
     /// Sum of each column as packed.
     pub sums: &'a [i32],
+    /// Bytes that are read after the product.
+    ahead: &'a [u8],
 }
 
 /// Elements that [`pack_b`] writes. Registers of matrices read whole ones, beyond the last row too.
@@ -204,7 +206,12 @@ impl<'a> Weights<'a> {
     /// What [`pack_b`] wrote.
     pub fn packed(isa: &Isa, k: usize, n: usize, panels: &'a [i8], sums: &'a [i32]) -> Self {
         assert!(panels.len() >= packed_len(isa, k, n) && sums.len() >= n, "packed weights are too short");
-        Weights { k, n, panels, sums }
+        Weights { k, n, panels, sums, ahead: &[] }
+    }
+
+    /// With what is read after the product.
+    pub fn before(self, ahead: &'a [u8]) -> Self {
+        Weights { ahead, ..self }
     }
 }
 
@@ -283,6 +290,8 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(
             }
             for at in part.clone().step_by(group) {
                 let columns = at..(at + group).min(part.end);
+                let next = columns.end..(columns.end + group).min(part.end);
+                let ahead = Ahead::new(if next.is_empty() { b.ahead } else { bytes_of(isa, b, next) }, rows.len());
                 let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
                 start[to - from..].fill(0);
                 start.iter_mut().zip(&b.sums[from..to]).for_each(|(s, &c)| *s = packed_zero.wrapping_mul(c).wrapping_neg());
@@ -294,12 +303,19 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, zeros: Zeros, done: &(
                     }
                     for (r, line) in sums.chunks_exact_mut(SEGMENT).take(height).enumerate() {
                         let row_sum = if zeros.row_sums { row_sums[first + r] } else { 0 };
+                        ahead.fetch(first + r);
                         done(Segment { row: rows.start + first + r, column: from, sums: &mut line[..to - from], row_sum });
                     }
                 }
             }
         });
     });
+}
+
+/// The bytes of some panels.
+fn bytes_of<'a>(isa: &Isa, b: &Weights<'a>, panels: Range<usize>) -> &'a [u8] {
+    let panel = b.k.next_multiple_of(isa.group) * isa.columns;
+    bytemuck::cast_slice(&b.panels[panels.start * panel..panels.end * panel])
 }
 
 /// The same as [`row_panel`] in registers that hold matrices.

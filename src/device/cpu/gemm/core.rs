@@ -290,7 +290,7 @@ impl Rows<'_> {
 
 /// Rows of `k` elements, `step` apart, as `[k][height]`.
 fn side_by_side(a: &[f32], step: usize, height: usize, k: usize, out: &mut [f32]) {
-    interleave(bytemuck::cast_slice(a), step * 4, height, k, bytemuck::cast_slice_mut(out));
+    interleave(bytemuck::cast_slice(a), step * 4, height, k, height, bytemuck::cast_slice_mut(out));
 }
 
 thread_local! {

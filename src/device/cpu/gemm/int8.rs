@@ -1,6 +1,6 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
-use super::blocks::wide;
+use super::blocks::{wide, wide_work};
 use super::bytes::{self, Isa, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
 use super::lines::Rows;
@@ -9,9 +9,7 @@ use super::reference::column_scales;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
 use crate::base::{DType, Tensor, TensorView};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
-use crate::device::cpu::exponent::larger;
-use crate::device::cpu::isa::{Work, fold_lanes};
-use crate::device::cpu::quantize::Range;
+use crate::device::cpu::quantize::{Largest, Range};
 use crate::error::Result;
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{Dynamic, GemmProblem, Param, Quant};
@@ -65,7 +63,7 @@ impl CpuCode for On {
     fn run(&self, call: &mut Call) -> Result<()> {
         let isa = self.0;
         let p = problem(call.problem)?;
-        let (inputs, packed) = (call.inputs, call.packed);
+        let (inputs, packed, ahead) = (call.inputs, call.packed, call.ahead);
         let scratch = std::mem::take(&mut call.scratch);
         let finish = Finish::new(call)?;
         let a = input(inputs, p.a.input)?;
@@ -91,7 +89,7 @@ impl CpuCode for On {
         over_batch(p, |batch| {
             let part = &weights[matrix_of(p, batch) * total..][..total];
             let column_sums: &[i32] = bytemuck::cast_slice(&part[panels..sums]);
-            let made = Weights::packed(isa, p.k, p.n, bytemuck::cast_slice(&part[..panels]), column_sums);
+            let made = Weights::packed(isa, p.k, p.n, bytemuck::cast_slice(&part[..panels]), column_sums).before(ahead);
             let b_scales = (p.b.dtype == DType::F32).then(|| bytemuck::cast_slice(&part[sums..total]));
             product(isa, p, &quant, a, tensor, batch, &made, b_scales, &finish);
         });
@@ -169,7 +167,7 @@ fn stored_row(p: &GemmProblem, a: &TensorView, at: usize, out: &mut [u8]) {
 /// Scale and zero point of a row of A by its range.
 fn range(p: &GemmProblem, a: &[f32], at: usize) -> (f32, u8) {
     let (lo, hi) = match p.a.col {
-        1 => wide(|| Range(&a[at..at + p.k]).run()),
+        1 => wide_work(Range(&a[at..at + p.k])),
         step => (0..p.k).map(|k| a[at + k * step]).fold((0f32, 0f32), |(lo, hi), x| (lo.min(x), hi.max(x))),
     };
     dynamic_u8(lo, hi)
@@ -178,7 +176,7 @@ fn range(p: &GemmProblem, a: &[f32], at: usize) -> (f32, u8) {
 /// Largest magnitude of a row of A.
 fn largest(p: &GemmProblem, a: &[f32], at: usize) -> f32 {
     match p.a.col {
-        1 => wide(|| fold_lanes(&a[at..at + p.k], 0.0, |v: f32| v.abs(), larger)),
+        1 => wide_work(Largest(&a[at..at + p.k])),
         step => (0..p.k).map(|k| a[at + k * step].abs()).fold(0.0, f32::max),
     }
 }

@@ -1,19 +1,20 @@
 //! Rows laid side by side in units of 32 bits, `[row][unit]` to `[unit][row]`: how the tiles read A.
 
-/// Writes unit `u` of row `r`, found at `from[r * step + 4 * u]`, to `out[u * height + r]`.
+/// Writes unit `u` of row `r`, found at `from[r * step + 4 * u]`, to `out[u * pitch + r]`.
 ///
 /// # Panics
-/// When `from` or `out` is too short.
-pub(super) fn interleave(from: &[u8], step: usize, height: usize, units: usize, out: &mut [u32]) {
+/// When `from` or `out` is too short, or rows do not fit between units.
+pub fn interleave(from: &[u8], step: usize, height: usize, units: usize, pitch: usize, out: &mut [u32]) {
     if height == 0 || units == 0 {
         return;
     }
-    assert!(from.len() >= (height - 1) * step + 4 * units && out.len() >= height * units, "rows to interleave are too short");
+    assert!(from.len() >= (height - 1) * step + 4 * units, "rows to interleave are too short");
+    assert!(height <= pitch && out.len() >= (units - 1) * pitch + height, "rows do not fit side by side");
     let mut row = 0;
     let mut pass = |rows: usize, lay: Lay| {
         while row + rows <= height {
             // SAFETY: `rows` rows from `row` on lie inside both (asserted above); the instruction set was detected.
-            unsafe { lay(from.as_ptr().add(row * step), step, height, units, out.as_mut_ptr().add(row)) };
+            unsafe { lay(from.as_ptr().add(row * step), step, pitch, units, out.as_mut_ptr().add(row)) };
             row += rows;
         }
     };
@@ -27,24 +28,24 @@ pub(super) fn interleave(from: &[u8], step: usize, height: usize, units: usize, 
     }
     #[cfg(target_arch = "aarch64")]
     pass(4, arm::four);
-    pass(1, |from, step, height, units, out| {
+    pass(1, |from, step, pitch, units, out| {
         // SAFETY: as above.
-        unsafe { rest(1, 0, from, step, height, units, out) }
+        unsafe { rest(1, 0, from, step, pitch, units, out) }
     });
 }
 
-/// Some rows at a time: `(from, step, height, units, out)` as for [`interleave`].
+/// Some rows at a time: `(from, step, pitch, units, out)` as for [`interleave`].
 type Lay = unsafe fn(*const u8, usize, usize, usize, *mut u32);
 
 /// Units from `done` on, one by one.
 ///
 /// # Safety
-/// `rows` rows of `units` units lie in `from`, `step` bytes apart; `out` has room for them, `height` units apart.
-unsafe fn rest(rows: usize, done: usize, from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+/// `rows` rows of `units` units lie in `from`, `step` bytes apart; `out` has room for them, `pitch` units apart.
+unsafe fn rest(rows: usize, done: usize, from: *const u8, step: usize, pitch: usize, units: usize, out: *mut u32) {
     for u in done..units {
         for r in 0..rows {
             // SAFETY: the caller's contract.
-            unsafe { *out.add(u * height + r) = from.add(r * step + 4 * u).cast::<u32>().read_unaligned() };
+            unsafe { *out.add(u * pitch + r) = from.add(r * step + 4 * u).cast::<u32>().read_unaligned() };
         }
     }
 }
@@ -59,7 +60,7 @@ mod x86 {
     /// # Safety
     /// As for [`rest`]; the processor has AVX2.
     #[target_feature(enable = "avx2")]
-    pub(super) unsafe fn eight(from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+    pub(super) unsafe fn eight(from: *const u8, step: usize, pitch: usize, units: usize, out: *mut u32) {
         let whole = units / 8 * 8;
         for u in (0..whole).step_by(8) {
             // SAFETY: eight units of eight rows lie inside by the caller's contract.
@@ -77,19 +78,19 @@ mod x86 {
             for (i, (&low, &high)) in fours[0].iter().zip(&fours[1]).enumerate() {
                 // SAFETY: as above, for the output.
                 unsafe {
-                    let to = out.add((u + i) * height);
+                    let to = out.add((u + i) * pitch);
                     _mm256_storeu_si256(to.cast(), _mm256_permute2x128_si256::<0x20>(low, high));
-                    _mm256_storeu_si256(to.add(4 * height).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
+                    _mm256_storeu_si256(to.add(4 * pitch).cast(), _mm256_permute2x128_si256::<0x31>(low, high));
                 }
             }
         }
         // SAFETY: the caller's contract.
-        unsafe { rest(8, whole, from, step, height, units, out) }
+        unsafe { rest(8, whole, from, step, pitch, units, out) }
     }
 
     /// # Safety
     /// As for [`rest`].
-    pub(super) unsafe fn four(from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+    pub(super) unsafe fn four(from: *const u8, step: usize, pitch: usize, units: usize, out: *mut u32) {
         let whole = units / 4 * 4;
         for u in (0..whole).step_by(4) {
             // SAFETY: four units of four rows lie inside both by the caller's contract; SSE2 is always there.
@@ -97,35 +98,35 @@ mod x86 {
                 let x: [__m128i; 4] = std::array::from_fn(|r| _mm_loadu_si128(from.add(r * step + 4 * u).cast()));
                 let (a, b) = (_mm_unpacklo_epi32(x[0], x[1]), _mm_unpackhi_epi32(x[0], x[1]));
                 let (c, d) = (_mm_unpacklo_epi32(x[2], x[3]), _mm_unpackhi_epi32(x[2], x[3]));
-                let to = out.add(u * height);
+                let to = out.add(u * pitch);
                 _mm_storeu_si128(to.cast(), _mm_unpacklo_epi64(a, c));
-                _mm_storeu_si128(to.add(height).cast(), _mm_unpackhi_epi64(a, c));
-                _mm_storeu_si128(to.add(2 * height).cast(), _mm_unpacklo_epi64(b, d));
-                _mm_storeu_si128(to.add(3 * height).cast(), _mm_unpackhi_epi64(b, d));
+                _mm_storeu_si128(to.add(pitch).cast(), _mm_unpackhi_epi64(a, c));
+                _mm_storeu_si128(to.add(2 * pitch).cast(), _mm_unpacklo_epi64(b, d));
+                _mm_storeu_si128(to.add(3 * pitch).cast(), _mm_unpackhi_epi64(b, d));
             }
         }
         // SAFETY: the caller's contract.
-        unsafe { rest(4, whole, from, step, height, units, out) }
+        unsafe { rest(4, whole, from, step, pitch, units, out) }
     }
 
     /// # Safety
     /// As for [`rest`].
-    pub(super) unsafe fn two(from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+    pub(super) unsafe fn two(from: *const u8, step: usize, pitch: usize, units: usize, out: *mut u32) {
         let whole = units / 4 * 4;
         for u in (0..whole).step_by(4) {
             // SAFETY: four units of two rows lie inside both by the caller's contract; SSE2 is always there.
             unsafe {
                 let (x, y) = (_mm_loadu_si128(from.add(4 * u).cast()), _mm_loadu_si128(from.add(step + 4 * u).cast()));
                 let (a, b) = (_mm_unpacklo_epi32(x, y), _mm_unpackhi_epi32(x, y));
-                let to = out.add(u * height);
+                let to = out.add(u * pitch);
                 _mm_storel_epi64(to.cast(), a);
-                _mm_storel_epi64(to.add(height).cast(), _mm_unpackhi_epi64(a, a));
-                _mm_storel_epi64(to.add(2 * height).cast(), b);
-                _mm_storel_epi64(to.add(3 * height).cast(), _mm_unpackhi_epi64(b, b));
+                _mm_storel_epi64(to.add(pitch).cast(), _mm_unpackhi_epi64(a, a));
+                _mm_storel_epi64(to.add(2 * pitch).cast(), b);
+                _mm_storel_epi64(to.add(3 * pitch).cast(), _mm_unpackhi_epi64(b, b));
             }
         }
         // SAFETY: the caller's contract.
-        unsafe { rest(2, whole, from, step, height, units, out) }
+        unsafe { rest(2, whole, from, step, pitch, units, out) }
     }
 }
 
@@ -138,7 +139,7 @@ mod arm {
 
     /// # Safety
     /// As for [`rest`].
-    pub(super) unsafe fn four(from: *const u8, step: usize, height: usize, units: usize, out: *mut u32) {
+    pub(super) unsafe fn four(from: *const u8, step: usize, pitch: usize, units: usize, out: *mut u32) {
         let whole = units / 4 * 4;
         for u in (0..whole).step_by(4) {
             // SAFETY: four units of four rows lie inside both by the caller's contract; NEON is always there.
@@ -148,14 +149,14 @@ mod arm {
                 let (c, d) = (vzip1q_u32(x[2], x[3]), vzip2q_u32(x[2], x[3]));
                 for (i, (x, y)) in [(a, c), (b, d)].into_iter().enumerate() {
                     let (x, y) = (vreinterpretq_u64_u32(x), vreinterpretq_u64_u32(y));
-                    let to = out.add((u + 2 * i) * height);
+                    let to = out.add((u + 2 * i) * pitch);
                     vst1q_u32(to, vreinterpretq_u32_u64(vzip1q_u64(x, y)));
-                    vst1q_u32(to.add(height), vreinterpretq_u32_u64(vzip2q_u64(x, y)));
+                    vst1q_u32(to.add(pitch), vreinterpretq_u32_u64(vzip2q_u64(x, y)));
                 }
             }
         }
         // SAFETY: the caller's contract.
-        unsafe { rest(4, whole, from, step, height, units, out) }
+        unsafe { rest(4, whole, from, step, pitch, units, out) }
     }
 }
 
@@ -169,13 +170,15 @@ mod tests {
             for units in [0, 1, 3, 4, 7, 8, 9, 16, 21] {
                 let step = 4 * units + 3;
                 let from: Vec<u8> = (0..height * step + 4).map(|i| (i * 37 % 251) as u8).collect();
-                let mut out = vec![0u32; height * units + 1];
-                interleave(&from, step, height, units, &mut out);
+                let pitch = height + units % 3;
+                let mut out = vec![0u32; pitch * units + 1];
+                interleave(&from, step, height, units, pitch, &mut out);
                 for (u, r) in (0..units).flat_map(|u| (0..height).map(move |r| (u, r))) {
                     let want = u32::from_ne_bytes(from[r * step + 4 * u..][..4].try_into().unwrap());
-                    assert_eq!(out[u * height + r], want, "unit {u} of row {r}, {height} rows of {units}");
+                    assert_eq!(out[u * pitch + r], want, "unit {u} of row {r}, {height} rows of {units}");
                 }
-                assert_eq!(out[height * units], 0, "nothing is written beyond");
+                let beyond = (0..out.len()).filter(|i| pitch == 0 || i % pitch >= height || i / pitch >= units);
+                assert!(beyond.into_iter().all(|i| out[i] == 0), "nothing is written beyond");
             }
         }
     }

@@ -87,7 +87,7 @@ fn lay(isa: &Isa, rows: &[u8], step: usize, height: usize, deep: usize, out: &mu
 fn side_by_side(rows: &[u8], step: usize, height: usize, bytes: usize, unit: usize, out: &mut [u8]) {
     match unit {
         _ if height == 1 => out.copy_from_slice(&rows[..bytes]),
-        4 => interleave(rows, step, height, bytes / 4, bytemuck::cast_slice_mut(out)),
+        4 => interleave(rows, step, height, bytes / 4, height, bytemuck::cast_slice_mut(out)),
         _ => {
             for (r, row) in rows.chunks(step).take(height).enumerate() {
                 let places = out.chunks_exact_mut(unit).skip(r).step_by(height);

@@ -54,7 +54,14 @@ fn run_into(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: boo
     scratch.fill(0xa5);
     let views: Vec<_> = given.iter().map(|t| t.as_ref().map(|t| t.view())).collect();
     let mut outputs: Vec<Option<TensorViewMut>> = out.iter_mut().map(|t| Some(t.view_mut())).collect();
-    let mut call = Call { problem, packed: packed.as_ref(), inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
+    let mut call = Call {
+        problem,
+        packed: packed.as_ref(),
+        ahead: &[7; 1000],
+        inputs: &views,
+        outputs: &mut outputs,
+        scratch: &mut scratch,
+    };
     code.run(&mut call).unwrap();
 }
 

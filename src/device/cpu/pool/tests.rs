@@ -17,7 +17,7 @@ fn run(name: &str, p: &PoolProblem, x: &Tensor) -> Tensor {
     let mut y = Tensor::zeros(p.dtype, &shape[..]).unwrap();
     let problem = Problem::Pool(p.clone());
     let (inputs, mut outputs) = ([Some(x.view())], [Some(y.view_mut())]);
-    let mut call = Call { problem: &problem, packed: None, inputs: &inputs, outputs: &mut outputs, scratch: &mut [] };
+    let mut call = Call { problem: &problem, packed: None, ahead: &[], inputs: &inputs, outputs: &mut outputs, scratch: &mut [] };
     find(name).unwrap().code.run(&mut call).unwrap();
     y
 }

@@ -119,7 +119,8 @@ fn run(name: &str, p: &RecurrentProblem, inputs: &[Option<Tensor>], packs: bool)
     {
         let mut outputs: Vec<_> = out.iter_mut().map(|t| Some(t.view_mut())).take(wanted).collect();
         let packed = packed.as_ref().map(|(p, _)| p);
-        let mut call = Call { problem: &problem, packed, inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
+        let mut call =
+            Call { problem: &problem, packed, ahead: &[], inputs: &views, outputs: &mut outputs, scratch: &mut scratch };
         kernel.run(&mut call).unwrap();
     }
     out.iter().take(wanted).map(Tensor::to_f64).collect()

@@ -14,7 +14,9 @@ fn run(name: &str, problem: &Problem, inputs: &[Tensor], outputs: &[Type]) -> Ve
     let views: Vec<_> = inputs.iter().map(|t| Some(t.view())).collect();
     {
         let mut slots: Vec<_> = out.iter_mut().map(|t| Some(t.view_mut())).collect();
-        kernel.run(&mut Call { problem, packed: None, inputs: &views, outputs: &mut slots, scratch: &mut [] }).unwrap();
+        kernel
+            .run(&mut Call { problem, packed: None, ahead: &[], inputs: &views, outputs: &mut slots, scratch: &mut [] })
+            .unwrap();
     }
     out
 }
