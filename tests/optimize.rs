@@ -115,8 +115,10 @@ fn labels_follow_their_samples_wherever_those_go() {
 fn optimize(folder: &Path, model: &Path, more: &str) -> Output {
     let [data, out, report] = ["data.npz", "out.onnx", "report.json"].map(|f| folder.join(f).display().to_string());
     let _ = std::fs::remove_file(&out);
+    // What is timed differs from call to call.
+    let smallest = if more.contains("--timed-batch") { "" } else { "--smallest" };
     let call = format!(
-        "optimize {} --calibrate {data} --samples 64 --select {data} --report {report} -o {out} --runs 2 --device cpu {more}",
+        "optimize {} --calibrate {data} --samples 64 --select {data} --report {report} -o {out} --runs 2 --device cpu {smallest} {more}",
         model.display()
     );
     Command::new(env!("CARGO_BIN_EXE_halfbyte")).args(call.split_whitespace()).output().unwrap()
@@ -150,6 +152,25 @@ fn the_command_writes_the_model_and_a_report_that_says_where_it_comes_from() {
     let page = std::fs::read_to_string(folder.path().join("report.html")).unwrap();
     assert!(page.contains(report["verdict"].as_str().unwrap()) && page.contains(&hash(&report["model"])));
     assert_eq!(page.matches("<svg").count(), 1, "before and after; one choice of layers is no chart");
+}
+
+#[test]
+fn layers_that_floats_are_faster_for_are_told_and_stay_within_the_budget() {
+    let folder = tempfile::tempdir().unwrap();
+    let input = Model::open(MLP).unwrap().inputs().next().unwrap().0.to_string();
+    npz::write(&folder.path().join("data.npz"), [(input.as_str(), &rows(900))].into_iter()).unwrap();
+    let done = optimize(folder.path(), Path::new(MLP), "--budget 5% --json --timed-batch 4");
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&done.stdout).unwrap();
+    let (tried, layers) = (report["reversions"].as_array().unwrap(), report["layers"].as_array().unwrap());
+    assert_eq!(tried[0]["layers"].as_array().unwrap().len(), layers.len(), "all of them first");
+    let kept = tried.iter().filter(|t| t["is_kept"] == true);
+    let kept: Vec<&serde_json::Value> = kept.flat_map(|t| t["layers"].as_array().unwrap()).collect();
+    for l in layers {
+        assert_eq!(kept.contains(&&l["name"]), l["stored"] != "i8", "{l}");
+        assert_eq!(l["reason"].as_str(), (l["stored"] != "i8").then_some("8 bits are not faster here"), "{l}");
+    }
+    assert!(report["attempts"].as_array().unwrap().len() <= 2 && report["timed_batch"] == 4);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use halfbyte::base::xorshift::Xorshift;
 use halfbyte::cli::npz;
 use halfbyte::export::onnx;
-use halfbyte::graph::{Dim, Graph, Port};
+use halfbyte::graph::{Dim, Graph, Node, Port};
 use halfbyte::hardware::DeviceKind;
 use halfbyte::optimize::quantize::{Convolutions, Products, Quantized, prepared};
 use halfbyte::optimize::{Best, Biases, QuantizeOptions, Rounding, Sample, Samples, Size, Smoothing, best_of, quantize};
@@ -231,6 +231,7 @@ fn weights_of_4_and_16_bits_are_read_back_alike() {
         ("digits-mlp", Bits::Four(16), 12.0),
         ("digits-mlp", Bits::Eight, 35.0),
         ("digits-mlp", Bits::Sixteen, 80.0),
+        ("digits-mlp", Bits::FourAsymmetric(16), 13.0),
         ("digits-cnn", Bits::Four(16), 12.0),
         ("digits-cnn", Bits::Sixteen, 80.0),
     ] {
@@ -266,11 +267,53 @@ fn weights_of_4_and_16_bits_are_read_back_alike() {
 }
 
 #[test]
+fn activations_of_16_bits_run_as_in_onnx_runtime() {
+    let folder = tempfile::tempdir().unwrap();
+    for (domain, opset, zero) in [
+        ("", 21, Tensor::scalar(30000u16)),
+        ("", 21, Tensor::scalar(-100i16)),
+        ("com.microsoft", 1, Tensor::scalar(30000u16)),
+        ("com.microsoft", 1, Tensor::scalar(-100i16)),
+    ] {
+        let mut g = Graph::default();
+        let mut value = |name: &str, constant: Option<Tensor>| g.add_value(name, constant);
+        let weights = Tensor::new([8, 4], &Xorshift::new(3).reals(32, 1.0)).unwrap();
+        let (x, q, d, y) = (value("x", None), value("q", None), value("d", None), value("y", None));
+        let (s, z, w) = (value("s", Some(Tensor::scalar(1e-4f32))), value("z", Some(zero.clone())), value("w", Some(weights)));
+        let node = |domain: &str, op: &str, opset, inputs: &[_], output| {
+            Node::new(domain, op, opset, inputs.iter().copied().map(Some).collect(), vec![Some(output)])
+        };
+        g.nodes.push(node(domain, "QuantizeLinear", opset, &[x, s, z], q));
+        g.nodes.push(node(domain, "DequantizeLinear", opset, &[q, s, z], d));
+        g.nodes.push(node("", "MatMul", 21, &[d, w], y));
+        g.inputs.push(Port { value: x, dtype: Some(DType::F32), dims: Some(vec![Dim::Known(3), Dim::Known(8)]) });
+        g.outputs.push(Port { value: y, dtype: Some(DType::F32), dims: Some(vec![Dim::Known(3), Dim::Known(4)]) });
+        let path = folder.path().join("q16.onnx");
+        onnx::write(&g, &[], &path).unwrap();
+        // Beyond the range too: 65535 steps of 1e-4 around the zero point.
+        let input = Tensor::new([3, 8], &Xorshift::new(4).reals(24, 4.0)).unwrap();
+        let read = Model::open(&path).unwrap();
+        let ours = run(&session(read.graph()), &vec![("x".to_string(), input.clone())]);
+        let (low, high) = if zero.dtype() == DType::U16 { (0.0, 65535.0) } else { (-32768.0, 32767.0) };
+        let zero = zero.to_f64()[0];
+        let rounded = |v: f64| ((f64::from((v as f32 / 1e-4f32).round_ties_even()) + zero).clamp(low, high) - zero) * 1e-4;
+        let (x, w) = (input.to_f64(), Xorshift::new(3).reals(32, 1.0).into_iter().map(f64::from).collect::<Vec<f64>>());
+        for (at, got) in ours.iter().enumerate() {
+            let want: f64 = (0..8).map(|k| rounded(x[at / 4 * 8 + k]) * w[k * 4 + at % 4]).sum();
+            assert!((f64::from(*got) - want).abs() < 1e-4, "{domain:?} {zero}: {got} for {want}");
+        }
+        if let Some(theirs) = in_onnx_runtime(&path, "x", &input) {
+            assert!(sqnr_db(&theirs, &ours) > 120.0, "{domain:?}: {} dB apart", sqnr_db(&theirs, &ours));
+        }
+    }
+}
+
+#[test]
 fn rounding_by_what_goes_into_layers_is_nearer_on_it() {
     let path = Path::new("models/digits-mlp.onnx");
     let samples = random(path, 64);
-    let error = |rounding| {
-        let (products, bits) = (Products::Weights, Bits::Four(16));
+    let error = |rounding, bits| {
+        let products = Products::Weights;
         let options = QuantizeOptions { products, bits, rounding, ..QuantizeOptions::default() };
         let (exact, mut done) = made(path, &options, Some(&samples));
         let mut graph = exact.graph().clone();
@@ -278,9 +321,11 @@ fn rounding_by_what_goes_into_layers_is_nearer_on_it() {
         without_softmax(&mut graph);
         sqnr_db(&answers(&session(&graph), &samples, 64), &answers(&session(&done.graph), &samples, 64))
     };
-    let (nearest, gptq) = (error(Rounding::Nearest), error(Rounding::Gptq));
-    println!("4 bits: {nearest:.1} dB to the nearest, {gptq:.1} dB by GPTQ");
-    assert!(gptq > nearest + 1.0, "{nearest} {gptq}");
+    for bits in [Bits::Four(16), Bits::FourAsymmetric(16)] {
+        let (nearest, gptq) = (error(Rounding::Nearest, bits), error(Rounding::Gptq, bits));
+        println!("{bits:?}: {nearest:.1} dB to the nearest, {gptq:.1} dB by GPTQ");
+        assert!(gptq > nearest + 1.0, "{nearest} {gptq}");
+    }
     let model = prepared(&Model::open(path).unwrap()).unwrap();
     let options = QuantizeOptions { rounding: Rounding::Gptq, ..QuantizeOptions::default() };
     assert!(quantize(&model, &options, None, &mut |_, _| ()).unwrap_err().to_string().contains("needs samples"));

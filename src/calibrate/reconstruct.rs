@@ -176,25 +176,27 @@ pub fn prune_by_magnitude(weights: &mut [f32], k: usize, sparsity: Sparsity) {
     }
 }
 
-/// Symmetric integers for weights: `limit` is the largest, each `group` columns of a row have a scale.
+/// Integers for weights, each `group` columns of a row with a scale and a zero point.
 #[derive(Debug, Clone, Copy)]
 pub struct Grid<'a> {
     /// Row by row, one for each group of columns, the last of which may be shorter.
     pub scales: &'a [f32],
+    /// The integers that stand for 0, as many as scales.
+    pub zeros: &'a [i8],
     /// Columns that share a scale.
     pub group: usize,
-    /// 127 for eight bits, 7 for four.
-    pub limit: i16,
+    /// The smallest and the largest integer: -127 and 127 for eight bits.
+    pub limits: [i16; 2],
 }
 
 impl Grid<'_> {
-    fn scale(&self, row: usize, column: usize, k: usize) -> f64 {
-        f64::from(self.scales[row * k.div_ceil(self.group) + column / self.group])
-    }
-
-    fn code(&self, weight: f64, scale: f64) -> f64 {
-        let limit = f64::from(self.limit);
-        (weight / scale).round_ties_even().clamp(-limit, limit)
+    /// The integer for a weight, and what it stands for.
+    fn nearest(&self, weight: f64, row: usize, column: usize, k: usize) -> (f64, f64) {
+        let at = row * k.div_ceil(self.group) + column / self.group;
+        let (scale, zero) = (f64::from(self.scales[at]), f64::from(self.zeros[at]));
+        let [least, largest] = self.limits.map(f64::from);
+        let code = ((weight / scale).round_ties_even() + zero).clamp(least, largest);
+        (code, (code - zero) * scale)
     }
 }
 
@@ -204,15 +206,11 @@ pub fn round(weights: &mut [f32], inputs: &Curvature, grid: Grid) -> Vec<i16> {
     let k = inputs.k;
     let mut wide: Vec<f64> = weights.iter().map(|&w| f64::from(w)).collect();
     for block in blocks(k, BLOCK) {
-        settle(&mut wide, inputs, block, |row, i, w, _| {
-            let scale = grid.scale(row, i, k);
-            grid.code(w[i], scale) * scale
-        });
+        settle(&mut wide, inputs, block, |row, i, w, _| grid.nearest(w[i], row, i, k).1);
     }
     let each = wide.iter().zip(weights).enumerate().map(|(at, (v, w))| {
-        let scale = grid.scale(at / k, at % k, k);
-        let code = grid.code(*v, scale);
-        *w = (code * scale) as f32;
+        let (code, value) = grid.nearest(*v, at / k, at % k, k);
+        *w = value as f32;
         code as i16
     });
     each.collect()
@@ -341,17 +339,15 @@ mod tests {
     fn rounding_with_the_others_making_up_for_it_is_nearer_than_rounding_each() {
         for (limit, group, k) in [(127i16, 140, 140), (7, 32, 140), (7, 48, 64)] {
             let (gram, weights) = layer(6, k, 8);
-            let scale = |part: &[f32]| part.iter().fold(0f32, |m, w| m.max(w.abs())) / f32::from(limit);
-            let scales: Vec<f32> = weights.chunks(k).flat_map(|row| row.chunks(group).map(scale)).collect();
-            let grid = Grid { scales: &scales, group, limit };
+            let of = |part: &[f32]| part.iter().fold(0f32, |m, w| m.max(w.abs())) / f32::from(limit);
+            let scales: Vec<f32> = weights.chunks(k).flat_map(|row| row.chunks(group).map(of)).collect();
+            let grid = Grid { scales: &scales, zeros: &vec![0; scales.len()], group, limits: [-limit, limit] };
             let mut own = weights.clone();
             let codes = round(&mut own, &Curvature::new(&gram).unwrap(), grid);
-            let stands_for = |at: usize| (f64::from(codes[at]) * grid.scale(at / k, at % k, k)) as f32;
+            let scale = |at: usize| f64::from(scales[at / k * k.div_ceil(group) + at % k / group]);
+            let stands_for = |at: usize| (f64::from(codes[at]) * scale(at)) as f32;
             assert!(own.iter().enumerate().all(|(at, w)| *w == stands_for(at)) && codes.iter().all(|c| c.abs() <= limit));
-            let nearest = |(at, w): (usize, &f32)| {
-                let scale = grid.scale(at / k, at % k, k);
-                (grid.code(f64::from(*w), scale) * scale) as f32
-            };
+            let nearest = |(at, w): (usize, &f32)| grid.nearest(f64::from(*w), at / k, at % k, k).1 as f32;
             let plain: Vec<f32> = weights.iter().enumerate().map(nearest).collect();
             assert!(relative_error(&weights, &own, &gram) < relative_error(&weights, &plain, &gram));
         }

@@ -44,7 +44,7 @@ pub struct QuantizeArgs {
     /// How ranges are chosen: min-max, percentile:99.99, mse or entropy.
     #[arg(long, default_value = "mse", value_parser = calibrator)]
     pub calibrator: Calibrator,
-    /// How weights are stored: int8, int16, or int4:GROUP with a scale for so many weights; other than int8 with --products weights and
+    /// How weights are stored: int8, int16, or int4:GROUP with a scale for so many weights, int4:GROUP:asymmetric with a zero point too; other than int8 with --products weights and
     /// --convolutions weights or keep.
     #[arg(long, default_value = "int8", value_parser = bits)]
     pub weights: Bits,
@@ -141,11 +141,15 @@ fn bits(text: &str) -> std::result::Result<Bits, String> {
         None if text == "int8" => Ok(Bits::Eight),
         None if text == "int16" => Ok(Bits::Sixteen),
         None if text == "int4" => Ok(Bits::Four(32)),
-        Some(("int4", group)) => match group.parse() {
-            Ok(group) if group > 1 => Ok(Bits::Four(group)),
-            _ => Err(format!("{group:?} is no number of weights from 2 on")),
-        },
-        _ => Err("expected int8, int16, int4 or int4:GROUP".into()),
+        Some(("int4", rest)) => {
+            let (group, is_asymmetric) = rest.strip_suffix(":asymmetric").map_or((rest, false), |group| (group, true));
+            match group.parse() {
+                Ok(group) if group > 1 && is_asymmetric => Ok(Bits::FourAsymmetric(group)),
+                Ok(group) if group > 1 => Ok(Bits::Four(group)),
+                _ => Err(format!("{group:?} is no number of weights from 2 on")),
+            }
+        }
+        _ => Err("expected int8, int16, int4, int4:GROUP or int4:GROUP:asymmetric".into()),
     }
 }
 

@@ -1,7 +1,7 @@
 //! A model before and after a change: sizes and times.
 
+use std::ops::ControlFlow;
 use std::path::Path;
-use std::time::Instant;
 
 use comfy_table::Table;
 
@@ -10,7 +10,7 @@ use super::output::table;
 use super::progress;
 use crate::base::size_text;
 use crate::error::Result;
-use crate::optimize::Sample;
+use crate::optimize::{Sample, by_turns};
 use crate::session::{Model, Outputs, Session};
 
 /// One of the two models.
@@ -63,19 +63,13 @@ pub fn run(session: &Session, sample: &Sample) -> Result<Outputs> {
 
 /// Microseconds of runs of both, by turns, the first one of each left out; sorted, at least one.
 pub fn times(both: [&Session; 2], sample: &Sample, runs: usize) -> Result<[Vec<f64>; 2]> {
-    let mut times = [Vec::new(), Vec::new()];
     let bar = progress::bar(runs as u64, "timing");
-    for turn in 0..=runs.max(1) {
-        for (session, times) in both.into_iter().zip(&mut times) {
-            let began = Instant::now();
-            run(session, sample)?;
-            if turn > 0 {
-                times.push(began.elapsed().as_secs_f64() * 1e6);
-            }
-        }
+    let turns = by_turns(both, sample, runs.max(1), |_| {
         bar.inc(1);
-    }
+        ControlFlow::Continue(())
+    })?;
     bar.finish_and_clear();
+    let mut times = [0, 1].map(|at| turns.iter().map(|turn| turn[at]).collect::<Vec<f64>>());
     times.iter_mut().for_each(|t| t.sort_by(f64::total_cmp));
     Ok(times)
 }

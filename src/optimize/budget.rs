@@ -107,9 +107,9 @@ pub fn within_budget(calibrated: &Calibrated, exam: &Exam, budget: Budget, step:
 }
 
 /// A model with some layers in floats.
-struct Choice {
-    quantized: Quantized,
-    halved: Vec<String>,
+pub(super) struct Choice {
+    pub quantized: Quantized,
+    pub halved: Vec<String>,
 }
 
 struct Search<'a> {
@@ -192,7 +192,7 @@ impl Search<'_> {
 }
 
 /// The model with some layers in floats, their weights stored as these where they fit.
-fn floats(calibrated: &Calibrated, kept: &[String], stored: DType) -> Result<Choice> {
+pub(super) fn floats(calibrated: &Calibrated, kept: &[String], stored: DType) -> Result<Choice> {
     let mut quantized = calibrated.quantized(kept)?;
     if stored == DType::F32 {
         return Ok(Choice { quantized, halved: Vec::new() });

@@ -294,7 +294,7 @@ fn stored(
 ) -> Result<Vec<Stored>> {
     let one = |(at, layer): (usize, &Layer)| {
         let bits = match (options.bits, layer.kind.is_product()) {
-            (Bits::Four(_), false) => Bits::Eight,
+            (Bits::Four(_) | Bits::FourAsymmetric(_), false) => Bits::Eight,
             (bits, _) => bits,
         };
         let nearest = Stored::nearest(&layer.weights(model.graph())?, layer.k, bits);

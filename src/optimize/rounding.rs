@@ -29,8 +29,10 @@ pub(super) fn gptq(model: &Model, layer: &Layer, nearest: &Stored, samples: &Sam
     let how = Pruning::default();
     let grams = grams(&how.stream(model, samples), graph, layer)?;
     let mut codes = Vec::with_capacity(weights.len());
-    for ((weights, scales), gram) in weights.chunks_exact_mut(part).zip(nearest.scales.chunks_exact(scales)).zip(&grams) {
-        let grid = Grid { scales, group: nearest.group, limit: nearest.bits.limit() };
+    let groups = nearest.scales.chunks_exact(scales).zip(nearest.zeros.chunks_exact(scales));
+    for ((weights, (scales, zeros)), gram) in weights.chunks_exact_mut(part).zip(groups).zip(&grams) {
+        let limits = [nearest.bits.least(), nearest.bits.limit()];
+        let grid = Grid { scales, zeros, group: nearest.group, limits };
         codes.extend(round(weights, &Curvature::new(gram)?, grid));
     }
     Ok(Stored { codes, ..nearest.clone() })

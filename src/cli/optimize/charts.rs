@@ -31,6 +31,8 @@ fn chart(
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         draw(&area).is_ok() && area.present().is_ok()
     };
+    // Text and lines take the page's colour, in dark pages too.
+    let svg = svg.replace("\"#000000\"", "\"currentColor\"");
     drawn.then_some(Chart { title, svg, reading })
 }
 
@@ -73,8 +75,10 @@ pub fn attempts(report: &Report) -> Option<Chart> {
     if all.len() < 2 {
         return None;
     }
-    let points: Vec<(f64, [f64; 3])> =
-        all.iter().map(|a| (a.kept.len() as f64, [a.interval95[0], a.drop, a.interval95[1]].map(|v| v * 100.0))).collect();
+    let points: Vec<(f64, [f64; 3])> = all
+        .iter()
+        .map(|a| (a.kept.len() as f64, [a.interval95[0], a.drop, a.interval95[1]].map(|v| finite(v, a.drop) * 100.0)))
+        .collect();
     let budget = report.budget.drop * 100.0;
     let widest = points.iter().map(|p| p.0).fold(1.0, f64::max) + 0.5;
     let low = points.iter().map(|p| p.1[0]).fold(0.0, f64::min);
@@ -103,6 +107,11 @@ pub fn attempts(report: &Report) -> Option<Chart> {
         }
         Ok(())
     })
+}
+
+/// Too few samples have no interval.
+fn finite(end: f64, drop: f64) -> f64 {
+    if end.is_finite() { end } else { drop }
 }
 
 /// Each layer's own error; `None` where it was not measured.

@@ -17,7 +17,7 @@ use crate::error::Result;
 use crate::export::onnx;
 use crate::optimize::budget::{Attempt, Budget, within_budget};
 use crate::optimize::quantize::prepared;
-use crate::optimize::{Best, QuantizeOptions, best_of, multiplications};
+use crate::optimize::{Best, QuantizeOptions, best_of, faster, multiplications};
 use crate::session::Model;
 
 /// Arguments of `optimize`.
@@ -56,6 +56,13 @@ pub struct OptimizeArgs {
     /// A node that stays as it is; may be given often.
     #[arg(long, value_name = "NODE")]
     pub keep: Vec<String>,
+    /// Quantise also layers that 8 bits do not make faster on this machine; without it they stay in floats, by times that differ from call
+    /// to call.
+    #[arg(long)]
+    pub smallest: bool,
+    /// Samples of a run by which layers are timed.
+    #[arg(long, value_name = "SAMPLES", default_value_t = 1)]
+    pub timed_batch: usize,
     /// Where to write the report as JSON; the same as a page with charts is written beside it, as .html.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
@@ -124,13 +131,19 @@ fn decide(args: &OptimizeArgs, model: &Model, splits: &Splits) -> Result<Decided
     let mut told = |done, all| go_on("trying ways", done, all);
     let Best { options, calibrated, tried } = best_of(&model, &base, samples, &splits.choosing, &mut told)?;
     let budget = args.budget();
-    let found = within_budget(&calibrated, &splits.select, budget, &mut |what, done, all| go_on(what, done, all))?;
+    let mut told = |what, done, all| go_on(what, done, all);
+    let mut found = within_budget(&calibrated, &splits.select, budget, &mut told)?;
+    let run = splits.choosing.runs(args.timed_batch.max(1)).next().filter(|_| !args.smallest).transpose()?;
+    let options_of_runs = args.running.options(false);
+    let timed =
+        run.map(|(_, sample)| faster(&calibrated, &splits.select, budget, (&sample, &options_of_runs), &mut found, &mut told));
+    let reversions = timed.transpose()?.unwrap_or_default();
     bar.finish_and_clear();
     let chosen = &found.attempts[found.chosen];
     let shown = Attempt::new(&splits.test, &found.quantized.graph, chosen.kept.clone(), chosen.stored, budget)?;
     let is_within = chosen.is_within && shown.is_within;
     let first = splits.choosing.batches(1).next().transpose()?.unwrap_or_default();
-    Ok(Decided { options, tried, found, shown, is_within, work: multiplications(&model, &first)? })
+    Ok(Decided { options, tried, found, reversions, shown, is_within, work: multiplications(&model, &first)? })
 }
 
 impl OptimizeArgs {

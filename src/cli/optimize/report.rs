@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::hardware::DeviceKind;
 use crate::optimize::budget::{Attempt, Budget, Found};
 use crate::optimize::quantize::LayerReport;
-use crate::optimize::{QuantizeOptions, Samples, Tried};
+use crate::optimize::{QuantizeOptions, Reversion, Samples, Tried};
 use crate::pass::quantize::Scheme;
 use crate::session::{Model, Session};
 
@@ -32,6 +32,8 @@ pub struct Decided {
     pub tried: Vec<Tried>,
     /// Which layers stayed in floats.
     pub found: Found,
+    /// Layers that were tried in floats for speed.
+    pub reversions: Vec<Reversion>,
     /// What the test samples say.
     pub shown: Attempt,
     /// Selection and test both say so.
@@ -75,6 +77,9 @@ pub struct Report {
     latencies: Vec<Latency>,
     machine: Machine,
     ways_tried: Vec<Tried>,
+    /// Groups of layers that were tried in floats for speed, by runs of so many samples.
+    reversions: Vec<Reversion>,
+    timed_batch: usize,
     pub(super) attempts: Vec<Attempt>,
     pub(super) chosen_attempt: usize,
     is_stopped: bool,
@@ -171,7 +176,7 @@ pub fn metadata(args: &OptimizeArgs, model: &Model, source: &Hashed) -> Vec<(Str
 impl Report {
     /// Measures both models, the original one from `source`. The changed one has to be written already, where it is.
     pub fn new(args: &OptimizeArgs, source: Hashed, model: &Model, splits: &Splits, decided: Decided) -> Result<Self> {
-        let Decided { options, tried, found, shown, is_within, work } = decided;
+        let Decided { options, tried, found, reversions, shown, is_within, work } = decided;
         let changed = model.with_graph(found.quantized.graph.clone());
         let open = |model: &Model| Session::new(model, args.running.options(false));
         let (before, after) = (open(model)?, open(&changed)?);
@@ -209,6 +214,8 @@ impl Report {
             not_run: not_run(machine.device, splits),
             machine: Machine { device: machine.device_name, threads: machine.threads },
             ways_tried: tried,
+            reversions,
+            timed_batch: args.timed_batch,
             chosen_attempt: found.chosen,
             is_stopped: found.is_stopped,
             attempts: found.attempts,
@@ -235,6 +242,13 @@ impl Report {
             self.metric, self.scores[0], self.scores[1], self.sqnr_db, self.cosine
         ));
         print(&format!("{:.1} % of the multiplications are of 8-bit integers", 100.0 * self.int8_work));
+        let slower: usize = self.reversions.iter().filter(|r| r.is_kept).map(|r| r.layers.len()).sum();
+        if slower > 0 {
+            print(&format!(
+                "{slower} layers stay in floats, which is faster here for a batch of {} (--smallest quantises them)",
+                self.timed_batch
+            ));
+        }
         self.warnings.iter().chain([&self.verdict]).for_each(|line| print(line));
     }
 }

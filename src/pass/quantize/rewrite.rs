@@ -54,7 +54,7 @@ pub fn quantize(graph: &Graph, chosen: &[(Layer, Scheme, Stored)]) -> Result<Gra
         }
     }
     splice(&mut graph, made);
-    if chosen.iter().any(|(.., stored)| matches!(stored.bits, Bits::Four(_))) {
+    if chosen.iter().any(|(.., stored)| stored.bits.group_of_four().is_some()) {
         upgrade(&mut graph, PACKED_OPSET)?;
     }
     // Small constants alone: each layer is recognised by nodes of its own.
@@ -112,11 +112,16 @@ impl Integers {
         let ones_but = |axis: usize| (0..shape.rank()).map(|i| if i == axis { shape[i] } else { 1 }).collect::<Shape>();
         let mut column = shape.clone();
         column.last_mut().into_iter().for_each(|n| *n = 1);
+        let by_group = |scales: &[f32]| Tensor::new([k / stored.group, rows], scales);
+        let zeros = match stored.bits {
+            Bits::FourAsymmetric(_) => Tensor::new([k / stored.group, rows], &transposed(&stored.zeros, rows, k / stored.group))?,
+            _ => Tensor::vector(&vec![0i8; rows]),
+        };
         let scales = Tensor::vector(&stored.scales);
         let row_of_scales = scales.reshaped([1, stored.scales.len()].into())?;
         let scales = match (stored.bits, layer.kind) {
             (_, Kind::Table) => scales.reshaped(column)?,
-            (Bits::Four(_), _) => Tensor::new([k / stored.group, rows], &transposed(&stored.scales, rows, k / stored.group))?,
+            (Bits::Four(_) | Bits::FourAsymmetric(_), _) => by_group(&transposed(&stored.scales, rows, k / stored.group))?,
             (Bits::Sixteen, _) => scales.reshaped(ones_but(if product { 1 } else { 0 }))?,
             (Bits::Eight, _) => scales,
         };
@@ -127,10 +132,11 @@ impl Integers {
             group: stored.group,
             scales: add("scales", scales),
             row_of_scales: add("row_of_scales", row_of_scales),
-            zeros: add("zeros", Tensor::vector(&vec![0i8; rows])),
+            zeros: add("zeros", zeros),
             ones: add("ones", Tensor::new([1, k], &vec![1i8; k])?),
         };
-        graph.values[made.values.0].is_packed = matches!(stored.bits, Bits::Four(_));
+        graph.values[made.values.0].is_packed = stored.bits.group_of_four().is_some();
+        graph.values[made.zeros.0].is_packed = matches!(stored.bits, Bits::FourAsymmetric(_));
         Ok(made)
     }
 }
@@ -156,9 +162,11 @@ fn dequantised(emit: &mut Emit, kind: Kind, stored: &Integers) -> ValueId {
     let axis = ("axis", Attr::Int(if kind.is_product() && stored.bits == Bits::Eight { 1 } else { 0 }));
     match stored.bits {
         Bits::Eight => emit.with("DequantizeLinear", &[stored.values, stored.scales, stored.zeros], [axis]),
-        Bits::Four(_) => {
+        Bits::Four(_) | Bits::FourAsymmetric(_) => {
             let group = ("block_size", Attr::Int(stored.group as i64));
-            emit.with("DequantizeLinear", &[stored.values, stored.scales], [axis, group])
+            let zeros = matches!(stored.bits, Bits::FourAsymmetric(_)).then_some(stored.zeros);
+            let operands: Vec<ValueId> = [stored.values, stored.scales].into_iter().chain(zeros).collect();
+            emit.with("DequantizeLinear", &operands, [axis, group])
         }
         // DequantizeLinear takes 16 bits from operator set 21 on.
         Bits::Sixteen => {

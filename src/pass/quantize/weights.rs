@@ -2,13 +2,15 @@
 
 use crate::base::quant::quantize;
 
-/// How weights are stored, all with symmetric scales.
+/// How weights are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 pub enum Bits {
     /// In [-7, 7], a scale for so many weights of a row; where a row is no multiple of that, and of other layers than products, 8 bits.
     Four(usize),
+    /// In [-8, 7], a scale and a zero point for so many weights of a row, else as [`Bits::Four`].
+    FourAsymmetric(usize),
     /// In [-127, 127], a scale for each row.
     #[default]
     Eight,
@@ -17,12 +19,28 @@ pub enum Bits {
 }
 
 impl Bits {
+    /// Of 4 bits: weights of a row that share a scale.
+    pub fn group_of_four(self) -> Option<usize> {
+        match self {
+            Bits::Four(group) | Bits::FourAsymmetric(group) => Some(group),
+            Bits::Eight | Bits::Sixteen => None,
+        }
+    }
+
     /// The largest integer.
     pub fn limit(self) -> i16 {
         match self {
-            Bits::Four(_) => 7,
+            Bits::Four(_) | Bits::FourAsymmetric(_) => 7,
             Bits::Eight => 127,
             Bits::Sixteen => i16::MAX,
+        }
+    }
+
+    /// The smallest integer.
+    pub fn least(self) -> i16 {
+        match self {
+            Bits::FourAsymmetric(_) => -8,
+            _ => -self.limit(),
         }
     }
 }
@@ -34,6 +52,8 @@ pub struct Stored {
     pub codes: Vec<i16>,
     /// Row by row, one for each group; positive.
     pub scales: Vec<f32>,
+    /// The integers that stand for 0, as many as scales.
+    pub zeros: Vec<i8>,
     /// Weights of a row that share a scale: a divisor of k.
     pub group: usize,
     /// What the integers are.
@@ -41,29 +61,38 @@ pub struct Stored {
 }
 
 impl Stored {
-    /// Each weight of rows of `k` to the nearest integer, with scales for the largest ones.
+    /// Each weight of rows of `k` to the nearest integer, with scales for the largest ones, or for the range from the smallest to the largest.
     pub fn nearest(weights: &[f32], k: usize, bits: Bits) -> Self {
         let (bits, group) = match bits {
-            Bits::Four(group) if group > 1 && k.is_multiple_of(group) => (bits, group),
-            Bits::Four(_) => (Bits::Eight, k),
-            _ => (bits, k),
+            Bits::Eight | Bits::Sixteen => (bits, k),
+            Bits::Four(group) | Bits::FourAsymmetric(group) if group > 1 && k.is_multiple_of(group) => (bits, group),
+            _ => (Bits::Eight, k),
         };
-        let limit = bits.limit();
-        let scale = |part: &[f32]| match part.iter().fold(0f32, |m, w| m.max(w.abs())) {
-            0.0 => 1.0,
-            largest => largest / f32::from(limit),
-        };
-        let scales: Vec<f32> = weights.chunks_exact(group.max(1)).map(scale).collect();
-        let code = |w: f32, scale: f32| quantize(w, scale, 0, (-limit).into(), limit.into()) as i16;
-        let groups = weights.chunks_exact(group.max(1)).zip(&scales);
-        let codes = groups.flat_map(|(part, &scale)| part.iter().map(move |&w| code(w, scale))).collect();
-        Stored { codes, scales, group, bits }
+        let (least, limit) = (bits.least(), bits.limit());
+        let (scales, zeros): (Vec<f32>, Vec<i8>) = weights.chunks_exact(group.max(1)).map(|part| affine(part, bits)).unzip();
+        let code = |w: f32, scale: f32, zero: i8| quantize(w, scale, zero.into(), least.into(), limit.into()) as i16;
+        let groups = weights.chunks_exact(group.max(1)).zip(&scales).zip(&zeros);
+        let codes = groups.flat_map(|((part, &scale), &zero)| part.iter().map(move |&w| code(w, scale, zero))).collect();
+        Stored { codes, scales, zeros, group, bits }
     }
 
     /// The weights that the integers stand for, [rows x k].
     pub fn dequantised(&self) -> Vec<f32> {
-        let groups = self.codes.chunks_exact(self.group.max(1)).zip(&self.scales);
-        groups.flat_map(|(part, scale)| part.iter().map(move |&c| f32::from(c) * scale)).collect()
+        let groups = self.codes.chunks_exact(self.group.max(1)).zip(&self.scales).zip(&self.zeros);
+        groups.flat_map(|((part, scale), &zero)| part.iter().map(move |&c| f32::from(c - i16::from(zero)) * scale)).collect()
+    }
+}
+
+/// Scale and zero point of weights that share them.
+fn affine(part: &[f32], bits: Bits) -> (f32, i8) {
+    let [low, high] = part.iter().fold([0f32; 2], |[low, high], &w| [low.min(w), high.max(w)]);
+    let (least, limit) = (f32::from(bits.least()), f32::from(bits.limit()));
+    let is_symmetric = !matches!(bits, Bits::FourAsymmetric(_));
+    let scale = if is_symmetric { high.max(-low) / limit } else { (high - low) / (limit - least) };
+    match scale {
+        0.0 => (1.0, 0),
+        _ if is_symmetric => (scale, 0),
+        _ => (scale, (least - low / scale).round_ties_even().clamp(least, limit) as i8),
     }
 }
 
@@ -78,12 +107,16 @@ mod tests {
         let error = |bits| {
             let stored = Stored::nearest(&weights, 64, bits);
             let each = stored.dequantised().into_iter().zip(&weights).map(|(a, b)| f64::from(a - b).powi(2));
-            assert!(stored.codes.iter().all(|c| c.abs() <= stored.bits.limit()));
+            assert!(stored.codes.iter().all(|c| (stored.bits.least()..=stored.bits.limit()).contains(c)));
             (each.sum::<f64>(), stored.bits)
         };
-        let ways = [Bits::Four(64), Bits::Four(16), Bits::Eight, Bits::Sixteen];
+        let ways =
+            [Bits::Four(64), Bits::FourAsymmetric(64), Bits::Four(16), Bits::FourAsymmetric(16), Bits::Eight, Bits::Sixteen];
         assert!(ways.windows(2).all(|w| error(w[1]).0 < error(w[0]).0));
         assert_eq!(error(Bits::Four(48)).1, Bits::Eight, "48 does not divide 64");
         assert_eq!(Stored::nearest(&[0.0; 4], 2, Bits::Eight).scales, [1.0, 1.0]);
+        // Of weights of one sign all sixteen integers are taken, and 0 stays 0.
+        let stored = Stored::nearest(&[0.0, 1.0, 7.5, 15.0], 4, Bits::FourAsymmetric(4));
+        assert_eq!((stored.zeros[..].to_vec(), stored.dequantised()), (vec![-8], vec![0.0, 1.0, 8.0, 15.0]));
     }
 }
