@@ -9,6 +9,7 @@ use super::mask::Mask;
 use super::{reference, rotary};
 use crate::base::{TensorView, TensorViewMut};
 use crate::device::cpu::disjoint::Disjoint;
+#[cfg(target_arch = "x86_64")]
 use crate::device::cpu::gemm::blocks;
 #[cfg(target_arch = "aarch64")]
 use crate::device::cpu::gemm::simd::Neon;
