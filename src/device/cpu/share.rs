@@ -1,8 +1,9 @@
 //! Shares the tasks of a launch between the threads of the pool.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use super::disjoint::Disjoint;
 
@@ -31,7 +32,7 @@ pub(super) fn each(tasks: usize, grain: usize, task: impl Fn(usize) + Sync) {
     rayon::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(|_| {
-                let _done = Done(&busy);
+                let _done = Done(&busy, WORKS.replace(true));
                 work();
             });
         }
@@ -51,11 +52,12 @@ pub(super) fn parts<T: Send>(slice: &mut [T], len: usize, task: impl Fn(usize, &
     });
 }
 
-/// Counts a task as done when dropped, a panic included.
-struct Done<'a>(&'a AtomicUsize);
+/// Counts a thread's tasks as done when dropped, a panic included. With whether it was at others' before.
+struct Done<'a>(&'a AtomicUsize, bool);
 
 impl Drop for Done<'_> {
     fn drop(&mut self) {
+        WORKS.set(self.1);
         self.0.fetch_sub(1, Ordering::Release);
     }
 }
@@ -63,7 +65,12 @@ impl Drop for Done<'_> {
 thread_local! {
     /// The run that this thread is at.
     static RUN: RefCell<Option<Arc<Awake>>> = const { RefCell::new(None) };
+    /// Whether this thread is at a launch's tasks.
+    static WORKS: Cell<bool> = const { Cell::new(false) };
 }
+
+/// How long a thread looks without seeing to what it may have left for it.
+const TURN: Duration = Duration::from_millis(1);
 
 /// Keeps the threads of a pool looking for tasks while runs last that have shared some: between two launches a thread that is asleep
 /// would be woken too late to be of use.
@@ -86,14 +93,22 @@ impl Awake {
         let looking = self.lookers.compare_exchange(0, threads, Ordering::Relaxed, Ordering::Relaxed);
         for _ in 0..if looking.is_ok() { threads } else { 0 } {
             let awake = self.clone();
-            rayon::spawn(move || {
-                // A thread that waits within a run comes here too, and must not wait for the run's end.
-                if RUN.with_borrow(Option::is_none) {
-                    look(|| awake.runs.load(Ordering::Relaxed) == 0);
-                }
-                awake.lookers.fetch_sub(1, Ordering::Relaxed);
-            });
+            rayon::spawn(move || awake.turn());
         }
+    }
+
+    /// Looks for tasks until all runs are over, or [`TURN`] is: a thread that waits within a run or a task comes here too, and must not
+    /// wait for what waits for it. Where that is seen it goes back at once.
+    fn turn(self: Arc<Self>) {
+        let is_free = RUN.with_borrow(Option::is_none) && !WORKS.get();
+        if is_free {
+            let began = Instant::now();
+            look(|| self.runs.load(Ordering::Relaxed) == 0 || began.elapsed() > TURN);
+            if self.runs.load(Ordering::Relaxed) > 0 {
+                return rayon::spawn(move || self.turn());
+            }
+        }
+        self.lookers.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -128,6 +143,8 @@ fn look(is_over: impl Fn() -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use rayon::prelude::*;
+
     use super::*;
 
     #[test]
@@ -154,13 +171,16 @@ mod tests {
     /// Runs within runs and beside each other end, and nobody looks on after the last.
     #[test]
     fn threads_look_while_runs_last() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap();
         let awake = Arc::new(Awake::default());
         let sum = AtomicUsize::new(0);
+        let add = |i: usize| drop(sum.fetch_add(i, Ordering::Relaxed).to_string());
+        // Tasks that wait for others', of both kinds.
         let shared = || {
             each(30, 1, |i| {
-                sum.fetch_add(i, Ordering::Relaxed);
+                rayon::join(|| each(4, 1, |_| add(i)), || (0..8usize).into_par_iter().for_each(|_| add(1)));
             });
+            (0..30usize).into_par_iter().for_each(|_| each(2, 1, |_| add(1)));
         };
         std::thread::scope(|scope| {
             for _ in 0..3 {
@@ -172,7 +192,7 @@ mod tests {
                 });
             }
         });
-        assert_eq!(sum.into_inner(), 3 * 200 * 2 * 435);
+        assert_eq!(sum.into_inner(), 3 * 200 * 2 * (4 * 435 + 8 * 30 + 60));
         let run = || pool.install(|| awake.during(|| each(64, 1, |i| assert!(i != 40, "task 40"))));
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
         while awake.lookers.load(Ordering::Relaxed) > 0 {
