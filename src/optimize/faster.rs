@@ -35,7 +35,7 @@ pub struct Reversion {
 }
 
 /// Puts back into floats what `found` has in 8 bits without being faster for it in sessions of these `options` on this sample: all layers at once, halves of them, and so on down to
-/// single ones, each compared with the fastest choice so far by runs in turns. A choice counts as faster where it wins 16 of 21 turns and takes 3 % less; in the end the whole choice is
+/// single ones, and in the end all that are left, each compared with the fastest choice so far by runs in turns. A choice counts as faster where it wins 16 of 21 turns and takes 3 % less; in the end the whole choice is
 /// compared with the one in `found` again, and has to stay within the budget. Times differ from call to call, and so may the choice. Errors when the model cannot run.
 pub fn faster(
     calibrated: &Calibrated,
@@ -116,7 +116,7 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// All of so many, their halves, quarters, down to single ones.
+/// All of so many, their halves, quarters, down to single ones, and all of those that are left.
 fn ranges(count: usize) -> Vec<Range<usize>> {
     let mut all = Vec::new();
     let mut width = count;
@@ -124,6 +124,7 @@ fn ranges(count: usize) -> Vec<Range<usize>> {
         all.extend((0..count).step_by(width).map(|start| start..count.min(start + width)));
         width = if width == 1 { 0 } else { width.div_ceil(2) };
     }
+    all.extend((count > 1).then_some(0..count));
     all
 }
 
@@ -135,7 +136,7 @@ mod tests {
     fn groups_go_from_all_down_to_each_alone() {
         let groups = ranges(5);
         assert_eq!(groups[..3], [0..5, 0..3, 3..5]);
-        assert_eq!(groups[groups.len() - 5..], [0..1, 1..2, 2..3, 3..4, 4..5]);
+        assert_eq!(groups[groups.len() - 6..], [0..1, 1..2, 2..3, 3..4, 4..5, 0..5]);
         assert!(ranges(0).is_empty() && ranges(1).len() == 1);
     }
 

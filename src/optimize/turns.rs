@@ -8,7 +8,10 @@ use super::taps::run;
 use crate::error::Result;
 use crate::session::Session;
 
-/// Microseconds of up to `turns` runs of both on the same inputs, run by run, the first one of each left out; who begins changes. `see` is
+/// Runs of each before the first turn: caches, and threads that sleep.
+const WARM_UP: usize = 5;
+
+/// Microseconds of up to `turns` runs of both on the same inputs, run by run, a few of each before that left out; who begins changes. `see` is
 /// told each turn's times and may end them.
 pub fn by_turns(
     both: [&Session; 2],
@@ -17,7 +20,7 @@ pub fn by_turns(
     mut see: impl FnMut([f64; 2]) -> ControlFlow<()>,
 ) -> Result<Vec<[f64; 2]>> {
     let mut times = Vec::with_capacity(turns);
-    for turn in 0..=turns {
+    for turn in 0..turns + WARM_UP {
         let mut us = [0.0; 2];
         for i in 0..2 {
             let at = (turn + i) % 2;
@@ -25,7 +28,7 @@ pub fn by_turns(
             run(both[at], sample)?;
             us[at] = began.elapsed().as_secs_f64() * 1e6;
         }
-        if turn > 0 {
+        if turn >= WARM_UP {
             times.push(us);
             if see(us).is_break() {
                 break;
