@@ -30,7 +30,7 @@ fn main() -> Anyhow<()> {
     let driver = Wgpu::open(&adapters[0], Settings { checks: Checks::None, ..Settings::default() })?;
     let device = GpuDevice::new(about.info(), driver.clone())?;
     let opened_ms = began.elapsed().as_secs_f64() * 1e3;
-    let (model, a) = product((DType::F32, DType::F32), [128, 128, 128])?;
+    let (model, a) = product((DType::F32, DType::F32), [128, 128, 128], false)?;
     let session = Session::with_device(&model, Options::default(), Arc::new(device))?;
     session.run(&[("a", a.view())])?;
     let first_ms = began.elapsed().as_secs_f64() * 1e3;
