@@ -7,14 +7,14 @@
 use std::cell::RefCell;
 use std::ops::Range;
 
-use half::{bf16, f16};
 use rayon::prelude::*;
 
-use super::blocks::{SEGMENT, caches, cut, each_task, heights, present, wide, with_buffer};
+use super::blocks::{Ahead, SEGMENT, caches, cut, each_task, heights, present, with_buffer};
 use super::interleave::interleave;
 use super::simd::Portable;
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx512};
+use super::stored::{scale, widen};
 use super::tile::{self, List, Places, Step, Tile, Tiles};
 use crate::base::{AlignedBytes, DType};
 use crate::hardware::Capabilities;
@@ -130,6 +130,8 @@ pub struct Weights<'a> {
     steps: (usize, usize),
     /// A last panel, packed, where `panels` cannot be read beyond the last column.
     tail: Option<&'a [u8]>,
+    /// Bytes that are read after the product.
+    ahead: &'a [u8],
 }
 
 /// Elements that [`pack_b`] writes.
@@ -172,7 +174,7 @@ impl<'a> Weights<'a> {
     /// What [`pack_b`] wrote.
     pub fn packed(isa: &Isa, k: usize, n: usize, dtype: DType, panels: &'a [u8]) -> Self {
         assert!(panels.len() >= packed_len(isa, k, n) * dtype.size_bytes(), "packed weights are too short");
-        Weights { k, n, dtype, scales: &[], panels, steps: (isa.columns, isa.columns * k), tail: None }
+        Weights { k, n, dtype, scales: &[], panels, steps: (isa.columns, isa.columns * k), tail: None, ahead: &[] }
     }
 
     /// The same of i8, each column with its scale; those of a last panel are as many as it has columns.
@@ -189,7 +191,20 @@ impl<'a> Weights<'a> {
             pack_b(isa, &b[whole..], (row, 1), (k, n - whole), tail, |x| x);
             bytemuck::cast_slice(&*tail)
         });
-        Weights { k, n, dtype: DType::F32, scales: &[], panels: bytemuck::cast_slice(b), steps: (row, isa.columns), tail }
+        let (scales, panels, steps) = (&[], bytemuck::cast_slice(b), (row, isa.columns));
+        Weights { k, n, dtype: DType::F32, scales, panels, steps, tail, ahead: &[] }
+    }
+
+    /// With what is read after the product.
+    pub fn before(self, ahead: &'a [u8]) -> Self {
+        Weights { ahead, ..self }
+    }
+
+    /// Rows from `k` on of panel `j`, at most `deep`, where they lie one after the other.
+    fn rows(&self, isa: &Isa, j: usize, k: usize, deep: usize) -> &'a [u8] {
+        let (row, panel) = self.steps;
+        let size = if row == isa.columns { row * self.dtype.size_bytes() } else { 0 };
+        &self.panels[(j * panel / row + k) * size..][..deep.min(self.k - k) * size]
     }
 
     fn store(&self) -> u8 {
@@ -316,7 +331,8 @@ pub fn product(isa: &Isa, m: usize, a: Rows, b: &Weights, done: &(dyn Fn(usize, 
             let group = SEGMENT / isa.columns;
             for start in part.clone().step_by(group) {
                 let columns = start..(start + group).min(part.end);
-                block(isa, rows.len(), packed, b, columns.clone(), sums);
+                let after = if columns.end < part.end { b.rows(isa, columns.end, 0, b.k) } else { b.ahead };
+                block(isa, rows.len(), packed, b, columns.clone(), sums, after);
                 let (from, to) = (columns.start * isa.columns, (columns.end * isa.columns).min(b.n));
                 for (r, line) in sums.chunks_exact_mut(SEGMENT).enumerate() {
                     done(rows.start + r, from, &mut line[..to - from]);
@@ -333,8 +349,8 @@ fn depth(isa: &Isa, rows: usize, k: usize) -> usize {
     k.div_ceil(k.div_ceil(most).max(1))
 }
 
-/// Sums of a block of rows times some panels, [`SEGMENT`] apart.
-fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, sums: &mut [f32]) {
+/// Sums of a block of rows times some panels, [`SEGMENT`] apart. While they are computed what is read `after` is fetched.
+fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, sums: &mut [f32], after: &[u8]) {
     if b.k == 0 {
         return sums.fill(0.0);
     }
@@ -347,11 +363,15 @@ fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, s
     let abreast = if rows > most { 1 } else { tiles.panels(rows) };
     with_buffer(&PANEL, if once { abreast * depth * isa.columns * 4 } else { 0 }, |room| {
         let room: &mut [f32] = bytemuck::cast_slice_mut(room);
-        for (k, (j, count)) in (0..b.k).step_by(depth).flat_map(|k| b.together(isa, panels.clone(), abreast).map(move |j| (k, j)))
-        {
+        let all = (0..b.k).step_by(depth).flat_map(|k| b.together(isa, panels.clone(), abreast).map(move |j| (k, j)));
+        let mut all = all.peekable();
+        while let Some((k, (j, count))) = all.next() {
             let deep = depth.min(b.k - k);
+            let next = all.peek().map_or(after, |&(k, (j, _))| b.rows(isa, j, k, depth));
+            let ahead = Ahead::new(next, rows.div_ceil(most));
             let (panel, step) = if once { b.widened(isa, (j, count), (k, deep), room) } else { b.panel(isa, j, k) };
-            for (first, height) in heights(rows, most) {
+            for (i, (first, height)) in heights(rows, most).enumerate() {
+                ahead.fetch(i);
                 let a = a[first * b.k + k * height..].as_ptr();
                 let c = sums[first * SEGMENT + (j - panels.start) * isa.columns..].as_mut_ptr();
                 let (_, tile) = tiles.of(height, count);
@@ -361,39 +381,4 @@ fn block(isa: &Isa, rows: usize, a: &[f32], b: &Weights, panels: Range<usize>, s
             }
         }
     });
-}
-
-/// Elements of f16 or bf16 as f32, in a form that vectorises: of f16, the exponent's bias is changed by a multiplication, which
-/// is exact for subnormal numbers too.
-pub fn widen(dtype: DType, from: &[u16], to: &mut [f32]) {
-    let f16 = |h: u16| {
-        let bits = u32::from(h & 0x7fff) << 13;
-        let special = if h & 0x7c00 == 0x7c00 { 0x7f80_0000 } else { 0 };
-        let value = f32::from_bits(bits) * f32::from_bits(0x7780_0000); // 2^112
-        f32::from_bits(value.to_bits() | special | u32::from(h & 0x8000) << 16)
-    };
-    let bf16 = |h: u16| f32::from_bits(u32::from(h) << 16);
-    match dtype {
-        DType::F16 => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = f16(h))),
-        _ => wide(|| to.iter_mut().zip(from).for_each(|(to, &h)| *to = bf16(h))),
-    }
-}
-
-/// Rows of as many bytes as there are scales, as f32 times these.
-fn scale(from: &[i8], scales: &[f32], to: &mut [f32]) {
-    wide(|| {
-        for (to, from) in to.chunks_exact_mut(scales.len()).zip(from.chunks_exact(scales.len())) {
-            to.iter_mut().zip(from).zip(scales).for_each(|((to, &b), s)| *to = f32::from(b) * s);
-        }
-    });
-}
-
-/// One element's conversion for [`pack_b`].
-pub fn to_f16(x: f32) -> f16 {
-    f16::from_f32(x)
-}
-
-/// One element's conversion for [`pack_b`].
-pub fn to_bf16(x: f32) -> bf16 {
-    bf16::from_f32(x)
 }

@@ -23,6 +23,7 @@ mod real;
 mod reference;
 pub mod simd;
 mod stack;
+mod stored;
 pub mod tile;
 mod top;
 

@@ -5,6 +5,7 @@ use half::{bf16, f16};
 use super::core::{self, Isa, Rows, Weights, packed_len};
 use super::finish::{Finish, input, problem};
 use super::stack;
+use super::stored::widen;
 use crate::base::{DType, Tensor, TensorView};
 use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::error::Result;
@@ -34,8 +35,8 @@ fn pack_one(isa: &Isa, p: &GemmProblem, b: &TensorView, at: usize, out: &mut [u8
     let (steps, size) = ((p.b.row, p.b.col), (p.k, p.n));
     let out = &mut out[..packed_len(isa, p.k, p.n) * p.b_as.size_bytes()];
     match (p.b.dtype, p.b_as) {
-        (DType::F32, DType::F16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<f16>(out), core::to_f16),
-        (DType::F32, DType::BF16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<bf16>(out), core::to_bf16),
+        (DType::F32, DType::F16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<f16>(out), f16::from_f32),
+        (DType::F32, DType::BF16) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<bf16>(out), bf16::from_f32),
         (DType::F32, _) => core::pack_b(isa, &b.slice::<f32>()[at..], steps, size, cast::<f32>(out), |x: f32| x),
         (DType::I8, _) => core::pack_b(isa, &b.bytes[at..], steps, size, out, |x: u8| x),
         _ => core::pack_b(isa, &bytemuck::cast_slice::<u8, u16>(b.bytes)[at..], steps, size, cast::<u16>(out), |x: u16| x),
@@ -93,7 +94,7 @@ impl CpuCode for On {
     fn run(&self, call: &mut Call) -> Result<()> {
         let isa = self.0;
         let p = problem(call.problem)?;
-        let (inputs, packed) = (call.inputs, call.packed);
+        let (inputs, packed, ahead) = (call.inputs, call.packed, call.ahead);
         let scratch = std::mem::take(&mut call.scratch);
         let finish = Finish::new(call)?;
         let a = input(inputs, p.a.input)?;
@@ -139,7 +140,7 @@ impl CpuCode for On {
                 Some(scales) => Weights::scaled(isa, p.k, p.n, scales, panels),
                 None => Weights::packed(isa, p.k, p.n, p.b_as, panels),
             };
-            one(batch, &weights);
+            one(batch, &weights.before(ahead));
         };
         over_batch(p, each);
         finish.end();
@@ -169,7 +170,7 @@ fn product(isa: &Isa, p: &GemmProblem, a: &TensorView, batch: usize, weights: &W
     let half = a.dtype == DType::F16;
     let fill = |row: usize, out: &mut [f32]| {
         if p.a.col == 1 {
-            return core::widen(a.dtype, &bits[row * p.a.row..][..p.k], out);
+            return widen(a.dtype, &bits[row * p.a.row..][..p.k], out);
         }
         for (k, to) in out.iter_mut().enumerate() {
             let bits = bits[row * p.a.row + k * p.a.col];

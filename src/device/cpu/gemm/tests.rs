@@ -332,7 +332,7 @@ fn widening_is_exact_for_every_16_bit_float() {
     let all: Vec<u16> = (0..=u16::MAX).collect();
     let mut out = vec![0f32; all.len()];
     for dtype in [DType::F16, DType::BF16] {
-        super::core::widen(dtype, &all, &mut out);
+        super::stored::widen(dtype, &all, &mut out);
         for (&bits, &got) in all.iter().zip(&out) {
             let want = if dtype == DType::F16 { f16::from_bits(bits).to_f32() } else { bf16::from_bits(bits).to_f32() };
             assert!(
