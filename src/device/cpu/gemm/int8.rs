@@ -1,5 +1,7 @@
 //! The exact 8-bit kernels: stored or dynamic A, stored or rounded B, zero points and scales for all, rows or columns.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use super::blocks::{wide, wide_work};
 use super::bytes::{self, Isa, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
@@ -111,20 +113,24 @@ fn product(
     finish: &Finish,
 ) {
     let at = p.offset(&p.a.batch, batch);
-    // Scale and zero point of each row, or of all of them.
-    let scale_of = |row: usize| match q.dynamic {
-        Some(Dynamic::RowI8) => (symmetric_scale(largest(p, a.slice::<f32>(), at + row * p.a.row)), 0),
-        _ => range(p, a.slice::<f32>(), at + row * p.a.row),
-    };
-    let dynamic_rows = if matches!(q.dynamic, Some(Dynamic::RowI8 | Dynamic::RowU8)) { p.m } else { 0 };
-    let found: Vec<(f32, u8)> = (0..dynamic_rows).map(scale_of).collect();
-    let of_row = |row: usize| found.get(row).copied().or(tensor).unwrap_or((1.0, 0));
+    let is_by_row = matches!(q.dynamic, Some(Dynamic::RowI8 | Dynamic::RowU8));
+    let found = RowScales::new(if is_by_row { p.m } else { 0 });
+    let of_row = |row: usize| if is_by_row { found.get(row) } else { tensor.unwrap_or((1.0, 0)) };
     let fill = |row: usize, out: &mut [u8]| {
         let place = at + row * p.a.row;
-        let (scale, zero) = of_row(row);
         match q.dynamic {
-            Some(Dynamic::RowI8) => round_row(p, a, place, scale, (0, -127, 127), 0x80, out),
-            Some(Dynamic::RowU8 | Dynamic::TensorU8) => round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out),
+            Some(Dynamic::RowI8) => {
+                let scale = symmetric_scale(largest(p, a.slice::<f32>(), place));
+                found.set(row, (scale, 0));
+                round_row(p, a, place, scale, (0, -127, 127), 0x80, out);
+            }
+            Some(by) => {
+                if by == Dynamic::RowU8 {
+                    found.set(row, range(p, a.slice::<f32>(), place));
+                }
+                let (scale, zero) = of_row(row);
+                round_row(p, a, place, scale, (zero.into(), 0, 255), 0, out);
+            }
             None => stored_row(p, a, place, out),
         }
     };
@@ -137,6 +143,7 @@ fn product(
     let one_for_all = |zero: &Option<Param>| zero.as_ref().is_none_or(|z| z.step == 0);
     let uniform = (one_for_all(&q.a_zero) && q.dynamic != Some(Dynamic::RowU8), one_for_all(&q.b_zero));
     let settled = uniform == (true, true) && b_zero(0) == 0;
+    // Rows' own zero points are not known yet: `correct` adds them.
     let zeros = Zeros { a: a_zero(0), row_sums: !settled };
     let columns = finish.column_scales(batch, b_scales);
     let done = |mut segment: bytes::Segment| {
@@ -152,6 +159,24 @@ fn product(
         finish.int_row(batch, row, column, segment.sums, of_row(row).0, &columns);
     };
     bytes::product(isa, p.m, rows, weights, zeros, &done);
+}
+
+/// Scales and zero points of rows, each found by the threads that round the row, before they read it: all find the same.
+struct RowScales(Vec<AtomicU64>);
+
+impl RowScales {
+    fn new(rows: usize) -> Self {
+        RowScales((0..rows).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn set(&self, row: usize, (scale, zero): (f32, u8)) {
+        self.0[row].store(u64::from(scale.to_bits()) << 8 | u64::from(zero), Ordering::Relaxed);
+    }
+
+    fn get(&self, row: usize) -> (f32, u8) {
+        let both = self.0[row].load(Ordering::Relaxed);
+        (f32::from_bits((both >> 8) as u32), both as u8)
+    }
 }
 
 /// A row of an 8-bit A; s8 is moved to u8.
