@@ -12,7 +12,9 @@ impl Work for Range<'_> {
 
     #[inline(always)]
     fn run(self) -> (f32, f32) {
-        (-fold_lanes(self.0, 0.0, |v: f32| -v, larger), fold_lanes(self.0, 0.0, |v| v, larger))
+        let both = |a: (f32, f32), b: (f32, f32)| (larger(a.0, b.0), larger(a.1, b.1));
+        let (low, high) = fold_lanes(self.0, (0.0, 0.0), |v: f32| (-v, v), both);
+        (-low, high)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Graphs whose products and convolutions work on integers, written in standard operators.
 
+mod absorb;
 mod rewrite;
 mod smooth;
 mod weights;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use super::absorb::absorb;
 use crate::base::Tensor;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Node, NodeId, ValueId};
@@ -9,11 +10,12 @@ use crate::pass::emit::splice;
 use crate::pass::layer::Layer;
 
 /// Divides the channels of each input by its factors, and multiplies the weights of the products that read it by them (Xiao et al.,
-/// "SmoothQuant", 2023). The products must be all of `layers` that read the input. Errors where the factors do not fit.
+/// "SmoothQuant", 2023), in the constants of what makes the input where it can take them in. The products must be all of `layers` that read the input. Errors where the factors do not fit.
 pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f32>>) -> Result<Graph> {
     let mut graph = graph.clone();
     // A value may be the weights of several products with different inputs: those stay.
     let mut before: HashMap<NodeId, Vec<Node>> = HashMap::new();
+    let mut all_smoothed = Vec::new();
     for (&input, factors) in factors {
         let readers = || layers.iter().filter(|l| l.kind.is_product() && l.inputs(&graph).contains(&input));
         let readers: Vec<&Layer> = readers().collect();
@@ -22,6 +24,7 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
         let inverse: Vec<f32> = factors.iter().map(|f| 1.0 / f).collect();
         let inverse = graph.add_value(format!("{name}/smooth_factors"), Some(Tensor::vector(&inverse)));
         let smoothed = graph.add_value(format!("{name}/smooth"), None);
+        all_smoothed.push(smoothed);
         let opset = graph.nodes[first].opset;
         let node = Node::new("", "Mul", opset, vec![Some(input), Some(inverse)], vec![Some(smoothed)]);
         before.entry(first).or_default().push(Node { name: format!("{name}/Smooth"), ..node });
@@ -39,6 +42,7 @@ pub fn smooth(graph: &Graph, layers: &[Layer], factors: &BTreeMap<ValueId, Vec<f
         nodes.push(graph.nodes[at].clone());
     }
     splice(&mut graph, before);
+    all_smoothed.into_iter().try_for_each(|v| absorb(&mut graph, v))?;
     Ok(graph)
 }
 

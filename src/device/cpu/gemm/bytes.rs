@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use smallvec::SmallVec;
 
-use super::blocks::{Ahead, Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, with_buffer};
+use super::blocks::{Ahead, Cut, SEGMENT, caches, cut, each_task, heights_of, present, wide, wide_work, with_buffer};
 use super::lines::Rows;
 use super::simd::PortableDot;
 #[cfg(target_arch = "x86_64")]
@@ -17,6 +17,7 @@ use super::simd::{Avx2Dot, Avx512Dot, Avx512Vnni, AvxVnni};
 use super::tile::Places;
 use super::tile::{self, DotTile, List, MATRIX, Matrices, MatrixTiles, Overlapping, Step, Tiles};
 use crate::base::AlignedBytes;
+use crate::device::cpu::isa::Work;
 use crate::hardware::Capabilities;
 
 /// The byte tiles of one instruction set.
@@ -220,7 +221,7 @@ impl<'a> Weights<'a> {
 pub struct Zeros {
     /// That of all rows of A.
     pub a: i32,
-    /// Whether [`Segment::row_sum`] is wanted: B's zero points are not all 0, or A's differ by row.
+    /// Whether [`Segment::row_sum`] is wanted: B's zero points are not all 0.
     pub row_sums: bool,
 }
 
@@ -238,20 +239,43 @@ pub struct Segment<'a> {
 }
 
 impl Segment<'_> {
-    /// Corrects the sums for B's zero points as packed, by column, and for what the row's zero point `a_zero` is more than that
-    /// of [`Zeros`].
-    pub fn correct(&mut self, weights: &Weights, zeros: Zeros, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
+    /// Corrects the sums for what the row's zero point `a_zero` is more than that of [`Zeros`]: all there is to do where B's are 0.
+    pub fn correct_row(&mut self, weights: &Weights, zeros: Zeros, a_zero: i32) {
         let more = a_zero.wrapping_sub(zeros.a);
-        let columns = &weights.sums[self.column..];
+        if more != 0 {
+            wide_work(Less { sums: self.sums, columns: &weights.sums[self.column..], more });
+        }
+    }
+
+    /// The same, and for B's zero points as packed, by column.
+    pub fn correct(&mut self, weights: &Weights, zeros: Zeros, a_zero: i32, b_zero: impl Fn(usize) -> i32) {
+        self.correct_row(weights, zeros, a_zero);
         let by_row = (weights.k as i32).wrapping_mul(a_zero).wrapping_sub(self.row_sum);
         let (sums, first) = (&mut *self.sums, self.column);
         // By value: what is read through references in the loop keeps it from becoming vector code.
         wide(move || {
-            for (j, (sum, &column)) in sums.iter_mut().zip(columns).enumerate() {
-                let fix = b_zero(first + j).wrapping_mul(by_row);
-                *sum = sum.wrapping_sub(more.wrapping_mul(column)).wrapping_add(fix);
+            for (j, sum) in sums.iter_mut().enumerate() {
+                *sum = sum.wrapping_add(b_zero(first + j).wrapping_mul(by_row));
             }
         });
+    }
+}
+
+/// Columns' sums taken from the sums of a row, as often as `more` says.
+struct Less<'a> {
+    sums: &'a mut [i32],
+    columns: &'a [i32],
+    more: i32,
+}
+
+impl Work for Less<'_> {
+    type Out = ();
+
+    #[inline(always)]
+    fn run(self) {
+        for (sum, &column) in self.sums.iter_mut().zip(self.columns) {
+            *sum = sum.wrapping_sub(self.more.wrapping_mul(column));
+        }
     }
 }
 

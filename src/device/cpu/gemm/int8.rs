@@ -14,7 +14,7 @@ use crate::device::cpu::call::{Call, CpuCode, Packed, Packing};
 use crate::device::cpu::quantize::{Largest, Range};
 use crate::error::Result;
 use crate::graph::Problem;
-use crate::graph::problem::gemm::{Dynamic, GemmProblem, Param, Quant};
+use crate::graph::problem::gemm::{Dynamic, GemmProblem, Quant};
 use crate::hardware::DeviceInfo;
 
 /// Bytes of one packed matrix: panels, column sums, and column scales; each on a 64-byte boundary.
@@ -140,21 +140,16 @@ fn product(
     let (a_shift, b_shift) = (if signed_a { 128 } else { 0 }, if p.b.dtype == DType::U8 { -128 } else { 0 });
     let a_zero = |row: usize| a_shift + i32::from(of_row(row).1) + finish.zero(&q.a_zero, batch, row);
     let b_zero = |column: usize| b_shift + finish.zero(&q.b_zero, batch, column);
-    let one_for_all = |zero: &Option<Param>| zero.as_ref().is_none_or(|z| z.step == 0);
-    let uniform = (one_for_all(&q.a_zero) && q.dynamic != Some(Dynamic::RowU8), one_for_all(&q.b_zero));
-    let settled = uniform == (true, true) && b_zero(0) == 0;
+    let one_of_b = q.b_zero.as_ref().is_none_or(|z| z.step == 0).then(|| b_zero(0));
     // Rows' own zero points are not known yet: `correct` adds them.
-    let zeros = Zeros { a: a_zero(0), row_sums: !settled };
+    let zeros = Zeros { a: a_zero(0), row_sums: one_of_b != Some(0) };
     let columns = finish.column_scales(batch, b_scales);
     let done = |mut segment: bytes::Segment| {
         let (row, column) = (segment.row, segment.column);
-        match uniform {
-            _ if settled => {}
-            (_, true) => {
-                let zero = b_zero(0);
-                segment.correct(weights, zeros, a_zero(row), move |_| zero);
-            }
-            _ => segment.correct(weights, zeros, a_zero(row), b_zero),
+        match one_of_b {
+            Some(0) => segment.correct_row(weights, zeros, a_zero(row)),
+            Some(zero) => segment.correct(weights, zeros, a_zero(row), move |_| zero),
+            None => segment.correct(weights, zeros, a_zero(row), b_zero),
         }
         finish.int_row(batch, row, column, segment.sums, of_row(row).0, &columns);
     };
