@@ -250,3 +250,39 @@ fn errors_in_products_of_sparse_weights() {
         ("gemm_sparse_u8_s32_16x128", "shr.u32 %x0, %from, 3;", "shr.u32 %x0, %from, 2;", OUTSIDE),
     ]);
 }
+
+/// Ten slots go through a ring of eight.
+#[test]
+fn errors_in_asynchronous_products_of_sparse_weights() {
+    const HALF: &str = "gemm_sm90_sparse_f16_128x128";
+    sparse("cuda-sm90-sparse-half-128x128", "MatMul", [DType::F16; 3], [9, 70, 600]).catches(&[
+        // Places: of the other instruction, of other columns, none; elements: of other columns, of other rows, with other rows of A.
+        (HALF, "%fe0, 0, %keep", "%fe1, 0, %keep", &[]),
+        (HALF, "and.b32 %at, %lane, 1;", "mov.b32 %at, 0;", &[]),
+        (HALF, "%fe0, 0, %keep", "%fe0, 2, %keep", &[Misuse]),
+        (HALF, "mov.b32 %fe0, %ne0;", "mov.b32 %fe0, 0;", &[Misuse]),
+        (HALF, "{%fa0, %fa1, %fa2, %fa3}", "{%fa0, %fa2, %fa1, %fa3}", &[]),
+        (HALF, "add.u64 %x, %x, 4;", "", &[]),
+        // The order of products, loads and moves.
+        (HALF, "wgmma.wait_group.sync.aligned 0;\n  setp.ne.u32 %keep", "setp.ne.u32 %keep", &[Unfinished, Race]),
+        (HALF, "wgmma.fence.sync.aligned;", "", &[Misuse]),
+        (HALF, "%fe0, 0, %keep", "%fe0, 0, %true", &[Uninitialised]),
+        // The ring.
+        (HALF, "[%ready], 25600;", "[%ready], 16384;", &[Unfinished, Race, Deadlock, Uninitialised, Misuse]),
+        (HALF, "  bar.warp.sync -1;\n  @%more mbarrier", "  @%more mbarrier", &[Race]),
+        (HALF, "@%more mbarrier.arrive.release.cta.shared::cta.b64 _, [%done];", "", &[Deadlock]),
+        (HALF, "mad.wide.u32 %from_b, %pitch, 1, %from_b;", "", &[]),
+        (HALF, "fence.mbarrier_init.release.cluster;", "", &[Proxy]),
+        // Results.
+        (HALF, "//@store2 %d4 %d6 %at %p0 %p1", "", UNSTORED),
+        (HALF, "//@store2 %d4 %d6 %at %p0 %p1", "//@store2 %d4 %d5 %at %p0 %p1", &[]),
+    ]);
+    const BYTES: &str = "gemm_sm90_sparse_u8_s32_128x128";
+    let types = [DType::U8, DType::I8, DType::I32];
+    sparse("cuda-sm90-sparse-int8-128x128", "MatMulInteger", types, [9, 70, 200]).catches(&[
+        (BYTES, "each s32.s8.u8", "s32.s8.s8", &[]),
+        (BYTES, "mad.lo.u32 %places, %lane, 4, %elements;", "mad.lo.u32 %places, %lane, 2, %elements;", &[Misaligned]),
+        (BYTES, "mad.lo.s32 %d4, %r_zero, %c_sum0, %d4;", "", &[]),
+        (BYTES, "mad.lo.s32 %d4, %r_sum, %c_zero0, %d4;", "", &[]),
+    ]);
+}

@@ -291,4 +291,13 @@ fn tiers_choose_their_tiles() {
     assert_eq!(chosen("gtx-1060", DType::F16, square), "cuda-sm61-float-128x64");
     assert_eq!(chosen("gtx-1060", DType::I8, [8, 1024, 1024]), "cuda-sm61-int8-gemv");
     assert_eq!(chosen("a100", DType::I64, [64; 3]), "cuda-any-gemm");
+    // `mma` gives 62 % of Hopper's peak, and a kernel that has few bytes on their way not its memory's rate.
+    for size in [2048, 4096, 8192] {
+        assert!(chosen("h200", DType::F16, [size; 3]).starts_with("cuda-sm90-half-128x256"));
+        assert!(chosen("h200", DType::I8, [size; 3]).starts_with("cuda-sm90-int8-128x"));
+    }
+    for dtype in [DType::F16, DType::I8] {
+        let kernel = chosen("h200", dtype, [16, 4096, 4096]);
+        assert!(["-few", "-16x128", "-64x64"].iter().any(|end| kernel.ends_with(end)) && !kernel.contains("sm75"), "{kernel}");
+    }
 }

@@ -57,9 +57,9 @@ fn exactly(problem: Problem, inputs: &[Option<Tensor>], weights: usize) -> usize
     each_sparse(problem, inputs, weights, &want)
 }
 
-/// Ragged, with one and several tiles, parts of K, and sums shorter than a stage.
+/// Ragged, with one and several tiles, parts of K (from 512 on, of bytes from 1024), more of it than any ring holds, and sums shorter than a stage.
 const SHAPES: [[usize; 3]; 8] =
-    [[1, 1, 32], [1, 40, 4096], [5, 130, 100], [17, 16, 129], [33, 65, 64], [70, 200, 260], [130, 129, 300], [257, 48, 40]];
+    [[1, 1, 32], [1, 40, 1100], [5, 130, 100], [17, 16, 129], [33, 65, 64], [70, 136, 260], [130, 129, 70], [257, 48, 40]];
 
 #[test]
 fn float_products_of_sparse_weights() {
@@ -143,6 +143,57 @@ fn quantised_layers_of_sparse_weights_have_the_dense_bits() {
     }
     println!("{runs} runs");
     assert!(device::all().len() < 2 || runs >= 24);
+}
+
+/// By prediction on an H200.
+#[cfg(feature = "cuda")]
+#[test]
+fn large_products_take_the_kernels_of_hopper_and_few_rows_others() {
+    let info = halfbyte::hardware::nvidia::model("h200").unwrap();
+    for (dtype, op, kind) in [(DType::F16, "MatMul", "half"), (DType::I8, "MatMulInteger", "int8")] {
+        let chosen = |m: usize| {
+            let given = [[m, 4096], [4096, 4096]].map(|s| Some(Tensor::zeros(dtype, s).unwrap()));
+            halfbyte::kernel::choose(&info, &sparse(lower_in("", op, &[], &given)), None).unwrap().kernel.name
+        };
+        assert_eq!(chosen(4096), format!("cuda-sm90-sparse-{kind}-256x128"));
+        assert!(chosen(16).starts_with(&format!("cuda-sm80-sparse-{kind}-")), "{}", chosen(16));
+    }
+}
+
+/// On few SMs each block of the kernels of Hopper has several tiles to do, and the ring runs on from one to the next.
+#[cfg(feature = "cuda")]
+#[test]
+fn blocks_go_on_from_tile_to_tile() {
+    use halfbyte::device::gpu::GpuDevice;
+    use halfbyte::hardware::{DeviceInfo, nvidia};
+
+    let mut r = Xorshift::new(46);
+    let [m, n, k] = [260, 130, 400];
+    let mut runs = 0;
+    for (dtype, op, out) in [(DType::F16, "MatMul", DType::F16), (DType::I8, "MatMulInteger", DType::I32)] {
+        let mut small = |shape: [usize; 2]| {
+            let values: Vec<f64> = (0..shape[0] * shape[1]).map(|_| r.below(7) as f64 - 3.0).collect();
+            tensor(dtype, &shape, &values)
+        };
+        let (a, full) = (small([m, k]), small([k, n]));
+        let inputs = [Some(a), Some(thinned(&mut r, &full, 0, 0.0))];
+        let problem = sparse(lower_in("", op, &[], &inputs));
+        let out = [Type::new(out, [m, n])];
+        let want = reference(&problem, &inputs, &out)[0].to_f64();
+        for seed in 0..2 {
+            let info = DeviceInfo { cores: 2, ..nvidia::model("h200").unwrap() };
+            let device = GpuDevice::new(info, super::cuda::Interpreted::new(seed)).unwrap();
+            for kernel in device::kernels(&device, &problem).into_iter().filter(|k| k.name.contains("sm90-sparse-")) {
+                assert!(
+                    device::launch(&device, kernel, &problem, &inputs, &[1], &out)[0].to_f64() == want,
+                    "{} {seed}",
+                    kernel.name
+                );
+                runs += 1;
+            }
+        }
+    }
+    assert_eq!(runs, 8);
 }
 
 /// A row's answer has the same bits whatever the other rows are, by every kernel.

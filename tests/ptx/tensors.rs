@@ -230,16 +230,16 @@ struct Lies {
     transposed: bool,
 }
 
-/// Bytes of a factor of `rows` of 32 bytes of k, and its descriptor but for the start. Source: CUTLASS, canonical layouts of
+/// Bytes of a factor of `rows` rows of k, and its descriptor but for the start. Source: CUTLASS, canonical layouts of
 /// `mma_sm90_desc.hpp`.
 fn image(of: &str, values: &[i32], rows: usize, Lies { swizzle, transposed }: Lies) -> (Vec<u8>, u64) {
     let size = element(of, 0).1;
-    let k = 32 / size;
+    let k = values.len() / rows;
     let mut bytes = vec![0; 32768];
     let span = swizzle.max(16);
     // In bytes along the dimension that lies together, and along the other.
     let (leading, stride) = match (transposed, swizzle) {
-        (false, 0) => (128, 256),
+        (false, 0) => (128, 8 * k * size),
         (false, n) => (16, 8 * n),
         (true, 0) => (rows * 16, 128),
         (true, n) => (k / 8 * 8 * n, 8 * n),
@@ -269,54 +269,38 @@ fn image(of: &str, values: &[i32], rows: usize, Lies { swizzle, transposed }: Li
     (bytes, mode << 62 | (stride as u64 >> 4) << 32 | (leading as u64 >> 4) << 16)
 }
 
-/// D = A B twice, with the left factor in shared memory, or in registers where `a` says nothing.
-fn one_wgmma(n: usize, [a_of, b_of]: [&str; 2], sum: &str, a_lies: Option<Lies>, b_lies: Lies) {
-    let random = &mut Xorshift::new(n as u64);
-    let k = 32 / element(a_of, 0).1;
-    let (a, b) = (values(random, a_of, 64 * k), values(random, b_of, n * k));
-    let (a_bytes, a_bits) = image(a_of, &a, 64, a_lies.unwrap_or(Lies { swizzle: 0, transposed: false }));
-    let (b_bytes, b_bits) = image(b_of, &b, n, b_lies);
-    let mut inputs: Vec<u32> = bytemuck::pod_collect_to_vec(&[a_bytes, b_bytes].concat());
-    let per = 4 / element(a_of, 0).1;
-    for thread in 0..128 {
-        let (g, t) = (thread / 32 * 16 + thread % 32 / 4, thread % 4);
-        // Registers: rows g and g + 8, then the upper half of k.
-        let elements = (0..4 * per).map(|i| a[(g + i / per % 2 * 8) * k + t * per + i % per + i / (2 * per) * k / 2]);
-        inputs.extend(packed(a_of, &elements.collect::<Vec<_>>()));
+/// Keeps two of each four of the 64 rows of a matrix. Gives what is left and a word of places for each thread. Source: PTX ISA,
+/// `wgmma.mma_async.sp`, figures 176, 180 and 181 of the metadata: of 16 bits lane 4 g + 2 selector + h of a warp has columns 16 h to 16 h + 15 of its
+/// rows g (low half) and g + 8, of bytes lane 4 g + 2 h + low columns 32 h to 32 h + 31 of row g + 8 low.
+fn halved(random: &mut Xorshift, a: &mut [i32], k: usize, selector: usize) -> (Vec<i32>, Vec<u32>) {
+    let (mut left, mut words) = (Vec::new(), vec![0; 128]);
+    for (i, four) in a.chunks_exact_mut(4).enumerate() {
+        let (row, column) = (i / (k / 4), i % (k / 4) * 4);
+        let (x, y) = [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)][random.below(6)];
+        left.extend([four[x], four[y]]);
+        (0..4).filter(|at| ![x, y].contains(at)).for_each(|at| four[at] = 0);
+        let (warp, g, low) = (row / 16, row % 8, row / 8 % 2);
+        let (lane, bit) = match k {
+            32 => (4 * g + 2 * selector + column / 16, 16 * low + column % 16),
+            _ => (4 * g + 2 * (column / 32) + low, column % 32),
+        };
+        words[32 * warp + lane] |= ((x | y << 2) as u32) << bit;
     }
-    let rd = n / if sum == "f16" { 4 } else { 2 };
-    let d = names("d", rd);
-    let tail = match (a_of, a_lies) {
-        ("s8" | "u8", _) => String::new(),
-        ("tf32", _) => ", 1, 1".into(),
-        (_, Some(a)) => format!(", 1, 1, {}, {}", u8::from(a.transposed), u8::from(b_lies.transposed)),
-        _ => format!(", 1, 1, {}", u8::from(b_lies.transposed)),
-    };
-    let left = if a_lies.is_some() { "%l2".into() } else { names("a", 4) };
-    // Factors of both signs came with 8.4.
-    let head = HEAD.replace("8.0", "8.4");
-    let opcode = format!("wgmma.mma_async.sync.aligned.m64n{n}k{k}.{sum}.{a_of}.{b_of}");
-    let text = format!(
-        "{head}.extern .shared .align 1024 .b8 smem[];\n.visible .entry k(.param .u64 pX, .param .u64 pY)\n{{\n\
-         .reg .b64 %l<6>; .reg .b32 %r<8>, %a<4>, %d<{rd}>; .reg .pred %p<2>;\n\
-         mov.u32 %r0, %tid.x; ld.param.u64 %l0, [pX]; ld.param.u64 %l1, [pY]; mad.wide.u32 %l1, %r0, 512, %l1;\n\
-         mov.u32 %r1, smem; mov.u32 %r2, 0; mad.lo.u32 %r3, %r0, 512, %r1; mad.wide.u32 %l4, %r0, 512, %l0;\n\
-         COPY: ld.global.v4.b32 {{%r4, %r5, %r6, %r7}}, [%l4]; st.shared.v4.b32 [%r3], {{%r4, %r5, %r6, %r7}};\n\
-         add.u64 %l4, %l4, 16; add.u32 %r3, %r3, 16; add.u32 %r2, %r2, 16; setp.lt.u32 %p0, %r2, 512; @%p0 bra COPY;\n\
-         add.u64 %l0, %l0, 65536; mad.wide.u32 %l0, %r0, 16, %l0; {}\n\
-         fence.proxy.async; bar.sync 0;\n\
-         shr.u32 %r1, %r1, 4; cvt.u64.u32 %l4, %r1; or.b64 %l2, %l4, {a_bits:#x}; add.u64 %l4, %l4, 2048; or.b64 %l3, %l4, {b_bits:#x};\n\
-         setp.ne.u32 %p0, %r0, %r0; setp.eq.u32 %p1, %r0, %r0;\n\
-         wgmma.fence.sync.aligned;\n{opcode} {d}, {left}, %l3, %p0{tail};\n{opcode} {d}, {left}, %l3, %p1{tail};\n\
-         wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\n{}ret;\n}}\n",
-        moved("a", 4, 0, false),
-        moved("d", rd, 0, true)
-    );
-    let got = run(&text, 128, &inputs, 65536).unwrap_or_else(|k| panic!("{k:?} {opcode} {a_lies:?} {b_lies:?}"));
+    (left, words)
+}
+
+/// D = A B twice, with the left factor in shared memory, or in registers where `a` says nothing; with two of its fours left, and this selector of
+/// their places, where there is one.
+fn one_wgmma(n: usize, types: [&str; 2], sum: &str, a_lies: Option<Lies>, b_lies: Lies) {
+    wgmma_of(n, types, sum, [a_lies, Some(b_lies)], None);
+}
+
+fn wgmma_of(n: usize, [a_of, b_of]: [&str; 2], sum: &str, [a_lies, b_lies]: [Option<Lies>; 2], sparse: Option<usize>) {
+    let (text, inputs, want) = wgmma_case(n, [a_of, b_of], sum, [a_lies, b_lies], sparse);
+    let got = run(&text, 128, &inputs, 65536).unwrap_or_else(|k| panic!("{k:?} {text}"));
     if let Some(ptxas) = crate::ptxas().filter(|_| n == 64 || n == 8) {
         crate::assemble(&ptxas, "sm_90a", &text);
     }
-    let want = product(&a, &b, [64, n, k]);
     for thread in 0..128 {
         for i in 0..n / 2 {
             let row = thread / 32 * 16 + thread % 32 / 4 + i / 2 % 2 * 8;
@@ -326,9 +310,69 @@ fn one_wgmma(n: usize, [a_of, b_of]: [&str; 2], sum: &str, a_lies: Option<Lies>,
                 "f32" => f32::from_bits(got[thread * 128 + i]) as i32,
                 _ => half::f16::from_bits((got[thread * 128 + i / 2] >> (16 * (i % 2))) as u16).to_f32() as i32,
             };
-            assert_eq!(value, 2 * want[row * n + column], "{opcode} {a_lies:?} {b_lies:?} row {row} column {column}");
+            assert_eq!(value, 2 * want[row * n + column], "row {row} column {column} {a_lies:?} {b_lies:?} {text}");
         }
     }
+}
+
+/// The text, its inputs, and half of what it gives.
+fn wgmma_case(
+    n: usize,
+    [a_of, b_of]: [&str; 2],
+    sum: &str,
+    [a_lies, b_lies]: [Option<Lies>; 2],
+    sparse: Option<usize>,
+) -> (String, Vec<u32>, Vec<i32>) {
+    let b_lies = b_lies.expect("B lies in shared memory");
+    let random = &mut Xorshift::new(n as u64);
+    let left_k = 32 / element(a_of, 0).1;
+    let k = if sparse.is_some() { 2 * left_k } else { left_k };
+    let (mut a, b) = (values(random, a_of, 64 * k), values(random, b_of, n * k));
+    let (left, words) = match sparse {
+        Some(selector) => halved(random, &mut a, k, selector),
+        None => (a.clone(), vec![0; 128]),
+    };
+    let (a_bytes, a_bits) = image(a_of, &left, 64, a_lies.unwrap_or(Lies { swizzle: 0, transposed: false }));
+    let (b_bytes, b_bits) = image(b_of, &b, n, b_lies);
+    let mut inputs: Vec<u32> = bytemuck::pod_collect_to_vec(&[a_bytes, b_bytes].concat());
+    let per = 4 / element(a_of, 0).1;
+    for (thread, word) in words.into_iter().enumerate() {
+        let (g, t) = (thread / 32 * 16 + thread % 32 / 4, thread % 4);
+        // Registers: rows g and g + 8, then the upper half of k.
+        let at = |i: usize| (g + i / per % 2 * 8) * left_k + t * per + i % per + i / (2 * per) * left_k / 2;
+        inputs.extend(packed(a_of, &(0..4 * per).map(|i| left[at(i)]).collect::<Vec<_>>()));
+        inputs.push(word);
+    }
+    let rd = n / if sum == "f16" { 4 } else { 2 };
+    let d = names("d", rd);
+    let tail = match (a_of, a_lies) {
+        ("s8" | "u8", _) => String::new(),
+        ("tf32", _) => ", 1, 1".into(),
+        (_, Some(a)) => format!(", 1, 1, {}, {}", u8::from(a.transposed), u8::from(b_lies.transposed)),
+        _ => format!(", 1, 1, {}", u8::from(b_lies.transposed)),
+    };
+    let factor = if a_lies.is_some() { "%l2".into() } else { names("a", 4) };
+    // Factors of both signs came with 8.4.
+    let head = HEAD.replace("8.0", "8.4");
+    let (sp, places) = sparse.map_or_else(Default::default, |selector| (".sp", format!("%a4, {selector}, ")));
+    let opcode = format!("wgmma.mma_async{sp}.sync.aligned.m64n{n}k{k}.{sum}.{a_of}.{b_of}");
+    let text = format!(
+        "{head}.extern .shared .align 1024 .b8 smem[];\n.visible .entry k(.param .u64 pX, .param .u64 pY)\n{{\n\
+         .reg .b64 %l<6>; .reg .b32 %r<8>, %a<5>, %d<{rd}>; .reg .pred %p<2>;\n\
+         mov.u32 %r0, %tid.x; ld.param.u64 %l0, [pX]; ld.param.u64 %l1, [pY]; mad.wide.u32 %l1, %r0, 512, %l1;\n\
+         mov.u32 %r1, smem; mov.u32 %r2, 0; mad.lo.u32 %r3, %r0, 512, %r1; mad.wide.u32 %l4, %r0, 512, %l0;\n\
+         COPY: ld.global.v4.b32 {{%r4, %r5, %r6, %r7}}, [%l4]; st.shared.v4.b32 [%r3], {{%r4, %r5, %r6, %r7}};\n\
+         add.u64 %l4, %l4, 16; add.u32 %r3, %r3, 16; add.u32 %r2, %r2, 16; setp.lt.u32 %p0, %r2, 512; @%p0 bra COPY;\n\
+         add.u64 %l0, %l0, 65536; mad.wide.u32 %l0, %r0, 20, %l0; {}\n\
+         fence.proxy.async; bar.sync 0;\n\
+         shr.u32 %r1, %r1, 4; cvt.u64.u32 %l4, %r1; or.b64 %l2, %l4, {a_bits:#x}; add.u64 %l4, %l4, 2048; or.b64 %l3, %l4, {b_bits:#x};\n\
+         setp.ne.u32 %p0, %r0, %r0; setp.eq.u32 %p1, %r0, %r0;\n\
+         wgmma.fence.sync.aligned;\n{opcode} {d}, {factor}, %l3, {places}%p0{tail};\n{opcode} {d}, {factor}, %l3, {places}%p1{tail};\n\
+         wgmma.commit_group.sync.aligned; wgmma.wait_group.sync.aligned 0;\n{}ret;\n}}\n",
+        moved("a", 5, 0, false),
+        moved("d", rd, 0, true)
+    );
+    (text, inputs, product(&a, &b, [64, n, k]))
 }
 
 #[test]
@@ -358,5 +402,47 @@ fn every_layout_and_element_of_wgmma() {
                 one_wgmma(64, [a, b], "s32", left, lies);
             }
         }
+    }
+}
+
+#[test]
+fn wgmma_of_two_in_four() {
+    let lies = |swizzle| Lies { swizzle, transposed: false };
+    for (n, swizzle) in [(8, 128), (64, 0), (64, 64), (256, 128)] {
+        for left in [None, Some(lies(32)), Some(lies(0))] {
+            for selector in 0..2 {
+                wgmma_of(n, ["f16", "f16"], "f32", [left, Some(lies(swizzle))], Some(selector));
+            }
+            wgmma_of(n, ["bf16", "bf16"], "f32", [left, Some(lies(swizzle))], Some(0));
+            for b in ["s8", "u8"] {
+                wgmma_of(n, ["s8", b], "s32", [left, Some(lies(swizzle))], Some(0));
+            }
+        }
+    }
+    let across = Lies { swizzle: 128, transposed: true };
+    wgmma_of(64, ["f16", "f16"], "f16", [Some(across), Some(across)], Some(0));
+}
+
+#[test]
+fn errors_in_wgmma_of_two_in_four_are_caught() {
+    let lies = Lies { swizzle: 128, transposed: false };
+    for (types, sum, selectors) in [(["f16"; 2], "f32", 2), (["s8"; 2], "s32", 1)] {
+        let (text, inputs, _) = wgmma_case(8, types, sum, [None, Some(lies)], Some(0));
+        let ran = |text: &str, inputs: &[u32]| run(text, 128, inputs, 65536);
+        assert!(ran(&text, &inputs).is_ok());
+        // Places of a four that are one, or fall: of the last thread with metadata.
+        let last = inputs.len() - if selectors == 2 { 11 } else { 1 };
+        for four in [0, 5, 10, 15, 1, 2] {
+            let mut wrong = inputs.clone();
+            wrong[last] = wrong[last] & !15 | four;
+            assert_eq!(ran(&text, &wrong).err(), Some(Kind::Misuse), "{four:04b}");
+        }
+        assert_eq!(ran(&text.replace("%a4, 0", &format!("%a4, {selectors}")), &inputs).err(), Some(Kind::Misuse));
+        // The word is read until the group has been waited for, and must lie there when the fence is passed.
+        let (commit, fence) = ("wgmma.commit_group.sync.aligned;", "wgmma.fence.sync.aligned;");
+        assert!(ran(&text.replace(commit, &format!("{commit} mov.b32 %a4, 0;")), &inputs).is_err());
+        assert_eq!(ran(&text.replace(fence, &format!("{fence} mov.b32 %a4, %a4;")), &inputs).err(), Some(Kind::Misuse));
+        // 64 bytes of k do not lie in rows of 32.
+        assert_eq!(ran(&text.replace("0x400000400", "0xc00000400"), &inputs).err(), Some(Kind::Misuse));
     }
 }

@@ -406,6 +406,7 @@ fn factors(m: &mut Modifiers) -> Result<(&'static str, Element, Element)> {
 
 fn wgmma(m: &mut Modifiers) -> Decoded {
     let what = m.one(&[("fence", 0), ("commit_group", 1), ("wait_group", 2), ("mma_async", 3)])?;
+    let sparse = what == 3 && m.take("sp");
     m.must("sync")?;
     m.must("aligned")?;
     if what < 3 {
@@ -413,23 +414,24 @@ fn wgmma(m: &mut Modifiers) -> Decoded {
     }
     let widths: Vec<(String, usize)> = (1..=32).map(|i| (format!("m64n{}k", i * 8), i * 8)).collect();
     let shapes: Vec<(String, (usize, usize))> =
-        widths.iter().flat_map(|(s, n)| [8, 16, 32].map(|k| (format!("{s}{k}"), (*n, k)))).collect();
+        widths.iter().flat_map(|(s, n)| [8, 16, 32, 64].map(|k| (format!("{s}{k}"), (*n, k)))).collect();
     let shapes: Vec<(&str, (usize, usize))> = shapes.iter().map(|(s, v)| (s.as_str(), *v)).collect();
     let (n, k) = m.one(&shapes)?;
     let saturate = m.take("satfinite");
     let (sum, a, b) = factors(m)?;
     let steps = !a.is_integer() || n <= 24 || n.is_multiple_of(16);
-    if k * a.bytes() != 32 || !steps || (saturate && !a.is_integer()) {
+    // The left factor has 32 bytes of each row. Of tf32 there would be one in every two.
+    let deep = k * a.bytes() == if sparse { 64 } else { 32 } && !(sparse && a == Element::TF32);
+    if !deep || !steps || (saturate && !a.is_integer()) {
         return fault(Kind::Syntax, "wgmma has no such shape of such elements");
     }
-    let shape = Mma { m: 64, n, k, a, b, half: sum == "f16", saturate, sparse: false };
-    // Signs of the factors, and of 16 bits whether they are transposed, the left one only in shared memory.
-    Ok((
-        Op::Wgmma(shape),
-        match a.bytes() {
-            1 => 4..=4,
-            2 => 7..=8,
-            _ => 6..=6,
-        },
-    ))
+    let shape = Mma { m: 64, n, k, a, b, half: sum == "f16", saturate, sparse };
+    // Signs of the factors, and of 16 bits whether they are transposed, the left one only in shared memory; metadata and their selector.
+    let more = if sparse { 2 } else { 0 };
+    let (least, most) = match a.bytes() {
+        1 => (4, 4),
+        2 => (7, 8),
+        _ => (6, 6),
+    };
+    Ok((Op::Wgmma(shape), least + more..=most + more))
 }

@@ -135,7 +135,8 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     let (tall, deep) = (shape.m / 8, shape.k / span);
     let left_k = if shape.sparse { shape.k / 2 } else { shape.k };
     let (a, b) = (expect(&o[1], tall * left_k / span)?, expect(&o[2], deep)?);
-    let fours = if shape.sparse { Some(Fours::new(warp, &o[4], &o[5], shape)?) } else { None };
+    let fours = if shape.sparse { Some(Fours::new(&o[4], &o[5], shape)?) } else { None };
+    fours.iter().try_for_each(|f| warp.readable(f.register, f.mask()))?;
     let per_register = if shape.half { 2 } else { 1 };
     let (d, c) = (expect(&o[0], tall * 2 / per_register)?, expect(&o[3], tall * 2 / per_register)?);
     a.iter().chain(&b).chain(&c).try_for_each(|r| warp.readable(*r, u32::MAX))?;
@@ -178,16 +179,17 @@ fn product(warp: &mut Warp, o: &[Operand], shape: Mma) -> Result<()> {
     Ok(())
 }
 
-/// The metadata of `mma.sp`: of each four of a row two places of two bits, one after the other. Which lanes of each four give them says the
-/// sparsity selector. Source: PTX ISA, "Warp-level matrix instructions: mma.sp", figures of the metadata.
-struct Fours {
-    register: usize,
+/// The metadata of `mma.sp`, and of `wgmma.mma_async.sp` for the 16 rows of each warp: of each four of a row two places of two bits, one after the other. Which lanes of each four give them says the
+/// sparsity selector. Source: PTX ISA, "Warp-level matrix instructions: mma.sp" and "wgmma.mma_async.sp", figures of the metadata, which are
+/// the same of m16n8k32 and m64nNk32, and of m16n8k64 and m64nNk64.
+pub(super) struct Fours {
+    pub(super) register: usize,
     selector: usize,
     shape: Mma,
 }
 
 impl Fours {
-    fn new(warp: &Warp, metadata: &Operand, selector: &Operand, shape: Mma) -> Result<Self> {
+    pub(super) fn new(metadata: &Operand, selector: &Operand, shape: Mma) -> Result<Self> {
         let register = expect(metadata, 1)?[0];
         // Lanes of each four that give metadata.
         let lanes = shape.k / 16;
@@ -198,13 +200,17 @@ impl Fours {
         if selector >= 4 / lanes {
             return fault(Kind::Misuse, format!("selector {selector} of metadata that {lanes} lanes give"));
         }
-        let mask = (0..32).filter(|lane| lane % 4 / lanes == selector).fold(0, |all, lane| all | 1u32 << lane);
-        warp.readable(register, mask)?;
         Ok(Fours { register, selector, shape })
     }
 
+    /// The lanes that are asked.
+    pub(super) fn mask(&self) -> u32 {
+        let lanes = self.shape.k / 16;
+        (0..32).filter(|lane| lane % 4 / lanes == self.selector).fold(0, |all, lane| all | 1u32 << lane)
+    }
+
     /// The column of element `k` of a row that is left.
-    fn column(&self, warp: &Warp, row: usize, k: usize) -> Result<usize> {
+    pub(super) fn column(&self, warp: &Warp, row: usize, k: usize) -> Result<usize> {
         let (g, low, four) = (row % 8, row / 8, k / 2);
         let (t, bit) = match (self.shape.a.is_integer(), self.shape.k) {
             (false, 16) => (self.selector, 16 * low + 4 * four),

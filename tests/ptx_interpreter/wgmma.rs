@@ -4,7 +4,7 @@
 use super::entry::Instruction;
 use super::execute::Next;
 use super::machine::Run;
-use super::matrix::{accumulate, element, register_of, sums_of};
+use super::matrix::{Fours, accumulate, element, register_of, sums_of};
 use super::number::Ty;
 use super::op::{Element, Mma, Op};
 use super::operand::{Operand, constant};
@@ -32,13 +32,13 @@ impl Descriptor {
         Ok(Descriptor { start: field(0), leading: field(16), stride: field(32), swizzle_bytes })
     }
 
-    /// Where 16 bytes begin: of a matrix that lies by rows of k, half 0 or 1 of the 32 bytes of k of a row.
-    fn chunk(&self, row: usize, half: usize) -> u64 {
-        let (block, row, half) = (row as u64 / 8, row as u64 % 8, half as u64);
+    /// Where 16 bytes begin: of a matrix that lies by rows of k, one of the 2 or 4 of a row.
+    fn chunk(&self, row: usize, piece: usize) -> u64 {
+        let (block, row, piece) = (row as u64 / 8, row as u64 % 8, piece as u64);
         let at = self.start + block * self.stride;
         match self.swizzle_bytes {
-            0 => at + half * self.leading + row * 16,
-            n => swizzled(at + row * n as u64 + half * 16, n),
+            0 => at + piece * self.leading + row * 16,
+            n => swizzled(at + row * n as u64 + piece * 16, n),
         }
     }
 
@@ -68,13 +68,16 @@ struct Part {
 
 impl Part {
     /// Where its chunks of 16 bytes lie.
-    fn chunks(self, of: &Descriptor) -> Vec<u64> {
+    fn chunks(self, of: &Descriptor) -> Result<Vec<u64>> {
         let Part { from, count, k, .. } = self;
-        if self.transposed {
-            (0..count / 8 * k).map(|i| of.transposed_chunk(from / 8 + i / k, i % k)).collect()
-        } else {
-            (0..count * 2).map(|i| of.chunk(from + i / 2, i % 2)).collect()
-        }
+        let pieces = k * self.of.bytes() / 16;
+        Ok(match self.transposed {
+            true => (0..count / 8 * k).map(|i| of.transposed_chunk(from / 8 + i / k, i % k)).collect(),
+            false if of.swizzle_bytes != 0 && pieces * 16 > of.swizzle_bytes => {
+                return fault(Kind::Misuse, format!("{} bytes of k in rows of {}", pieces * 16, of.swizzle_bytes));
+            }
+            false => (0..count * pieces).map(|i| of.chunk(from + i / pieces, i % pieces)).collect(),
+        })
     }
 
     /// Where an element of a chunk belongs, by rows of k.
@@ -137,10 +140,12 @@ impl Run<'_> {
         if d.len() != wanted {
             return fault(Kind::Syntax, format!("{wanted} accumulators are wanted"));
         }
+        // Metadata and their selector stand before what else follows.
+        let (rest, left_k) = if shape.sparse { (&o[5..], shape.k / 2) } else { (&o[3..], shape.k) };
         let (mut sign, mut transposed) = (1.0, [false; 2]);
         if !shape.a.is_integer() {
-            sign = (constant(&o[4])? * constant(&o[5])?) as f32;
-            let given = o[6..].iter().map(|t| Ok(constant(t)? != 0)).collect::<Result<Vec<_>>>()?;
+            sign = (constant(&rest[1])? * constant(&rest[2])?) as f32;
+            let given = rest[3..].iter().map(|t| Ok(constant(t)? != 0)).collect::<Result<Vec<_>>>()?;
             match given[..] {
                 [a, b] if !from_registers => transposed = [a, b],
                 [b] if from_registers => transposed = [false, b],
@@ -163,28 +168,33 @@ impl Run<'_> {
         }
         for w in first..first + 4 {
             let mut rows = if from_registers {
-                fragment(&self.clusters[c].blocks[b].warps[w], &Warp::registers_of(&o[1])?, shape)?
+                fragment(&self.clusters[c].blocks[b].warps[w], &Warp::registers_of(&o[1])?, shape, left_k)?
             } else {
-                let part = Part { from: 16 * (w - first), count: 16, k: shape.k, of: shape.a, transposed: transposed[0] };
+                let part = Part { from: 16 * (w - first), count: 16, k: left_k, of: shape.a, transposed: transposed[0] };
                 self.rows(c, b, w..w + 1, left[0], part)?
             };
             if sign != 1.0 {
                 rows.iter_mut().for_each(|x| *x *= sign);
             }
             let warp = &mut self.clusters[c].blocks[b].warps[w];
-            let keep = warp.uniform(&o[3], u32::MAX, Ty::Pred)? != 0;
-            add(warp, &d, (keep, shape), &rows, &by_k)?;
-            if from_registers {
-                let flight = Flight { group: warp.flights.committed + 1, shape };
-                Warp::registers_of(&o[1])?.into_iter().for_each(|r| warp.flights.of[r] = Some(flight));
+            let mut read = if from_registers { Warp::registers_of(&o[1])? } else { Vec::new() };
+            if shape.sparse {
+                let fours = Fours::new(&o[3], &o[4], shape)?;
+                given(warp, fours.register, shape, fours.mask())?;
+                rows = spread(warp, &fours, &rows, shape)?;
+                read.push(fours.register);
             }
+            let keep = warp.uniform(&rest[0], u32::MAX, Ty::Pred)? != 0;
+            add(warp, &d, (keep, shape), &rows, &by_k)?;
+            let flight = Flight { group: warp.flights.committed + 1, shape };
+            read.into_iter().for_each(|r| warp.flights.of[r] = Some(flight));
         }
         Ok(())
     }
 
-    /// Rows of 32 bytes of a matrix, and the note that the products of these warps' group read them.
+    /// Rows of 32 or 64 bytes of a matrix, and the note that the products of these warps' group read them.
     fn rows(&mut self, c: usize, b: usize, warps: std::ops::Range<usize>, bits: u64, part: Part) -> Result<Vec<f32>> {
-        let chunks = part.chunks(&Descriptor::read(bits)?);
+        let chunks = part.chunks(&Descriptor::read(bits)?)?;
         let cluster = &mut self.clusters[c];
         let block = &mut cluster.blocks[b];
         let (actor, warp) = (block.products[warps.start / 4], &block.warps[warps.start]);
@@ -210,24 +220,38 @@ impl Run<'_> {
     }
 }
 
-/// The 16 rows of the left factor that a warp holds, as in `mma.sync`.
-fn fragment(warp: &Warp, registers: &[usize], shape: Mma) -> Result<Vec<f32>> {
+/// Rows of what is left of each four, with zeros between.
+fn spread(warp: &Warp, fours: &Fours, rows: &[f32], shape: Mma) -> Result<Vec<f32>> {
+    let mut all = vec![0.0; 16 * shape.k];
+    for (i, value) in rows.iter().enumerate() {
+        let (row, k) = (i / (shape.k / 2), i % (shape.k / 2));
+        all[row * shape.k + fours.column(warp, row, k)?] = *value;
+    }
+    Ok(all)
+}
+
+/// The 16 rows of the left factor that a warp holds, as in `mma.sync`, `width` elements each.
+fn fragment(warp: &Warp, registers: &[usize], shape: Mma, width: usize) -> Result<Vec<f32>> {
     if registers.len() != 4 {
         return fault(Kind::Syntax, "4 registers are wanted");
     }
-    for r in registers {
-        usable(warp, *r, shape)?;
-        if warp.defined[*r] != u32::MAX {
-            return fault(Kind::Uninitialised, format!("{} was never written", warp.entry.register_names[*r]));
-        }
-    }
+    registers.iter().try_for_each(|r| given(warp, *r, shape, u32::MAX))?;
     let per = 4 / shape.a.bytes();
     let at = |i: usize| {
-        let (row, k) = (i / shape.k, i % shape.k);
+        let (row, k) = (i / width, i % width);
         let bits = warp.registers[registers[row / 8 + 2 * (k / (per * 4))]][row % 8 * 4 + k % (per * 4) / per];
         element(shape.a, bits, k % per)
     };
-    Ok((0..16 * shape.k).map(at).collect())
+    Ok((0..16 * width).map(at).collect())
+}
+
+/// A product may read this register of these lanes.
+fn given(warp: &Warp, register: usize, shape: Mma, lanes: u32) -> Result<()> {
+    usable(warp, register, shape)?;
+    if warp.defined[register] & lanes == lanes {
+        return Ok(());
+    }
+    fault(Kind::Uninitialised, format!("{} was never written", warp.entry.register_names[register]))
 }
 
 /// A product may use a register that nothing wrote since the fence, or that products of the same shape are under way on.

@@ -30,16 +30,16 @@ pub(in crate::device::gpu) static KERNELS: &[GpuKernel] = &[
 ];
 
 /// Bytes of K of a row in a slot of the ring, and of a row of a box of results.
-const SLOT: usize = 128;
+pub(super) const SLOT: usize = 128;
 
 /// As [`stride`], which the rows of the kernel table have seen to be there.
-fn evenly(batch: &Shape, steps: &[usize]) -> Result<usize> {
+pub(super) fn evenly(batch: &Shape, steps: &[usize]) -> Result<usize> {
     stride(batch, steps).ok_or_else(|| failed("matrices of a batch that are not evenly apart"))
 }
 
 /// The map of an operand's `rows` rows, in boxes of a slot's bytes of K and `extent` rows, with `dims` dimensions (3: with the batch),
 /// and what to count its matrices by: 0 where all of a batch share one, else 1.
-fn map(p: &GemmProblem, o: &Operand, rows: usize, extent: usize, dims: usize) -> Result<(TensorMap, usize)> {
+pub(super) fn map(p: &GemmProblem, o: &Operand, rows: usize, extent: usize, dims: usize) -> Result<(TensorMap, usize)> {
     let bytes = o.dtype.size_bytes();
     let step = evenly(&p.batch, &o.batch)?;
     let matrices = if step == 0 { 1 } else { p.batch.numel() };
@@ -102,7 +102,7 @@ fn variant(tile: &Wide, p: &GemmProblem) -> &'static Variant {
     Variant::named(&format!("gemm_sm90_{}{what}_{}x{}{cluster}{out}", types(p), tile.m, tile.n))
 }
 
-fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
+pub(super) fn scratch_bytes(problem: &Problem, _: &DeviceInfo) -> usize {
     let of = |p: &GemmProblem| -> Result<usize> {
         let mut to = Preparation::new(p);
         operands(&mut to, false)?;

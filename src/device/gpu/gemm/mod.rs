@@ -32,7 +32,8 @@ use crate::kernel::gpu::gemm::{
     SM75_128X64, SM75_128X128, SM80_16X128, SM80_64X64, SM80_128X128, WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64,
     WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64,
 };
-use crate::kernel::gpu::sparse::{SPARSE_16X128, SPARSE_64X64, SPARSE_128X128};
+use crate::kernel::gpu::sparse::{SPARSE_16X128, SPARSE_64X64, SPARSE_128X128, SPARSE_256X128, SPARSE_WIDE_128X128};
+use sparse::wide_launches;
 use tile::{kernel, launches, scratch_bytes};
 
 pub(super) static KERNELS: &[GpuKernel] = &[
@@ -80,4 +81,8 @@ pub(super) static KERNELS: &[GpuKernel] = &[
     sparse::kernel("sm80-sparse-int8-128x128", |p, i| scratch_bytes(&SPARSE_128X128, p, i), |c| launches(&SPARSE_128X128, c)),
     sparse::kernel("sm80-sparse-int8-64x64", |p, i| scratch_bytes(&SPARSE_64X64, p, i), |c| launches(&SPARSE_64X64, c)),
     sparse::kernel("sm80-sparse-int8-16x128", |p, i| scratch_bytes(&SPARSE_16X128, p, i), |c| launches(&SPARSE_16X128, c)),
+    sparse::kernel("sm90-sparse-half-256x128", hopper::scratch_bytes, |c| wide_launches(&SPARSE_256X128, c)),
+    sparse::kernel("sm90-sparse-half-128x128", hopper::scratch_bytes, |c| wide_launches(&SPARSE_WIDE_128X128, c)),
+    sparse::kernel("sm90-sparse-int8-256x128", hopper::scratch_bytes, |c| wide_launches(&SPARSE_256X128, c)),
+    sparse::kernel("sm90-sparse-int8-128x128", hopper::scratch_bytes, |c| wide_launches(&SPARSE_WIDE_128X128, c)),
 ];
