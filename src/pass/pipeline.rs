@@ -17,8 +17,6 @@ pub enum WeightPrecision {
 pub struct PassOptions {
     /// Reduced precision of weights.
     pub weights: Option<WeightPrecision>,
-    /// Adapters beside weights as grouped products, for devices that have kernels for them.
-    pub grouped: bool,
 }
 
 /// A rewrite of one graph; gives how often it changed something.
@@ -52,10 +50,8 @@ pub fn standard(mut graph: Graph) -> Graph {
 
 /// Runs all passes, on subgraphs too; gives how often each changed the graph.
 pub fn optimize(mut graph: Graph, options: &PassOptions) -> (Graph, Vec<(String, usize)>) {
-    let mut counts = Vec::new();
-    if options.grouped {
-        counts.push(("fuse adapters of low rank".to_string(), everywhere(&mut graph, &mut adapted::fuse)));
-    }
+    let adapters = everywhere(&mut graph, &mut adapted::fuse);
+    let mut counts = vec![("fuse adapters of low rank".to_string(), adapters)];
     for (name, pass, _) in PASSES {
         counts.push((name.to_string(), everywhere(&mut graph, &mut |g| pass(g))));
     }

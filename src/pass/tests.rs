@@ -322,7 +322,7 @@ fn weights_are_lowered_where_they_fit() {
         if crate::graph::find("halfbyte", "Linear").is_none() {
             return;
         }
-        let (graph, counts) = optimize(net.0, &PassOptions { weights: Some(precision), ..PassOptions::default() });
+        let (graph, counts) = optimize(net.0, &PassOptions { weights: Some(precision) });
         let f16 = precision == WeightPrecision::F16;
         let second = if f16 { "Gemm" } else { "halfbyte:Linear" };
         assert_eq!(ops(&graph), ["halfbyte:Linear", second, "MatMul"]);
@@ -343,7 +343,7 @@ fn weights_of_convolutions_become_f16_where_they_fit() {
         let a = net.op("Conv", &[x, small]);
         let b = net.op("ConvTranspose", &[a, large]);
         net.0.outputs.push(Port { value: b, dtype: None, dims: None });
-        let (graph, _) = optimize(net.0, &PassOptions { weights: Some(precision), ..PassOptions::default() });
+        let (graph, _) = optimize(net.0, &PassOptions { weights: Some(precision) });
         let lowered: Vec<bool> = graph.nodes.iter().map(|n| n.attrs.contains_key("weight_precision")).collect();
         assert_eq!(lowered, [precision == WeightPrecision::F16, false]);
     }

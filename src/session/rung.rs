@@ -102,7 +102,7 @@ impl Rung {
                 Precision::F16 => Some(WeightPrecision::F16),
                 Precision::Int8 => Some(WeightPrecision::Int8),
             };
-            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights, grouped: on_cpu });
+            let (optimized, counts) = pass::optimize(graph, &PassOptions { weights });
             graph = optimized;
             let folded = folded + fold::fold(&mut graph, &host);
             let kept = narrow.restore(&mut graph);

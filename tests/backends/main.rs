@@ -16,6 +16,7 @@ mod largest;
 #[cfg(feature = "cuda")]
 mod memory_rates;
 mod moves;
+mod picked;
 #[cfg(feature = "cuda")]
 mod planted;
 #[cfg(feature = "cuda")]

@@ -286,3 +286,30 @@ fn errors_in_asynchronous_products_of_sparse_weights() {
         (BYTES, "mad.lo.s32 %d4, %r_sum, %c_zero0, %d4;", "", &[]),
     ]);
 }
+
+/// The first of the two products of adapters: small integers, of items that take the last matrix of three, none, and the first.
+fn stack(rows: usize, k: usize, rank: usize) -> Case {
+    let mut r = Xorshift::new(31);
+    let mut given = |shape: &[usize]| small(&mut r, DType::F32, shape).unwrap();
+    let (x, y, a, b) = (given(&[3, rows, k]), given(&[3, rows, 4]), given(&[3, k, rank]), given(&[3, rank, 4]));
+    let numbers = Tensor::vector(&[2, -1, 0i32]);
+    let [down, _] = super::picked::lower(&[x.clone(), y, numbers.clone(), a.clone(), b]);
+    let outputs = vec![Type::new(DType::F32, [3, rows, rank])];
+    Case::new("cuda-sm61-float-picked", down, vec![Some(x), Some(a), Some(numbers)], outputs)
+}
+
+#[test]
+fn errors_in_products_of_stacks() {
+    stack(3, 100, 20).catches(&[
+        ("gemm_picked_f32_f32_8", "mad.lo.u32 %q, %number, %q, %lane;", "mov.b32 %q, %lane;", &[]),
+        ("gemm_picked_f32_f32_8", "selp.b32 %to, %to, 0, %taken;", "", &[]),
+        ("gemm_picked_f32_f32_8", "setp.eq.or.u32 %none, %number, -1, %taken;", "mov.pred %none, %taken;", &[]),
+        ("gemm_picked_f32_f32_8", "setp.lt.u32 %in_column, %column, %n;", "setp.le.u32 %in_column, %column, %n;", OUTSIDE),
+        ("gemm_picked_f32_f32_8", "setp.lt.and.u32 %in4, %k, %to,", "setp.le.and.u32 %in4, %k, %to,", OUTSIDE),
+        ("gemm_picked_f32_f32_8", "each min.u32 %q, %q, %k;", "", OUTSIDE),
+        ("gemm_picked_f32_f32_8", "each setp.lt.u32 %more, %row0, %m;", "setp.le.u32 %more, %row0, %m;", OUTSIDE),
+        ("gemm_picked_f32_f32_8", "  bar.sync 0;\n", "", EARLY),
+        ("gemm_picked_f32_f32_8", "shl.b32 %q, %lanes, %shift;", "mov.b32 %q, %lanes;", &[Race]),
+        ("gemm_picked_f32_f32_8", "//@store %d2 %index %more", "", UNSTORED),
+    ]);
+}

@@ -22,6 +22,8 @@ struct Sizes {
     /// Of x and y, of one item of the batch.
     rows: usize,
     adapters: usize,
+    /// Of their numbers.
+    number: DType,
     k: usize,
     rank: usize,
     n: usize,
@@ -42,7 +44,7 @@ fn sizes(site: &Site) -> Result<Sizes> {
     if [x, y].iter().any(|t| t.dtype != DType::F32) || !matches!(number.dtype, DType::I32 | DType::I64) || a.dtype != b.dtype {
         return Err(site.error(format!("x {}, y {}, numbers {}, A {}, B {}", x.dtype, y.dtype, number.dtype, a.dtype, b.dtype)));
     }
-    Ok(Sizes { batch, rows: each, adapters, k, rank, n })
+    Ok(Sizes { batch, rows: each, adapters, number: number.dtype, k, rank, n })
 }
 
 fn infer(site: &Site) -> Result<Vec<Type>, Refusal> {
@@ -63,7 +65,7 @@ fn grouped(s: &Sizes, k: usize, n: usize, stack: DType, c: bool, shape: Shape) -
         b: matrix(1, stack, n, 0),
         b_as: stack,
         b_scale: None,
-        pick: Some(Pick { input: 2, count: s.adapters }),
+        pick: Some(Pick { input: 2, dtype: s.number, count: s.adapters }),
         two_of_four: false,
         c: c.then(|| matrix(3, DType::F32, n, s.rows * n)),
         alpha: 1.0,

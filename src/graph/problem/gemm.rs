@@ -79,6 +79,8 @@ pub struct Quant {
 pub struct Pick {
     /// Index of the kernel's input: for each batch the number of its matrix, or -1 where its product is zero.
     pub input: usize,
+    /// Stored type of the numbers, i32 or i64.
+    pub dtype: DType,
     /// Matrices of the stack, one after the other.
     pub count: usize,
 }

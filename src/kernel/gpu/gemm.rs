@@ -163,7 +163,8 @@ pub(super) fn operand_bytes(p: &GemmProblem) -> usize {
 pub(super) fn moved_bytes(p: &GemmProblem) -> f64 {
     let batches = |steps: &[usize]| p.batch.iter().zip(steps).filter(|s| *s.1 != 0).map(|s| *s.0).product::<usize>();
     let a = batches(&p.a.batch) * p.m * p.k * p.a.dtype.size_bytes();
-    let b = batches(&p.b.batch) * p.n * p.k * operand_bytes(p);
+    let matrices = p.pick.as_ref().map_or(batches(&p.b.batch), |stack| p.batch.numel().min(stack.count));
+    let b = matrices * p.n * p.k * operand_bytes(p);
     (a + b + p.batch.numel() * p.m * p.top.unwrap_or(p.n) * p.stored().size_bytes()) as f64
 }
 
@@ -232,13 +233,16 @@ pub(super) fn any_us(problem: &Problem, info: &DeviceInfo) -> f64 {
 }
 
 pub(super) fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
+    let p = product(problem)?;
+    if p.pick.is_some() { Err("no stacks of matrices") } else { Ok(p) }
+}
+
+/// Any product whose indexes fit.
+pub(super) fn product(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     let Problem::Gemm(p) = problem else { return Err("not a matrix product") };
     let elements = |x: usize, y: usize| p.batch.numel() * x.max(1).next_multiple_of(16) * y.max(1).next_multiple_of(16);
     if [elements(p.m, p.n), elements(p.m, p.k), elements(p.n, p.k)].iter().any(|&e| e > ELEMENTS) {
         return Err("at most 2^31 - 1 elements");
-    }
-    if p.pick.is_some() {
-        return Err("no stacks of matrices");
     }
     if p.top.is_some() {
         listed(p)?;

@@ -5,6 +5,7 @@ pub mod conv;
 pub mod gemm;
 pub mod hopper;
 mod movement;
+pub mod picked;
 mod pool;
 mod recurrent;
 mod reduce;
@@ -21,6 +22,7 @@ pub(super) static TABLES: &[&[KernelDef]] = &[
     gemm::KERNELS,
     hopper::KERNELS,
     sparse::KERNELS,
+    picked::KERNELS,
     conv::KERNELS,
     pool::KERNELS,
     reduce::KERNELS,

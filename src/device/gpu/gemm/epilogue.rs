@@ -95,6 +95,9 @@ fn output_shape(p: &GemmProblem) -> (Shape, bool) {
 
 /// A shape that broadcasts to the output's as C does.
 fn addend_shape(p: &GemmProblem, c: &Matrix, out: &Shape) -> Shape {
+    if p.pick.is_some() {
+        return out.clone(); // without gaps, as the output
+    }
     let along = |step: usize, dim: usize| if step == 0 { 1 } else { dim };
     let columns = along(c.col, p.n);
     if c.row == 0 && c.batch.iter().all(|&s| s == 0) {

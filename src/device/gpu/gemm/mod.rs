@@ -7,7 +7,7 @@
 //! - [`batch`]: which matrices belong together.
 //! - [`epilogue`]: alpha, beta, C, requantisation and the problem's epilogue as one formula for the kernel's slot.
 //! - [`tile`]: the tiled kernels' launches, in parts where the grid would not fill the device; [`real`]: those that read operands as
-//!   they lie; [`gemv`]: those of few rows; [`hopper`]: those of sm_90a; [`any`]: what is left.
+//!   they lie; [`gemv`]: those of few rows; [`picked`]: those of stacks; [`hopper`]: those of sm_90a; [`any`]: what is left.
 //! - [`sparse`]: weights of which two in every four are zero.
 //! - [`top`]: the same in stripes of columns, where the largest results of each row alone are wanted.
 //!
@@ -21,6 +21,7 @@ pub mod hopper;
 pub mod int8;
 pub mod operand;
 pub mod pack;
+mod picked;
 pub mod real;
 mod sparse;
 pub mod tile;
@@ -41,6 +42,8 @@ pub(super) static KERNELS: &[GpuKernel] = &[
     any::kernel("any-gemm64"),
     kernel("float-gemv", gemv::scratch_bytes, gemv::launches),
     kernel("int8-gemv", gemv::scratch_bytes, gemv::launches),
+    picked::kernel("float-picked"),
+    picked::kernel("sm61-float-picked"),
     real::kernel(
         "tile-float-128x64",
         |p, i| real::scratch_bytes(&WGSL_F32_128X64, p, i),

@@ -9,8 +9,9 @@ use crate::hardware::{Capabilities, DeviceKind};
 use crate::kernel::KernelDef;
 use crate::kernel::gpu::gemm::{
     WGSL_F32_32X32, WGSL_F32_64X64, WGSL_F32_128X64, WGSL_INT8_32X32, WGSL_INT8_64X64, WGSL_INT8_128X64, any_us, contraction,
-    cost_us, float_rows, gemm, gemv_us, int8, int8_rows, real,
+    cost_us, float_rows, gemm, gemv_us, int8, int8_rows, product, real,
 };
+use crate::kernel::gpu::picked::{picked, picked_us};
 use crate::kernel::gpu::row::on;
 use crate::scalar::Steps;
 
@@ -19,6 +20,7 @@ pub(in crate::kernel) static KERNELS: &[KernelDef] = &[
     row64("wgpu-any-gemm64", Family::Gemm, any64, any_us),
     row("wgpu-float-gemv", Family::Gemm, few_floats, gemv_us),
     row("wgpu-int8-gemv", Family::Gemm, few_bytes, gemv_us),
+    row("wgpu-float-picked", Family::Gemm, stacks, picked_us),
     row("wgpu-tile-float-128x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_128X64, p, i)),
     row("wgpu-tile-float-64x64", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_64X64, p, i)),
     row("wgpu-tile-float-32x32", Family::Gemm, floats, |p, i| cost_us(&WGSL_F32_32X32, p, i)),
@@ -55,13 +57,17 @@ fn few_floats(problem: &Problem) -> Result<(), &'static str> {
     narrow(problem).and(float_rows(problem))
 }
 
+fn stacks(problem: &Problem) -> Result<(), &'static str> {
+    narrow(problem).and(picked(problem))
+}
+
 fn few_bytes(problem: &Problem) -> Result<(), &'static str> {
     narrow(problem).and(int8_rows(problem))
 }
 
 /// What follows the product has no 64-bit types.
 fn narrow(problem: &Problem) -> Result<(), &'static str> {
-    if follows(gemm(problem)?).any(is_wide) { Err("64-bit types in what follows") } else { Ok(()) }
+    if follows(product(problem)?).any(is_wide) { Err("64-bit types in what follows") } else { Ok(()) }
 }
 
 /// Types of what follows a product, and of what is stored.
