@@ -8,9 +8,10 @@ use smallvec::SmallVec;
 
 use super::blocks::wide;
 use super::top::Top;
-use crate::base::{DType, TensorView};
+use crate::base::{DType, Shape, TensorView};
 use crate::device::cpu::Call;
 use crate::device::cpu::disjoint::Disjoint;
+use crate::device::cpu::scalar::broadcast::Rows;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
@@ -60,11 +61,6 @@ enum Direct {
     BiasRelu,
 }
 
-struct Operand<'a> {
-    view: &'a TensorView<'a>,
-    steps: SmallVec<[usize; 6]>,
-}
-
 /// Finishes row segments of one call.
 pub struct Finish<'a> {
     p: &'a GemmProblem,
@@ -73,7 +69,9 @@ pub struct Finish<'a> {
     c: Option<(&'a Matrix, &'a TensorView<'a>)>,
     program: Option<Program>,
     direct: Direct,
-    operands: Vec<Operand<'a>>,
+    /// Of the epilogue, and where their elements lie.
+    operands: Vec<&'a TensorView<'a>>,
+    places: Rows,
     /// Where the largest results of each row alone are wanted.
     top: Option<Top<'a>>,
 }
@@ -98,7 +96,12 @@ impl<'a> Finish<'a> {
         let out = Disjoint::new(out);
         let inputs = call.inputs;
         let c = p.c.as_ref().map(|c| Ok::<_, Error>((c, input(inputs, c.input)?))).transpose()?;
-        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands: Vec::new(), top };
+        let types = p.epilogue.iter().flat_map(|e| &e.operands);
+        let shapes: Vec<&Shape> = types.map(|ty| &ty.shape).collect();
+        let places = Rows::new(&p.shape, &shapes);
+        let places = places.ok_or_else(|| Error::BadInput(format!("operands {shapes:?} do not broadcast to {}", p.shape)))?;
+        let operands = (0..shapes.len()).map(|i| input(inputs, p.inputs + i)).collect::<Result<_>>()?;
+        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands, places, top };
         let Some(e) = &p.epilogue else { return Ok(finish) };
         let sum = || arg(0) + arg(1);
         finish.direct = match &e.formula {
@@ -109,12 +112,6 @@ impl<'a> Finish<'a> {
             _ => Direct::None,
         };
         finish.program = Some(Program::new(e.steps()?));
-        for (i, ty) in e.operands.iter().enumerate() {
-            let steps = ty.shape.broadcast_strides(&p.shape);
-            let steps =
-                steps.ok_or_else(|| Error::BadInput(format!("operand {} does not broadcast to {}", ty.shape, p.shape)))?;
-            finish.operands.push(Operand { view: input(inputs, p.inputs + i)?, steps });
-        }
         Ok(finish)
     }
 
@@ -182,36 +179,29 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// First element and step of an operand along a row segment.
-    fn place(&self, operand: &Operand, flat: usize) -> (usize, usize) {
-        let shape = &self.p.shape;
-        let (mut rest, mut at) = (flat, 0);
-        for (&dim, &step) in shape.iter().zip(&operand.steps).rev() {
-            at += rest % dim * step;
-            rest /= dim;
-        }
-        let step = if shape.last() == Some(&self.p.n) { operand.steps.last().copied().unwrap_or(0) } else { 0 };
-        (at, step)
+    /// The `len` elements of operand `i` along a row segment from `flat` on; one where it is the same for all.
+    fn operand(&self, i: usize, flat: usize, len: usize) -> &[u8] {
+        let (view, row) = (self.operands[i], self.places.len);
+        let (within, len) = if self.places.splat[i] { (0, 1) } else { (flat % row, len) };
+        let size = view.dtype.size_bytes();
+        &view.bytes[(self.places.start(i, flat / row) + within) * size..][..len * size]
     }
 
     fn bias(&self, flat: usize, x: &mut [f32], then: impl Fn(f32) -> f32) {
-        let (at, step) = self.place(&self.operands[0], flat);
-        let bias = self.operands[0].view.slice::<f32>();
-        if step == 1 {
-            wide(|| x.iter_mut().zip(&bias[at..]).for_each(|(v, &b)| *v = then(*v + b)));
+        let bias: &[f32] = bytemuck::cast_slice(self.operand(0, flat, x.len()));
+        if let [one] = *bias {
+            x.iter_mut().for_each(|v| *v = then(*v + one));
         } else {
-            x.iter_mut().for_each(|v| *v = then(*v + bias[at]));
+            wide(|| x.iter_mut().zip(bias).for_each(|(v, &b)| *v = then(*v + b)));
         }
     }
 
     fn run(&self, program: &Program, flat: usize, x: &[f32]) {
         let mut lanes: SmallVec<[Lane; 9]> = SmallVec::new();
         lanes.push(Lane::Slice(bytemuck::cast_slice(x)));
-        for operand in &self.operands {
-            let (at, step) = self.place(operand, flat);
-            let size = operand.view.dtype.size_bytes();
-            let bytes = &operand.view.bytes[at * size..];
-            lanes.push(if step == 0 { Lane::Splat(&bytes[..size]) } else { Lane::Slice(&bytes[..x.len() * size]) });
+        for (i, &splat) in self.places.splat.iter().enumerate() {
+            let elements = self.operand(i, flat, x.len());
+            lanes.push(if splat { Lane::Splat(elements) } else { Lane::Slice(elements) });
         }
         program.run(&lanes, self.write(flat, x.len(), self.p.stored()));
     }

@@ -51,12 +51,13 @@ impl Rows {
 
     /// Index of the element of operand `i` at which row `r` starts.
     pub fn start(&self, i: usize, mut r: usize) -> usize {
+        let Some((outermost, strides)) = self.strides[i].split_first() else { return 0 };
         let mut at = 0;
-        for (dim, stride) in self.outer.iter().zip(&self.strides[i]).rev() {
+        for (dim, stride) in self.outer[1..].iter().zip(strides).rev() {
             at += (r % dim) * stride;
             r /= dim;
         }
-        at
+        at + r * outermost
     }
 }
 
