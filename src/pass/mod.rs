@@ -21,6 +21,7 @@ pub mod quantize;
 pub mod residual;
 mod rows;
 mod share;
+pub mod siblings;
 mod simplify;
 #[cfg(test)]
 mod tests;

@@ -10,7 +10,7 @@ use crate::graph::{Graph, Node};
 use crate::hardware::{self, DeviceKind};
 use crate::memory::pressure::Level;
 use crate::pass::narrow::Narrow;
-use crate::pass::{self, PassOptions, WeightPrecision, top_product};
+use crate::pass::{self, PassOptions, WeightPrecision, siblings, top_product};
 use crate::plan::{Plan, PlanOptions, Program, Run, fold};
 use crate::session::source::Source;
 use crate::session::{Options, Precision, Way};
@@ -107,6 +107,9 @@ impl Rung {
             let folded = folded + fold::fold(&mut graph, &host);
             let kept = narrow.restore(&mut graph);
             let top = top_product::fuse(&mut graph, device.info().kind);
+            let joined = if on_cpu { siblings::join(&mut graph) } else { 0 };
+            let folded = folded + if joined > 0 { fold::fold(&mut graph, &host) } else { 0 };
+            passes.extend((joined > 0).then(|| ("products of the same rows".to_string(), joined)));
             passes.extend((kept > 0).then(|| ("weights as they are stored".to_string(), kept)));
             passes.extend((top > 0).then(|| ("largest results of products".to_string(), top)));
             passes.extend((integers > 0).then(|| ("integers between quantised tensors".to_string(), integers)));

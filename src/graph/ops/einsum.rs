@@ -141,6 +141,7 @@ fn contraction(site: &Site, e: &Equation, steps: &[HashMap<u32, usize>]) -> Resu
         beta: 1.0,
         quant: None,
         top: None,
+        widths: Vec::new(),
         contraction: Some(Contraction {
             sizes: order.iter().map(|l| e.sizes[l]).collect(),
             kept: e.out.len(),

@@ -49,8 +49,13 @@ pub(super) fn named(site: &Site, op: &str) -> Result<GemmProblem> {
 }
 
 fn infer(site: &Site) -> Result<Vec<Type>, Refusal> {
-    let problem = build(site)?;
-    Ok(vec![Type::new(problem.out, problem.shape); site.output_count().max(1)])
+    let p = build(site)?;
+    let with = |columns: Option<usize>| {
+        let mut shape = p.shape.clone();
+        shape.last_mut().into_iter().zip(columns).for_each(|(last, n)| *last = n);
+        Type::new(p.out, shape)
+    };
+    Ok(if p.widths.is_empty() { vec![with(None)] } else { p.widths.iter().map(|&n| with(Some(n))).collect() })
 }
 
 fn lower(site: &Site, _: &[Type]) -> Result<Problem> {
@@ -116,6 +121,7 @@ fn product(site: &Site, ia: usize, ib: usize, trans: (bool, bool)) -> Result<Gem
         beta: 1.0,
         quant: None,
         top: None,
+        widths: Vec::new(),
         contraction: None,
         out: ta.dtype,
         shape,
@@ -314,7 +320,16 @@ fn matmul_integer_to_float(site: &Site) -> Result<GemmProblem> {
     Ok(p)
 }
 
+/// The columns of each output of a product that gives several (`widths`).
+fn widths(site: &Site, p: &GemmProblem) -> Result<Vec<usize>> {
+    let widths = site.ints("widths").unwrap_or_default();
+    let all: Vec<usize> = widths.iter().filter_map(|&w| usize::try_from(w).ok()).collect();
+    let fit = all.len() == widths.len() && all.iter().sum::<usize>() == p.n && p.shape.last() == Some(&p.n);
+    if widths.is_empty() || fit { Ok(all) } else { Err(site.error(format!("{} columns are no {widths:?}", p.n))) }
+}
+
 /// A product of f32 rows, quantised one by one, with 8-bit weights: A, B, B's scales, C; `transB`. `rows` says "symmetric" or "asymmetric".
+/// With `widths` it has as many outputs, of as many columns each: products of the same rows by several matrices, whose columns lie side by side in B.
 fn linear_int8(site: &Site) -> Result<GemmProblem> {
     let mut p = product(site, 0, 1, (false, flag(site, "transB")))?;
     float_a(site, &p)?;
@@ -326,6 +341,7 @@ fn linear_int8(site: &Site) -> Result<GemmProblem> {
     p.quant = Some(Quant { dynamic: Some(dynamic), b_scale: param(site, 2, &p, p.n, true)?, ..Quant::default() });
     p.c = addend(site, 3, &p)?;
     p.out = DType::F32;
+    p.widths = widths(site, &p)?;
     bytes_only(site, &p)?;
     Ok(p)
 }

@@ -72,6 +72,7 @@ fn grouped(s: &Sizes, k: usize, n: usize, stack: DType, c: bool, shape: Shape) -
         beta: 1.0,
         quant: None,
         top: None,
+        widths: Vec::new(),
         contraction: None,
         out: DType::F32,
         shape,

@@ -130,6 +130,8 @@ pub struct GemmProblem {
     /// Of each row so many of the largest results alone are wanted, the largest first, the first of equal ones first: f32, and their columns as
     /// i64 in a second output. Results of f32 without an epilogue only.
     pub top: Option<usize>,
+    /// Columns of each of several outputs, side by side in B, where one product gives them all: f32 without an epilogue only. Empty for one output.
+    pub widths: Vec<usize>,
     /// Set for sums that are no matrix product; the matrices are meaningless then.
     pub contraction: Option<Contraction>,
     /// Element type of the product before the epilogue.

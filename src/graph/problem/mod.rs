@@ -112,7 +112,7 @@ impl Problem {
     /// Gives the problem an epilogue, or hands it back when its family takes none.
     pub fn with_epilogue(&mut self, epilogue: EpilogueSpec) -> std::result::Result<(), EpilogueSpec> {
         match self {
-            Problem::Gemm(p) if p.epilogue.is_none() && p.top.is_none() => p.epilogue = Some(epilogue),
+            Problem::Gemm(p) if p.epilogue.is_none() && p.top.is_none() && p.widths.is_empty() => p.epilogue = Some(epilogue),
             Problem::Conv(p) if p.takes(&epilogue) => p.epilogue = Some(epilogue),
             _ => return Err(epilogue),
         }

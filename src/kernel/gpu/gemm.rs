@@ -244,6 +244,9 @@ pub(super) fn product(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     if [elements(p.m, p.n), elements(p.m, p.k), elements(p.n, p.k)].iter().any(|&e| e > ELEMENTS) {
         return Err("at most 2^31 - 1 elements");
     }
+    if !p.widths.is_empty() {
+        return Err("one matrix of results");
+    }
     if p.top.is_some() {
         listed(p)?;
     }

@@ -86,7 +86,8 @@ pub fn scaled_only(p: &GemmProblem) -> bool {
 
 fn gemm(problem: &Problem) -> Result<&GemmProblem, &'static str> {
     match problem {
-        Problem::Gemm(p) => Ok(p),
+        Problem::Gemm(p) if p.widths.is_empty() => Ok(p),
+        Problem::Gemm(_) => Err("one matrix of results"),
         _ => Err("not a matrix product"),
     }
 }

@@ -3,7 +3,7 @@
 use super::joined::Op;
 use super::math::Quantizer;
 use super::number::Number;
-use super::program::{CHUNK, Lane, load};
+use super::program::{CHUNK, Lane, WHOLE, load};
 use crate::base::DType;
 use crate::scalar::steps::Step;
 use crate::scalar::{Binary, Steps, Unary};
@@ -76,11 +76,13 @@ impl<'a, T: Number> Chunk<'a, T> {
                 None => out.iter_mut().zip(self.register(first)).for_each(|(o, &x)| *o = f(x, splats)),
             };
         }
-        // All of one length, so that nothing is checked in the loop.
-        let n = out.len();
-        let (first, rest) = (&self.register(first)[..n], rest.map(|i| &self.register(i)[..n]));
-        for i in 0..n {
-            out[i] = f(first[i], rest.map(|of| of[i]));
+        // Whole vectors of a length that the compiler knows: it checks nothing within them and leaves none to a loop of single elements.
+        let (first, rest) = (self.register(first).as_chunks::<WHOLE>().0, rest.map(|i| self.register(i).as_chunks::<WHOLE>().0));
+        for (at, out) in out.as_chunks_mut::<WHOLE>().0.iter_mut().enumerate() {
+            let (first, rest) = (&first[at], rest.map(|of| &of[at]));
+            for i in 0..WHOLE {
+                out[i] = f(first[i], rest.map(|of| of[i]));
+            }
         }
     }
 

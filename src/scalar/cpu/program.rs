@@ -14,7 +14,9 @@ use crate::scalar::{Domain, Steps};
 /// Elements computed at a time: 4 KiB of f32 a register, of which a loop uses a few.
 pub(super) const CHUNK: usize = 1024;
 /// What vector loops take at once; a chunk is computed in whole ones.
-const WHOLE: usize = 64;
+pub(super) const WHOLE: usize = 64;
+/// Elements for which writing what is the same for all takes less than finding out where one number would do.
+const FEW: usize = 256;
 
 /// One argument of a run.
 #[derive(Debug, Clone, Copy)]
@@ -139,7 +141,7 @@ fn run_chunks<T: Number>(program: &Program, args: &[Lane<'_>], out: &mut [u8], r
     let total = out.len() / size;
     let widest = total.min(CHUNK).next_multiple_of(WHOLE);
     // Constants and splats are written once, and once only where loops keep them to themselves; slices are loaded for each chunk.
-    let spread = if widest == WHOLE { u64::MAX } else { program.spread(args) };
+    let spread = if widest <= FEW { u64::MAX } else { program.spread(args) };
     for (i, step) in steps.steps.iter().enumerate() {
         let register = &mut registers[i * CHUNK..][..if spread & bit(i) == 0 { 1 } else { widest }];
         match *step {

@@ -6,7 +6,8 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
-use super::blocks::wide;
+use super::blocks::{present, wide};
+use super::parts::Parts;
 use super::top::Top;
 use crate::base::{DType, Shape, TensorView};
 use crate::device::cpu::Call;
@@ -15,7 +16,9 @@ use crate::device::cpu::scalar::broadcast::Rows;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
-use crate::scalar::cpu::{Lane, Program, math};
+use crate::hardware::Capabilities;
+use crate::scalar::cpu::math::{self, Quantizer};
+use crate::scalar::cpu::{Lane, Program};
 use crate::scalar::{arg, constant};
 
 /// The problem of a call to this family.
@@ -65,15 +68,23 @@ enum Direct {
 pub struct Finish<'a> {
     p: &'a GemmProblem,
     inputs: &'a [Option<TensorView<'a>>],
-    out: Disjoint<'a, u8>,
+    store: Store<'a>,
     c: Option<(&'a Matrix, &'a TensorView<'a>)>,
     program: Option<Program>,
     direct: Direct,
     /// Of the epilogue, and where their elements lie.
     operands: Vec<&'a TensorView<'a>>,
     places: Rows,
-    /// Where the largest results of each row alone are wanted.
-    top: Option<Top<'a>>,
+}
+
+/// Where results go.
+enum Store<'a> {
+    /// All to one output, as they lie.
+    Whole(Disjoint<'a, u8>),
+    /// Columns to outputs of their own.
+    Parts(Parts<'a>),
+    /// The largest of each row alone are wanted.
+    Top(Top<'a>),
 }
 
 /// Input `i` of a call.
@@ -82,18 +93,18 @@ pub fn input<'a>(inputs: &'a [Option<TensorView<'a>>], i: usize) -> Result<&'a T
 }
 
 impl<'a> Finish<'a> {
-    /// Finishes into output 0 of the call.
+    /// Finishes into the outputs of the call.
     pub fn new<'c>(call: &'c mut Call<'a>) -> Result<Finish<'c>>
     where
         'a: 'c,
     {
         let p = problem(call.problem)?;
-        let (out, top): (&mut [u8], _) = match (p.top, &mut *call.outputs) {
-            (Some(k), outputs) => (&mut [], Some(Top::new(p.batch.numel() * p.m, k, outputs))),
-            (None, [Some(out), ..]) => (&mut *out.bytes, None),
+        let store = match (p.top, &mut *call.outputs) {
+            (Some(k), outputs) => Store::Top(Top::new(p.batch.numel() * p.m, k, outputs)),
+            (None, outputs) if !p.widths.is_empty() => Store::Parts(Parts::new(&p.widths, outputs)),
+            (None, [Some(out), ..]) => Store::Whole(Disjoint::new(&mut *out.bytes)),
             _ => return Err(Error::BadInput("a matrix product lacks its output".into())),
         };
-        let out = Disjoint::new(out);
         let inputs = call.inputs;
         let c = p.c.as_ref().map(|c| Ok::<_, Error>((c, input(inputs, c.input)?))).transpose()?;
         let types = p.epilogue.iter().flat_map(|e| &e.operands);
@@ -101,7 +112,7 @@ impl<'a> Finish<'a> {
         let places = Rows::new(&p.shape, &shapes);
         let places = places.ok_or_else(|| Error::BadInput(format!("operands {shapes:?} do not broadcast to {}", p.shape)))?;
         let operands = (0..shapes.len()).map(|i| input(inputs, p.inputs + i)).collect::<Result<_>>()?;
-        let mut finish = Finish { p, inputs, out, c, program: None, direct: Direct::None, operands, places, top };
+        let mut finish = Finish { p, inputs, store, c, program: None, direct: Direct::None, operands, places };
         let Some(e) = &p.epilogue else { return Ok(finish) };
         let sum = || arg(0) + arg(1);
         finish.direct = match &e.formula {
@@ -124,8 +135,9 @@ impl<'a> Finish<'a> {
     #[allow(clippy::mut_from_ref)]
     fn write(&self, flat: usize, len: usize, dtype: DType) -> &mut [u8] {
         let size = dtype.size_bytes();
+        let Store::Whole(out) = &self.store else { unreachable!("invariant: only f32 goes elsewhere") };
         // SAFETY: each segment is written by one thread once.
-        unsafe { self.out.part(flat * size, len * size) }
+        unsafe { out.part(flat * size, len * size) }
     }
 
     /// Takes `x = A x B` of a row segment through alpha, addend, epilogue and store.
@@ -157,8 +169,11 @@ impl<'a> Finish<'a> {
     }
 
     fn epilogue(&self, flat: usize, x: &mut [f32]) {
-        if let Some(top) = &self.top {
-            return top.see(flat / self.p.n, flat % self.p.n, x);
+        let place = || (flat / self.p.n, flat % self.p.n);
+        match &self.store {
+            Store::Whole(_) => {}
+            Store::Parts(parts) => return parts.store(place(), x),
+            Store::Top(top) => return top.see(place(), x),
         }
         match self.direct {
             Direct::Relu => wide(|| x.iter_mut().for_each(|v| *v = relu(*v))),
@@ -207,12 +222,16 @@ impl<'a> Finish<'a> {
     }
 
     /// The scales of B's columns: one for all, or one for each. `rounded` are those of B rounded while packing.
-    pub fn column_scales<'s>(&self, batch: usize, rounded: Option<&'s [f32]>) -> Cow<'s, [f32]> {
+    pub fn column_scales<'s>(&'s self, batch: usize, rounded: Option<&'s [f32]>) -> Cow<'s, [f32]> {
         let scale = self.p.quant.as_ref().and_then(|q| q.b_scale.as_ref());
-        match (rounded, scale) {
-            (Some(scales), _) => Cow::Borrowed(scales),
-            (None, Some(param)) if param.step != 0 => (0..self.p.n).map(|j| self.scale(Some(param), batch, j)).collect(),
-            (None, param) => Cow::Owned(vec![self.scale(param, batch, 0)]),
+        let place = self.param(scale, batch, 0);
+        match (rounded, scale, place) {
+            (Some(scales), ..) => Cow::Borrowed(scales),
+            (None, Some(Param { dtype: DType::F32, step: 1, .. }), Some((view, at))) => {
+                Cow::Borrowed(&view.slice::<f32>()[at..at + self.p.n])
+            }
+            (None, Some(param), _) if param.step != 0 => (0..self.p.n).map(|j| self.scale(scale, batch, j)).collect(),
+            _ => Cow::Owned(vec![self.scale(scale, batch, 0)]),
         }
     }
 
@@ -228,21 +247,18 @@ impl<'a> Finish<'a> {
             return self.store_sums(batch, row, col, sums);
         };
         let a_scale = a_scale * self.scale(q.a_scale.as_ref(), batch, row) * self.p.alpha;
-        let mut x = [0f32; super::blocks::SEGMENT];
-        let x = &mut x[..sums.len()];
         let out_scale = self.scale(q.out_scale.as_ref(), batch, 0);
-        if let [one] = *b_scales {
-            let factor = a_scale * one / out_scale;
-            wide(|| x.iter_mut().zip(&*sums).for_each(|(v, &s)| *v = s as f32 * factor));
-        } else {
-            let b = &b_scales[col..];
-            wide(|| x.iter_mut().zip(&*sums).zip(b).for_each(|((v, &s), &b)| *v = s as f32 * (a_scale * b / out_scale)));
+        match *b_scales {
+            [one] => times(sums, std::iter::repeat(a_scale * one / out_scale)),
+            // To divide by 1 changes nothing but the time.
+            _ if out_scale == 1.0 => times(sums, b_scales[col..].iter().map(move |b| a_scale * b)),
+            _ => times(sums, b_scales[col..].iter().map(move |b| a_scale * b / out_scale)),
         }
         match self.p.out.int_range() {
-            None => self.scaled_row(batch, row, col, x),
+            None => self.scaled_row(batch, row, col, bytemuck::cast_slice_mut(sums)),
             Some((lo, hi)) => {
-                let zero = self.zero(&q.out_zero, batch, 0);
-                round_to(x, 1.0, (zero, lo as i32, hi as i32), sums, |q| q);
+                let round = rounding(1.0, (self.zero(&q.out_zero, batch, 0), lo as i32, hi as i32));
+                wide(|| sums.iter_mut().for_each(|s| *s = round(f32::from_bits(*s as u32))));
                 self.store_sums(batch, row, col, sums);
             }
         }
@@ -290,7 +306,9 @@ impl<'a> Finish<'a> {
 
     /// Stores what is stored last, when all rows are finished.
     pub fn end(self) {
-        self.top.into_iter().for_each(Top::store);
+        if let Store::Top(top) = self.store {
+            top.store();
+        }
     }
 
     /// Takes finished elements through the epilogue, from output element `flat` on.
@@ -299,13 +317,53 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition.
-pub fn round_to<T>(x: &[f32], scale: f32, (zero, lo, hi): (i32, i32, i32), out: &mut [T], to: impl Fn(i32) -> T) {
+/// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition, without dividing where
+/// that is as exact.
+pub fn round_to<T>(x: &[f32], scale: f32, range: (i32, i32, i32), out: &mut [T], to: impl Fn(i32) -> T) {
+    let (zero, lo, hi) = range;
+    let is_fused = cfg!(target_arch = "aarch64") || present(Capabilities::AVX2);
+    match Quantizer::new(scale, zero.into(), lo.into(), hi.into()).filter(|_| is_fused) {
+        Some(quantizer) => wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(quantizer.integer_or(x, zero)))),
+        None => {
+            let round = rounding(scale, range);
+            wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(round(x))));
+        }
+    }
+}
+
+/// The same of one element.
+fn rounding(scale: f32, (zero, lo, hi): (i32, i32, i32)) -> impl Fn(f32) -> i32 + Copy {
     let (low, high) = ((lo - zero) as f32, (hi - zero) as f32);
-    let round = move |x: f32| math::to_i32((x / scale).round_ties_even().clamp(low, high)) + zero;
-    wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(round(x))));
+    move |x| math::to_i32((x / scale).round_ties_even().clamp(low, high)) + zero
+}
+
+/// Each sum times its factor, as the bits of an f32.
+fn times(sums: &mut [i32], factors: impl Iterator<Item = f32>) {
+    wide(move || sums.iter_mut().zip(factors).for_each(|(s, factor)| *s = (*s as f32 * factor).to_bits() as i32));
 }
 
 fn relu(x: f32) -> f32 {
     if x < 0.0 { 0.0 } else { x }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::quant::quantize;
+
+    /// With a division and without one: halves, what is out of range, no numbers, and scales that are.
+    #[test]
+    fn rounding_is_that_of_quantisation() {
+        let numbers = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0, -0.0, 1e-45];
+        for scale in [1e-30f32, 3e-9, 0.017, 0.5, 1.0, 7.7e5, 1e30, f32::INFINITY] {
+            for range in [(0, -127, 127), (131, 0, 255), (0, 0, 255), (255, 0, 255)] {
+                let (zero, lo, hi) = range;
+                let x: Vec<f32> = (-600..600).map(|i| i as f32 * 0.5 * scale).chain(numbers).collect();
+                let mut out = vec![0; x.len()];
+                round_to(&x, scale, range, &mut out, |q| q);
+                let want: Vec<i32> = x.iter().map(|&x| quantize(x, scale, zero, lo, hi)).collect();
+                assert_eq!(out, want, "{scale:e} {range:?}");
+            }
+        }
+    }
 }

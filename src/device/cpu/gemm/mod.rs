@@ -19,6 +19,7 @@ mod finish;
 mod int8;
 pub mod interleave;
 pub mod lines;
+mod parts;
 mod real;
 mod reference;
 pub mod simd;

@@ -289,6 +289,41 @@ fn the_largest_results_of_rows_are_those_of_the_product() {
     assert!(kernels.len() >= 5, "{kernels:?}");
 }
 
+/// Columns that go to outputs of their own are those of the whole product by the same kernel.
+#[test]
+fn columns_of_several_outputs_are_those_of_one() {
+    let mut random = Xorshift::new(53);
+    for (m, k, widths) in [(1, 24, vec![5, 1, 300]), (40, 70, vec![256, 31, 33]), (3, 5, vec![2, 0, 7])] {
+        let n: usize = widths.iter().sum();
+        let b: Vec<i8> = (0..k * n).map(|_| random.below(256) as u8 as i8).collect();
+        let [a, scales, c] = [[m, k], [1, n], [1, n]].map(|shape| Some(random.tensor(DType::F32, &shape)));
+        let inputs = [a, Some(Tensor::new([k, n], &b).unwrap()), scales, c];
+        for rows in ["symmetric", "asymmetric"] {
+            let rows = ("rows", Attr::Str(rows.into()));
+            let sizes = ("widths", Attr::Ints(widths.iter().map(|&w| w as i64).collect()));
+            let whole = lower("halfbyte", "LinearInt8", std::slice::from_ref(&rows), &inputs).unwrap();
+            let parts = lower("halfbyte", "LinearInt8", &[rows, sizes], &inputs).unwrap();
+            for name in usable(&parts).iter().map(|k| k.name).chain(["cpu-any-gemm-reference"]) {
+                let is_packed = name != "cpu-any-gemm-reference";
+                let all = run(name, &whole, &inputs, is_packed);
+                let mut out: Vec<Tensor> = widths.iter().map(|&w| Tensor::zeros(DType::F32, [m, w]).unwrap()).collect();
+                run_into(name, &parts, &inputs, is_packed, &mut out);
+                let mut from = 0;
+                for (part, out) in out.iter().enumerate() {
+                    let rows = all.values::<f32>().unwrap();
+                    let want: Vec<f32> = rows.chunks_exact(n).flat_map(|row| &row[from..from + widths[part]]).copied().collect();
+                    assert_eq!(out.values::<f32>().unwrap()[..], want, "{name} output {part} of {m} rows");
+                    from += widths[part];
+                }
+            }
+        }
+    }
+    let inputs = [[2, 3], [3, 4], [1, 4]].map(|shape| Some(random.tensor(DType::F32, &shape)));
+    for wrong in [vec![1, 2], vec![5, -1]] {
+        assert!(lower("halfbyte", "LinearInt8", &[("widths", Attr::Ints(wrong))], &inputs).is_err());
+    }
+}
+
 #[test]
 fn einsum_equations() {
     let mut random = Xorshift::new(15);

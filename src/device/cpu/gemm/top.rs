@@ -53,7 +53,7 @@ impl<'a> Top<'a> {
     }
 
     /// Takes results of a row, from `column` on. Each is seen once, in any order, from any thread.
-    pub fn see(&self, row: usize, column: usize, x: &[f32]) {
+    pub fn see(&self, (row, column): (usize, usize), x: &[f32]) {
         let row = &self.rows[row];
         // A bar that is not the latest is lower, and lets through what the lock then refuses.
         let bar = row.bar.load(Ordering::Relaxed);

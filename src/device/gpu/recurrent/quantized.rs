@@ -51,6 +51,7 @@ fn product(p: &RecurrentProblem, weights: usize, m: usize, params: [usize; 2]) -
         beta: 1.0,
         quant: Some(Quant { b_scale: param(0, DType::F32), b_zero: param(1, dtype), ..Quant::default() }),
         top: None,
+        widths: Vec::new(),
         contraction: None,
         out: DType::F32,
         shape: Shape::from([d, m, n]),
