@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use halfbyte::base::xorshift::Xorshift;
 use halfbyte::device::{Device, cpu::CpuDevice, null::NullDevice};
+use halfbyte::export::onnx;
 use halfbyte::graph::{Attr, Attrs, Graph, Node, Port, ValueId};
-use halfbyte::{DType, Model, Options, Session, Tensor, TensorView};
+use halfbyte::hardware::DeviceKind;
+use halfbyte::{DType, Model, Options, Precision, Session, Tensor, TensorView};
 
 /// A graph under construction.
 #[derive(Default)]
@@ -468,4 +471,83 @@ fn weights_stay_as_they_are_stored() {
         let report = session.1.report();
         assert!(report.weight_bytes <= 2 * (64 * 96 * 2) + 96 * 40 + 96 * 64 + 1000, "{}", report.weight_bytes);
     }
+}
+
+/// Rows of a table by number, times a matrix; of constants with names of `name_len` bytes, so that they lie elsewhere in a file.
+fn embedding(name_len: usize, first: f32) -> Model {
+    let mut random = Xorshift::new(3);
+    let mut d = Draft::default();
+    let ids = d.input("ids", DType::I64);
+    let mut table = random.reals(64_000, 1.0);
+    table[0] = first;
+    let table = d.constant(Tensor::new([1000, 64], &table).unwrap());
+    let w = d.constant(Tensor::new([64, 4096], &random.reals(64 * 4096, 1.0)).unwrap());
+    d.0.values[table.0].name = "t".repeat(name_len);
+    let rows = d.node("Gather", &[table, ids], &[]);
+    let y = d.node("MatMul", &[rows, w], &[]);
+    d.output(y);
+    Model::from_graph(d.0)
+}
+
+/// KiB of a file that this process has in memory, as Linux says.
+#[cfg(target_os = "linux")]
+fn resident_kib(path: &std::path::Path) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").unwrap();
+    let own = maps.lines().skip_while(|l| !l.ends_with(path.to_str().unwrap()));
+    let rss = own.into_iter().find_map(|l| l.strip_prefix("Rss:")).unwrap();
+    rss.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn constants_that_kernels_have_in_their_own_form_are_let_go_of() {
+    let folder = tempfile::tempdir().unwrap();
+    let (table_bytes, w_bytes) = (1000 * 64 * 4, 64 * 4096 * 4);
+    for (name_len, precision) in [(1, Precision::F32), (2, Precision::F32), (3, Precision::F32), (4, Precision::F16)] {
+        // A run in f16 that gives what is not finite is repeated in f32.
+        let model = embedding(name_len, if precision == Precision::F16 { f32::INFINITY } else { 1.0 });
+        let path = folder.path().join(format!("{name_len}.onnx"));
+        onnx::write(model.graph(), &[], &path).unwrap();
+        let opened = [Model::open(&path).unwrap(), Model::from_bytes(std::fs::read(&path).unwrap()).unwrap()];
+        let options = || Options { device: Some(DeviceKind::Cpu), threads: Some(1), precision, ..Options::default() };
+        let [mapped, held] = opened.map(|m| Session::new(&m, options()).unwrap());
+        let plain = Session::new(&model, Options { precision: Precision::F32, ..options() }).unwrap();
+        for rows in [1, 7, 50, 2] {
+            let ids: Vec<i64> = (0..rows as i64).map(|i| i * 389 % 1000).collect();
+            let [a, b, c] = [&mapped, &held, &plain].map(|s| first(s, &[("ids", TensorView::of([rows], &ids))]));
+            assert!(a == b && a == c && a.len() == rows * 4096, "{rows} rows");
+        }
+        let [mapped, held] = [&mapped, &held].map(Session::report);
+        assert_eq!(mapped.notes.iter().any(|n| n.starts_with("stepped down")), precision == Precision::F16);
+        assert_eq!((mapped.mapped_bytes, held.mapped_bytes), (table_bytes, 0), "rows are read where they lie");
+        assert_eq!(held.weight_bytes - mapped.weight_bytes, table_bytes + w_bytes);
+        assert!(mapped.weight_bytes <= w_bytes + 4096, "{}", mapped.weight_bytes);
+        #[cfg(target_os = "linux")]
+        assert!(resident_kib(&path) < 512, "{} KiB", resident_kib(&path));
+    }
+}
+
+#[test]
+fn steps_with_the_same_weights_share_their_packed_form() {
+    let steps = |count: usize| {
+        let mut d = Draft::default();
+        let x = d.input("x", DType::F32);
+        let w = d.constant(Tensor::new([64, 64], &Xorshift::new(4).reals(64 * 64, 0.2)).unwrap());
+        let mut y = x;
+        for _ in 0..count {
+            y = d.node("MatMul", &[y, w], &[]);
+        }
+        d.output(y);
+        Model::from_graph(d.0)
+    };
+    let held = |count: usize| {
+        let options = |no_optimize| Options { device: Some(DeviceKind::Cpu), no_optimize, ..Options::default() };
+        let [session, apart] = [false, true].map(|plain| Session::new(&steps(count), options(plain)).unwrap());
+        for rows in [1, 30] {
+            let x = Xorshift::new(5).reals(rows * 64, 1.0);
+            let [a, b] = [&session, &apart].map(|s| first(s, &[("x", TensorView::of([rows, 64], &x))]));
+            assert_eq!(a, b);
+        }
+        session.report().weight_bytes
+    };
+    assert_eq!(held(8), held(1));
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use super::{Attr, Attrs, OpDef, Site};
-use crate::base::{DType, Tensor};
+use crate::base::{DType, Mapped, Tensor};
 use crate::scalar::Formula;
 
 /// Index of a node in [`Graph::nodes`].
@@ -131,6 +131,8 @@ pub struct Graph {
     pub outputs: Vec<Port>,
     /// Of a subgraph: (value of the enclosing graph, value in this one).
     pub captures: Vec<(ValueId, ValueId)>,
+    /// The mapped files that constants, those of subgraphs too, may lie in.
+    pub files: Vec<Mapped>,
 }
 
 impl Graph {

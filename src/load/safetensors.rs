@@ -16,7 +16,7 @@ const DEPTH: usize = 16;
 /// All tensors of the file at `path`, in the order of its header. They stay in the mapped file, which must not be changed meanwhile. Errors
 /// when the file is damaged.
 pub fn open(path: &Path) -> Result<Vec<(String, Tensor)>> {
-    parse(map(path)?).map_err(|why| Error::File { path: path.display().to_string(), why })
+    parse(map(path)?.bytes()).map_err(|why| Error::File { path: path.display().to_string(), why })
 }
 
 /// All tensors of a file in memory. Errors with what is wrong.

@@ -1,69 +1,19 @@
-//! Prepares weights, and lays out the arena.
+//! Chooses kernels, has their weights prepared, and lays out the arena.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::place::{Placed, place as choose_place};
+use super::weights::Weights;
 use super::work::{FactId, Facts, Origin, Work};
+use crate::base::Tensor;
 use crate::base::tensor::size_bytes;
-use crate::base::{Tensor, lock};
 use crate::device::Device;
-use crate::device::api::{Command, CommandList, Place, Prepared, Slot};
+use crate::device::api::{Command, CommandList, Place, Slot};
 use crate::error::Result;
 use crate::graph::Type;
-use crate::kernel::{Choice, KernelDef, scalar::in_place};
+use crate::kernel::{KernelDef, movement::reads_bytes, scalar::in_place};
 use crate::memory::plan::{Effort, Lifetime, Placement, place};
-
-/// Node, kernel, and the addresses of the node's constants.
-type PreparedKey = (String, &'static str, Vec<usize>);
-
-/// The prepared form, and the constants it was made from.
-type Kept = (Arc<Prepared>, Vec<Tensor>);
-
-/// Weights made ready, shared by all plans of a program.
-#[derive(Default)]
-pub struct Weights {
-    prepared: Mutex<HashMap<PreparedKey, Kept>>,
-    /// By address and bytes: the constant, which stays alive so that no other can come to lie there, and its aligned copy.
-    aligned: Mutex<HashMap<(usize, usize), (Tensor, Tensor)>>,
-}
-
-impl Weights {
-    /// Bytes held beyond the model's own file.
-    pub fn bytes(&self) -> usize {
-        let parts = |p: &Prepared| p.packed.iter().flat_map(|p| &p.parts).map(|t| t.bytes().len()).sum::<usize>();
-        let packed: usize = lock(&self.prepared).values().map(|(p, _)| parts(p)).sum();
-        packed + lock(&self.aligned).values().map(|(_, t)| t.bytes().len()).sum::<usize>()
-    }
-
-    fn prepare(&self, device: &dyn Device, work: &Work, choice: &Choice, facts: &Facts) -> Result<Arc<Prepared>> {
-        let constants: Vec<Option<Tensor>> = work.inputs.iter().map(|f| f.and_then(|f| facts[f].value.clone())).collect();
-        let addresses = constants.iter().map(|t| t.as_ref().map_or(0, Tensor::address)).collect();
-        let key = (work.key.clone(), choice.kernel.name, addresses);
-        if let Some((found, _)) = lock(&self.prepared).get(&key) {
-            return Ok(found.clone());
-        }
-        let made = Arc::new(device.prepare(choice.kernel, &work.problem, &constants)?);
-        if made.packed.is_some() {
-            // The tensors stay alive so that no other constant can come to lie at the key's addresses.
-            lock(&self.prepared).insert(key, (made.clone(), constants.into_iter().flatten().collect()));
-        }
-        Ok(made)
-    }
-
-    fn aligned(&self, constant: &Tensor) -> Tensor {
-        let key = (constant.address(), constant.bytes().len());
-        let mut all = lock(&self.aligned);
-        if let Some((_, copy)) = all.get(&key) {
-            return copy.clone();
-        }
-        let aligned = constant.aligned();
-        if aligned.address() != constant.address() {
-            all.insert(key, (constant.clone(), aligned.clone()));
-        }
-        aligned
-    }
-}
 
 /// Where an output of a plan comes from.
 #[derive(Debug, Clone)]
@@ -106,7 +56,7 @@ pub fn lower(
     for (i, work) in works.iter().enumerate() {
         let Placed { choice, fallback, dense } = choose_place(device, work, facts, wanted, strict)?;
         reasons.push([fallback, dense]);
-        let prepared = weights.prepare(device, work, &choice, facts)?;
+        let prepared = weights.prepare(device, work, choice.kernel, facts)?;
         layout.touch(work, choice.kernel, &prepared.dropped, i)?;
         let scratch_life = layout.scratch(device.scratch_bytes(choice.kernel, &work.problem)?, i);
         chosen.push((work, choice, prepared, scratch_life));
@@ -115,8 +65,15 @@ pub fn lower(
     let commands = chosen.into_iter().map(|(work, choice, prepared, scratch)| Command {
         kernel: choice.kernel,
         problem: Arc::new(work.problem.clone()),
-        inputs: slots(&work.inputs, &prepared.dropped, &layout, &offsets, weights),
-        outputs: slots(&work.outputs, &[], &layout, &offsets, weights),
+        inputs: slots(&work.inputs, &prepared.dropped, &layout, &offsets, &|i, t| match reads_bytes(
+            choice.kernel,
+            &work.problem,
+            i,
+        ) {
+            true => t.clone(),
+            false => weights.aligned(t),
+        }),
+        outputs: slots(&work.outputs, &[], &layout, &offsets, &|_, t| t.clone()),
         scratch: scratch.map_or((0, 0), |life| (offsets[life], layout.lives[life].bytes)),
         prepared: Some(prepared),
         cost_us: choice.cost_us,
@@ -125,11 +82,17 @@ pub fn lower(
     Ok(Lowered { list, outputs: layout.sources, slots: layout.slot_types, reasons, arena_bound_bytes })
 }
 
-fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[usize], weights: &Weights) -> Vec<Option<Slot>> {
-    let slot = |f: FactId| {
+fn slots(
+    of: &[Option<FactId>],
+    dropped: &[usize],
+    layout: &Layout,
+    offsets: &[usize],
+    constant: &dyn Fn(usize, &Tensor) -> Tensor,
+) -> Vec<Option<Slot>> {
+    let slot = |i: usize, f: FactId| {
         let fact = &layout.facts[f];
         let place = match (&fact.value, layout.home.get(&layout.facts.root(f))) {
-            (Some(t), _) => Place::Constant(weights.aligned(t)),
+            (Some(t), _) => Place::Constant(constant(i, t)),
             (None, Some(Home::Arena(life))) => Place::Arena(offsets[*life]),
             (None, Some(Home::Output(o))) => Place::Output(*o),
             (None, Some(Home::Input(i))) => Place::Input(*i),
@@ -137,7 +100,7 @@ fn slots(of: &[Option<FactId>], dropped: &[usize], layout: &Layout, offsets: &[u
         };
         Slot { place, ty: fact.ty.clone() }
     };
-    of.iter().enumerate().map(|(i, f)| f.filter(|_| !dropped.contains(&i)).map(slot)).collect()
+    of.iter().enumerate().map(|(i, f)| f.filter(|_| !dropped.contains(&i)).map(|f| slot(i, f))).collect()
 }
 
 /// Where a root's bytes live.

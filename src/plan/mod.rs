@@ -19,6 +19,7 @@ mod sparse;
 pub mod storage;
 pub mod trial;
 pub mod walk;
+mod weights;
 pub mod work;
 
 pub use program::{Label, Plan, PlanOptions, Program, Run};

@@ -1,24 +1,25 @@
 //! A graph's plans, one for each combination of input shapes, and their runs.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex};
 
 use super::arenas::Arenas;
 use super::fuse::{drop_unused, fuse};
 use super::loaded::{Loaded, Loading};
-use super::lower::{Lowered, Source, Weights, lower};
+use super::lower::{Lowered, Source, lower};
 use super::sparse::Patterns;
 use super::storage::narrow;
 use super::trial::Trial;
 use super::walk::{Stop, Walk};
+use super::weights::Weights;
 use super::work::{FactId, Origin, Work};
 use crate::base::{DType, Tensor, TensorView, lock};
 use crate::device::Device;
-use crate::device::api::{Bindings, CommandList, Timing};
+use crate::device::api::{Bindings, CommandList, Place, Slot, Timing};
 use crate::error::{Error, Result};
 use crate::graph::{Graph, Problem, Type};
-use crate::hardware::{self, DeviceInfo};
+use crate::hardware::{self, DeviceInfo, DeviceKind};
 use crate::kernel::choose;
 use crate::memory::Rung;
 
@@ -137,7 +138,7 @@ impl Program {
     pub fn new(graph: Graph, device: Arc<dyn Device>, options: PlanOptions) -> Self {
         let host = hardware::cpu::info(1);
         let arenas = Arc::new(Arenas::new(device.clone()));
-        let (weights, patterns, plans) = (Weights::default(), Patterns::default(), Arc::default());
+        let (weights, patterns, plans) = (Weights::new(graph.files.clone()), Patterns::default(), Arc::default());
         let program = Program { graph, device, host, options, weights, patterns, arenas, plans };
         program.offer(Rung::EvictCaches, &program.arenas, |arenas| arenas.give_back());
         program.offer(Rung::UnloadIdle, &program.plans, |cache| {
@@ -166,9 +167,19 @@ impl Program {
         &self.device
     }
 
-    /// Bytes of prepared weights.
+    /// Bytes of weights in memory: prepared ones, and constants that are not in a mapped file.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.bytes()
+        let constants = self.graph.values.iter().filter_map(|v| v.constant.as_ref());
+        self.weights.bytes() + constants.filter(|t| !self.weights.is_mapped(t)).map(|t| t.bytes().len()).sum::<usize>()
+    }
+
+    /// Bytes of the constants that some plans read in mapped files, each counted once.
+    pub fn mapped_bytes<'a>(&self, plans: impl Iterator<Item = &'a Plan>) -> usize {
+        let commands = plans.flat_map(|plan| &plan.list.commands).filter(|c| c.kernel.device == DeviceKind::Cpu);
+        let slots = commands.flat_map(|c| c.inputs.iter().flatten());
+        let constant = |slot: &'a Slot| if let Place::Constant(t) = &slot.place { Some(t) } else { None };
+        let mapped = slots.filter_map(constant).filter(|t| self.weights.is_mapped(t));
+        mapped.map(|t| (t.address(), t.bytes().len())).collect::<BTreeMap<_, _>>().into_values().sum()
     }
 
     /// Plans in the cache.
@@ -276,6 +287,7 @@ impl Program {
         let labels = works.into_iter().zip(reasons).map(label).collect();
         let list = Arc::new(list);
         let loaded = Loaded::new(&self.device, &list)?;
+        self.weights.let_go_of_copied(&list);
         let (arena_bytes, loading) = (loaded.arena_bytes(), Loading::new(self.device.clone(), loaded));
         Ok(Plan { list, arena_bytes, loading, outputs, slots, carried_in, end, arena_bound_bytes, labels, trials })
     }

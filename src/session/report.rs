@@ -76,8 +76,10 @@ pub struct Report {
     pub nodes: Vec<NodeReport>,
     /// How often those steps change from the device to the CPU for want of a kernel.
     pub cpu_segments: usize,
-    /// Bytes of weights, packed ones included.
+    /// Bytes of weights in memory: packed ones, and those that are not read in the model's mapped file.
     pub weight_bytes: usize,
+    /// Bytes of weights that the last run's plans read in the mapped file: the system keeps what is used of them, as long as it has room.
+    pub mapped_bytes: usize,
     /// Bytes of the arena of the most recently used plan.
     pub arena_bytes: usize,
     /// Most bytes of intermediates alive at one time in that plan: no arena is smaller.
@@ -99,7 +101,6 @@ pub struct Report {
 /// The report of a rung's last run.
 pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item], mut notes: Vec<String>, runs: u64) -> Report {
     let info = rung.program.device().info();
-    let constants = rung.program.graph().values.iter().filter_map(|v| v.constant.as_ref());
     let nodes: Vec<NodeReport> = profile.iter().flat_map(|(plan, timings)| node_reports(plan, timings)).collect();
     let cpu_segments =
         nodes.chunk_by(|a, b| a.fallback.is_some() == b.fallback.is_some()).filter(|s| s[0].fallback.is_some()).count();
@@ -115,7 +116,8 @@ pub(crate) fn summarize(rung: &Rung, profile: &[<Profile as IntoIterator>::Item]
         passes: rung.passes.clone(),
         nodes,
         cpu_segments,
-        weight_bytes: constants.map(|t| t.bytes().len()).sum::<usize>() + rung.program.weight_bytes(),
+        weight_bytes: rung.program.weight_bytes(),
+        mapped_bytes: rung.program.mapped_bytes(profile.iter().map(|(plan, _)| &**plan)),
         arena_bytes: profile.iter().map(|(p, _)| p.arena_bytes).max().unwrap_or(0),
         arena_bound_bytes: profile.iter().map(|(p, _)| p.arena_bound_bytes).max().unwrap_or(0),
         pools: rung.program.device().pools().into_iter().map(Pool::stats).collect(),

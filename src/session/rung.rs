@@ -122,6 +122,8 @@ impl Rung {
             && !options.no_optimize;
         let storage = halves.then_some(DType::F16);
         let plans = PlanOptions { wanted, no_fuse: options.no_optimize, strict: options.strict, storage, measured };
+        // What passes read in the file and made other constants of; a plan reads the rest again.
+        graph.files.iter().for_each(|file| file.let_go(file.as_ref()));
         let program = Program::new(graph, device, plans);
         Rung { precision, program, passes }
     }

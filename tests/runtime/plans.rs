@@ -7,8 +7,11 @@ use std::time::Instant;
 
 use halfbyte::cli::npz;
 use halfbyte::device::null::NullDevice;
+use halfbyte::export::onnx;
 use halfbyte::hardware::nvidia;
-use halfbyte::{Model, Options, Precision, Session};
+use halfbyte::{DType, Model, Options, Precision, Session, Tensor, TensorView};
+
+use crate::draft::Draft;
 
 const GPUS: [&str; 4] = ["h200", "a100", "t4", "gtx-1060"];
 const PRECISIONS: [Precision; 3] = [Precision::F32, Precision::F16, Precision::Int8];
@@ -80,4 +83,23 @@ fn models_of_the_zoo() {
         }
     }
     nothing_left(left);
+}
+
+/// What the GPU has a copy of is let go of in the file; nothing is read there.
+#[test]
+fn constants_on_the_gpu_leave_the_hosts_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let mut d = Draft::default();
+    let ids = d.input("ids", DType::I64);
+    let [table, w] = [[1000, 64], [64, 4096]].map(|shape| d.constant(Tensor::zeros(DType::F32, shape).unwrap()));
+    let rows = d.node("Gather", &[table, ids], &[]);
+    let y = d.node("MatMul", &[rows, w], &[]);
+    onnx::write(d.model(&[y]).graph(), &[], &path).unwrap();
+    let device = Arc::new(NullDevice::new(nvidia::model("h200").unwrap()).unwrap());
+    let session = Session::with_device(&Model::open(&path).unwrap(), Options::default(), device).unwrap();
+    session.run(&[("ids", TensorView::of([2], &[1i64, 2]))]).unwrap();
+    let report = session.report();
+    assert!(report.nodes.iter().all(|n| n.fallback.is_none()) && report.mapped_bytes == 0);
+    assert!(report.weight_bytes < 64 * 4096 * 4 + 4096, "{}: the table is no copy on the host", report.weight_bytes);
 }

@@ -34,7 +34,7 @@ impl Builder<'_> {
             1 => Attr::Float(a.f.unwrap_or(0.0)),
             2 => Attr::Int(a.i.unwrap_or(0)),
             3 => Attr::Str(a.s.as_ref().map_or(Ok(String::new()), text)?),
-            4 => Attr::Tensor(tensor(a.t.as_ref().ok_or_else(missing)?, self.context.folder.as_deref())?),
+            4 => Attr::Tensor(tensor(a.t.as_ref().ok_or_else(missing)?, &self.context.files)?),
             5 => Attr::Graph(Box::new(self.subgraph(a.g.as_ref().ok_or_else(missing)?)?)),
             6 => Attr::Floats(a.floats.clone()),
             7 => Attr::Ints(a.ints.clone()),

@@ -1,8 +1,8 @@
 //! GraphProto to [`Graph`].
 
 use std::collections::{HashMap, HashSet};
-use std::path::PathBuf;
 
+use super::external::Files;
 use super::sort::sort;
 use super::tensor::{packed, tensor};
 use crate::base::{DType, Tensor};
@@ -20,17 +20,17 @@ const MAX_INLINED_NODES: usize = 1 << 18;
 
 /// What holds for the whole file.
 pub(super) struct Context<'a> {
-    /// The model's folder, for external data.
-    pub folder: Option<PathBuf>,
+    /// Files beside the model, for external data.
+    pub files: Files,
     opsets: HashMap<String, i64>,
     functions: HashMap<(&'a str, &'a str), &'a FunctionProto>,
 }
 
 impl<'a> Context<'a> {
-    pub fn new(model: &'a ModelProto, folder: Option<PathBuf>) -> Self {
+    pub fn new(model: &'a ModelProto, files: Files) -> Self {
         let key = |f: &'a FunctionProto| (f.domain.as_deref().unwrap_or(""), f.name.as_deref().unwrap_or(""));
         let functions = model.functions.iter().map(|f| (key(f), f)).collect();
-        Context { folder, opsets: opsets(&model.opset_import), functions }
+        Context { files, opsets: opsets(&model.opset_import), functions }
     }
 }
 
@@ -93,7 +93,7 @@ impl<'a> Builder<'a> {
         self.scope().graph.name = proto.name.clone().unwrap_or_default();
         for t in &proto.initializer {
             let id = self.define(t.name.as_deref().unwrap_or(""))?;
-            match tensor(t, self.context.folder.as_deref()) {
+            match tensor(t, &self.context.files) {
                 Ok(tensor) => {
                     let value = &mut self.scope().graph.values[id.0];
                     (value.constant, value.is_packed) = (Some(tensor), packed(t.data_type.unwrap_or(0)).is_some());

@@ -1,19 +1,17 @@
 //! TensorProto in all its encodings.
 
-use std::path::Path;
-
-use super::external;
+use super::external::Files;
 use crate::base::{DType, Shape, Tensor};
 use crate::error::{Error, Result};
 use crate::graph::proto::TensorProto;
 
 /// The tensor, its elements left in the file where the format allows it.
-pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tensor> {
+pub(super) fn tensor(proto: &TensorProto, files: &Files) -> Result<Tensor> {
     let at = || format!("tensor {}", proto.name.as_deref().unwrap_or("without a name"));
     let bad = |why: String| Error::BadModel { at: at(), why };
     let number = proto.data_type.unwrap_or(0);
     if let Some(signed) = packed(number) {
-        return unpacked(proto, folder, signed);
+        return unpacked(proto, files, signed);
     }
     let dtype = DType::from_onnx(number)
         .ok_or_else(|| Error::Unsupported { at: at(), why: format!("element type {number} of onnx.proto") })?;
@@ -22,7 +20,7 @@ pub(super) fn tensor(proto: &TensorProto, folder: Option<&Path>) -> Result<Tenso
     let numel = shape.checked_numel().ok_or_else(|| bad(format!("shape {shape} overflows")))?;
     let fits = |e: Error| bad(e.to_string());
     if proto.data_location == Some(1) {
-        return Tensor::from_shared(dtype, shape, external::bytes(proto, folder)?).map_err(fits);
+        return Tensor::from_shared(dtype, shape, files.bytes(proto)?).map_err(fits);
     }
     if let Some(raw) = &proto.raw_data {
         // `raw_data` may be set but empty while the typed field holds the elements.
@@ -43,13 +41,13 @@ pub(super) fn packed(number: i32) -> Option<bool> {
 }
 
 /// Elements that lie two in a byte, the first in the lower half. Source: ONNX, "4 bit integer types".
-fn unpacked(proto: &TensorProto, folder: Option<&Path>, signed: bool) -> Result<Tensor> {
+fn unpacked(proto: &TensorProto, files: &Files, signed: bool) -> Result<Tensor> {
     let bad = |why: &str| Error::BadModel { at: format!("tensor {}", proto.name.as_deref().unwrap_or("")), why: why.into() };
     let sizes = proto.dims.iter().map(|&d| usize::try_from(d).map_err(|_| bad("a negative size")));
     let shape = sizes.collect::<Result<Shape>>()?;
     let numel = shape.checked_numel().ok_or_else(|| bad("its shape overflows"))?;
     let bytes = TensorProto { data_type: Some(DType::U8.onnx()), dims: vec![numel.div_ceil(2) as i64], ..proto.clone() };
-    let bytes = tensor(&bytes, folder)?;
+    let bytes = tensor(&bytes, files)?;
     let halves = bytes.bytes().iter().flat_map(|&b| [b & 15, b >> 4]).take(numel);
     match signed {
         true => Tensor::new(shape, &halves.map(|h| ((h << 4) as i8) >> 4).collect::<Vec<_>>()),

@@ -119,7 +119,7 @@ fn every_typed_encoding_gives_the_same_elements() {
             int32_data: ints.to_vec(),
             ..Default::default()
         };
-        super::tensor::tensor(&t, None).unwrap()
+        super::tensor::tensor(&t, &super::external::Files::beside(None)).unwrap()
     };
     assert_eq!(typed(2, &[255, 0]), Tensor::vector(&[255u8, 0]));
     assert_eq!(typed(3, &[-1, 7]), Tensor::vector(&[-1i8, 7]));

@@ -125,7 +125,7 @@ fn engine(text: &mut String, status: &Status) {
 fn sessions(text: &mut String, status: &Status) {
     let models = || status.models.iter().filter_map(|v| Some((v, v.session.as_ref()?)));
     let gauges: [Metric<Report, f64>; 5] = [
-        ("halfbyte_serve_weight_bytes", "Bytes of weights.", |r| r.weight_bytes as f64),
+        ("halfbyte_serve_weight_bytes", "Bytes of weights in memory, beside the mapped file.", |r| r.weight_bytes as f64),
         ("halfbyte_serve_arena_bytes", "Bytes of a run's intermediates.", |r| r.arena_bytes as f64),
         ("halfbyte_serve_account_bytes", "Bytes of the device's memory that the model holds.", |r| {
             r.accounts.first().map_or(0.0, |a| a.used_bytes as f64)
