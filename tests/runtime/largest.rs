@@ -72,11 +72,10 @@ fn answer(session: &Session, queries: &[f32], mask: &[f32], k: usize) -> Vec<Vec
 }
 
 fn devices() -> Vec<Arc<dyn Device>> {
-    let mut all: Vec<Arc<dyn Device>> =
-        ["gtx-1060", "h200"].into_iter().map(|gpu| Arc::new(super::cuda::device(gpu, 5)) as Arc<dyn Device>).collect();
+    let all = ["gtx-1060", "h200"].into_iter().map(|gpu| Arc::new(super::cuda::device(gpu, 5)) as Arc<dyn Device>);
     #[cfg(feature = "wgpu")]
-    all.extend(super::texts::open(|s| s.text).map(|(_, device)| Arc::new(device) as Arc<dyn Device>));
-    all
+    let all = all.chain(super::texts::open(|s| s.text).map(|(_, device)| Arc::new(device) as Arc<dyn Device>));
+    all.collect()
 }
 
 #[test]

@@ -147,6 +147,7 @@ mod tests {
                 contraction: None,
                 out: DType::F32,
                 shape: Shape::from([m, n]),
+                widths: Vec::new(),
                 inputs: 2,
                 epilogue: None,
             };
