@@ -410,6 +410,21 @@ fn memory_shows_the_machine() {
 }
 
 #[test]
+fn numbers_that_are_none_are_refused_before_any_work() {
+    for wrong in ["bench models/digits-mlp.onnx --seconds nan", "quantize models/digits-mlp.onnx -o /nowhere/x.onnx --samples 0"]
+    {
+        let ran = halfbyte(&wrong.split(' ').collect::<Vec<_>>());
+        assert!(ran.status.code() == Some(2) && ran.stdout.is_empty(), "{wrong}: {ran:?}");
+    }
+    for (more, why) in [("--report x.html", "names of their own"), ("--report /nowhere/x.json", "no such folder")] {
+        let call = format!("optimize models/digits-mlp.onnx --select models/digits-mlp.in.npz -o x.onnx {more}");
+        let ran = halfbyte(&call.split(' ').collect::<Vec<_>>());
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.code() == Some(1) && ran.stdout.is_empty() && said.contains(why), "{said}");
+    }
+}
+
+#[test]
 fn quantize_writes_a_smaller_model_that_runs() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("small.onnx").display().to_string();
@@ -422,6 +437,10 @@ fn quantize_writes_a_smaller_model_that_runs() {
     );
     let ran = json(&format!("run {out} --inputs models/digits-mlp.in.npz --device cpu --json"));
     assert!(ran.to_string().contains("halfbyte:LinearInt8"), "{ran}");
+    let twice = halfbyte(&["quantize", &out, "-o", &out, "--json"]);
+    let why = String::from_utf8_lossy(&twice.stderr).into_owned();
+    assert!(twice.status.code() == Some(1) && twice.stdout.is_empty() && why.contains("no layer to quantise"), "{why}");
+    // Products alone: convolutions need samples.
     let table = text(&halfbyte(&["quantize", "models/digits-cnn.onnx", "-o", &out]));
     assert!(table.contains("ranges need samples") && table.contains("times smaller"), "{table}");
     let refused = program(env!("CARGO_BIN_EXE_halfbyte"))

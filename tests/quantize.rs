@@ -104,6 +104,44 @@ fn without_samples_convolutions_stay_and_say_why() {
     assert!(error.to_string().contains("no layer \"nothing\"") && error.to_string().contains(&done.layers[0].name), "{error}");
 }
 
+/// x MatMul W, of the sizes of x.
+fn product(x: &[usize], rows: usize) -> Graph {
+    let mut graph = Graph::default();
+    let (k, value) = (x[x.len() - 1], graph.add_value("x", None));
+    let dims = x.iter().map(|&n| Dim::Known(n)).collect();
+    graph.inputs.push(Port { value, dtype: Some(DType::F32), dims: Some(dims) });
+    let w = graph.add_value("w", Some(Tensor::new([k, rows], &Xorshift::new(4).reals(k * rows, 1.0)).unwrap()));
+    let y = graph.add_value("y", None);
+    let node = Node::new("", "MatMul", 17, vec![Some(value), Some(w)], vec![Some(y)]);
+    graph.nodes.push(Node { name: "layer".into(), ..node });
+    graph.outputs.push(Port { value: y, dtype: Some(DType::F32), dims: None });
+    graph
+}
+
+#[test]
+fn odd_products_keep_their_shape_or_stay_with_a_reason() {
+    let quantized = |graph: Graph, products| {
+        let model = prepared(&Model::from_graph(graph)).unwrap();
+        quantize(&model, &QuantizeOptions { products, ..QuantizeOptions::default() }, None, &mut |_, _| ()).unwrap()
+    };
+    for products in [Products::Rows, Products::RowsAsymmetric] {
+        // An input of one axis gives outputs of one, also operator by operator as other runtimes take the file.
+        let done = quantized(product(&[32], 8), products);
+        let x = Tensor::vector(&Xorshift::new(5).reals(32, 1.0));
+        for no_optimize in [false, true] {
+            let options = Options { device: Some(DeviceKind::Cpu), no_optimize, ..Options::default() };
+            let session = Session::new(&Model::from_graph(done.graph.clone()), options).unwrap();
+            let outputs = session.run(&[("x", x.view())]).unwrap();
+            assert_eq!(outputs.iter().next().unwrap().1.shape()[..], [8], "{products:?}, {no_optimize}");
+        }
+        // The product of both scales in what was quantised already is no layer.
+        let again = quantized(done.graph, products);
+        assert!(again.layers.is_empty() && again.refused.iter().all(|r| r.why.contains("outer product")), "{again:?}");
+        let long = quantized(product(&[1, 70_000], 1), products);
+        assert!(long.layers[0].reason.as_deref().is_some_and(|why| why.contains("32 bits")), "{:?}", long.layers);
+    }
+}
+
 #[test]
 fn models_of_older_operator_sets_are_taken_to_newer_ones() {
     let old = Model::open("models/ppocr-cls.onnx").unwrap();

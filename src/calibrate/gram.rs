@@ -26,6 +26,18 @@ impl Gram {
         Gram { columns, rows: 0, products: vec![0.0; columns * columns], sums: vec![0.0; columns] }
     }
 
+    /// One for each of `groups`; `None` where memory cannot hold them and the copies that a factorisation makes of one.
+    pub fn all(columns: usize, groups: usize) -> Option<Vec<Gram>> {
+        let numbers = columns.checked_mul(columns)?.checked_mul(groups.checked_add(3)?)?;
+        Vec::<f64>::new().try_reserve_exact(numbers).ok()?;
+        Some(vec![Gram::new(columns); groups])
+    }
+
+    /// Whether all sums are numbers.
+    pub fn is_finite(&self) -> bool {
+        self.products.iter().chain(&self.sums).all(|v| v.is_finite())
+    }
+
     /// Columns of X.
     pub fn columns(&self) -> usize {
         self.columns
@@ -133,6 +145,16 @@ mod tests {
             }
         }
         assert_eq!((whole.rows(), parts.rows()), (rows, rows));
+    }
+
+    #[test]
+    fn what_memory_cannot_hold_and_what_is_no_number_is_told() {
+        assert!(Gram::all(1 << 24, 1).is_none() && Gram::all(usize::MAX, 2).is_none());
+        let mut gram = Gram::all(3, 2).unwrap().swap_remove(1);
+        gram.add(&[1.0, 2.0, 3.0]);
+        assert!(gram.is_finite());
+        gram.add(&[1e30, 0.0, f32::NAN]);
+        assert!(!gram.is_finite());
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct BenchArgs {
     #[command(flatten)]
     running: Running,
     /// Measure for this long; Ctrl-C ends it early and reports what was measured.
-    #[arg(long, default_value_t = 3.0)]
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     seconds: f64,
     /// Runs before the clock starts.
     #[arg(long, default_value_t = 5)]
@@ -105,6 +105,11 @@ pub fn bench(args: &BenchArgs) -> Result<ExitCode> {
         show(&measured, compared.as_ref())
     }
     Ok(if interrupt::stopped() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS })
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    let seconds = text.parse().ok().filter(|s| (0.0..=1e9).contains(s));
+    seconds.ok_or_else(|| format!("{text:?} is no number of seconds from 0 on"))
 }
 
 /// Microseconds of each run for so long, or until Ctrl-C; one run at least.

@@ -11,10 +11,11 @@ use super::progress;
 use super::samples::SampleArgs;
 use crate::base::size_text;
 use crate::calibrate::Calibrator;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::export::onnx;
-use crate::optimize::quantize::{Convolutions, LayerReport, Products, prepared};
+use crate::optimize::quantize::{Convolutions, LayerReport, Products, Quantized, prepared};
 use crate::optimize::{Biases, QuantizeOptions, Rounding, Size, Smoothing, quantize};
+use crate::pass::layer::Refused;
 use crate::pass::quantize::Bits;
 use crate::session::Model;
 
@@ -161,6 +162,7 @@ struct Done<'a> {
     options: &'a QuantizeOptions,
     samples: usize,
     layers: &'a [LayerReport],
+    refused: &'a [Refused],
     weight_bytes: Sizes,
     file_bytes: Sizes,
 }
@@ -191,6 +193,9 @@ pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
         bar.set_position(done as u64);
     })?;
     bar.finish_and_clear();
+    if quantized.layers.iter().all(|l| l.scheme.is_none()) {
+        return Err(nothing(&quantized));
+    }
     onnx::write(&quantized.graph, &metadata, &args.output)?;
     let done = Done {
         model: args.model.display().to_string(),
@@ -198,6 +203,7 @@ pub fn run(args: &QuantizeArgs) -> Result<ExitCode> {
         options: &options,
         samples: samples.map_or(0, |s| s.len()),
         layers: &quantized.layers,
+        refused: &quantized.refused,
         weight_bytes: Sizes::new(model.graph().constant_bytes() as u64, quantized.graph.constant_bytes() as u64),
         file_bytes: Sizes::new(file_bytes(&args.model), file_bytes(&args.output)),
     };
@@ -239,6 +245,17 @@ impl QuantizeArgs {
     }
 }
 
+/// Why no file is written.
+fn nothing(quantized: &Quantized) -> Error {
+    let stayed = quantized.layers.iter().map(|l| format!("{}: {}", l.name, l.reason.as_deref().unwrap_or_default()));
+    let refused = quantized.refused.iter().map(|r| format!("{}: {}", r.node, r.why));
+    let mut why: Vec<String> = stayed.chain(refused).collect();
+    if why.is_empty() {
+        why.push("no product, convolution or table has constant f32 weights".into());
+    }
+    Error::BadInput(format!("no layer to quantise: {}", why.join("; ")))
+}
+
 fn show(done: &Done) {
     let mut layers = table(&["layer", "kind", "weights", "became", "weights' SQNR dB"]);
     for l in done.layers {
@@ -250,6 +267,9 @@ fn show(done: &Done) {
         layers.add_row([l.name.clone(), format!("{:?}", l.kind), l.weights.to_string(), became, sqnr]);
     }
     print(&layers.to_string());
+    for r in done.refused {
+        print(&format!("left alone: {}: {}", r.node, r.why));
+    }
     for (what, s) in [("weights", &done.weight_bytes), ("file", &done.file_bytes)] {
         print(&format!("{what}: {} to {}, {:.2} times smaller", size_text(s.before), size_text(s.after), s.ratio));
     }

@@ -20,7 +20,7 @@ pub struct SampleArgs {
     #[arg(long = "array", value_name = "INPUT=ARRAY", value_parser = pair)]
     pub arrays: Vec<(String, String)>,
     /// At most so many samples.
-    #[arg(long, value_name = "N", default_value_t = 512)]
+    #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..))]
     pub samples: usize,
 }
 

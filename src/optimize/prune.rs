@@ -2,7 +2,7 @@
 
 use super::samples::Samples;
 use super::stream::Stream;
-use crate::base::{Shape, Tensor};
+use crate::base::{Shape, Tensor, size_text};
 use crate::calibrate::gram::{Gram, add_windows};
 use crate::calibrate::reconstruct::{self, Curvature, Sparsity};
 use crate::error::{Error, Result};
@@ -153,10 +153,21 @@ fn pruned(layer: &Layer, before: &[f32], after: &[f32], grams: &[Gram]) -> Prune
 
 /// What goes into a layer of `graph`; a Gram matrix for each of its groups.
 pub(super) fn grams(stream: &Stream, graph: &Graph, layer: &Layer) -> Result<Vec<Gram>> {
-    let mut grams = vec![Gram::new(layer.k); layer.groups];
+    let mut grams = Gram::all(layer.k, layer.groups).ok_or_else(|| {
+        let bytes = size_text(8 * (layer.k as u64).saturating_pow(2).saturating_mul(layer.groups as u64));
+        Error::BadInput(format!(
+            "layer {:?} reads {} inputs, whose Gram matrix takes {bytes} and more: leave it out (--keep)",
+            layer.name, layer.k
+        ))
+    })?;
     stream.each(graph, &layer.inputs(graph), |inputs| {
         inputs.iter().zip(&layer.nodes).try_for_each(|(x, &node)| add(&mut grams, graph, node, x)).map(|()| true)
     })?;
+    if !grams.iter().all(Gram::is_finite) {
+        let why =
+            "is not finite on the samples, or too large to be squared: look for NaN and infinities, or leave it out (--keep)";
+        return Err(Error::BadInput(format!("what goes into layer {:?} {why}", layer.name)));
+    }
     Ok(grams)
 }
 

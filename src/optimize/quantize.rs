@@ -12,7 +12,7 @@ use crate::calibrate::compare::Difference;
 use crate::error::{Error, Result};
 use crate::graph::{Graph, ValueId};
 use crate::hardware;
-use crate::pass::layer::{Kind, Layer, all_layers};
+use crate::pass::layer::{Kind, Layer, Refused, all_layers};
 use crate::pass::quantize::{Affine, Bits, Scheme, Stored, quantize as rewrite};
 use crate::pass::{standard, upgrade};
 use crate::plan::fold;
@@ -159,6 +159,8 @@ pub struct Quantized {
     pub graph: Graph,
     /// In the graph's order.
     pub layers: Vec<LayerReport>,
+    /// What looks like a layer and is none, and why.
+    pub refused: Vec<Refused>,
 }
 
 /// A model in the form that is quantised: operator set 13 or later, constants folded, batch normalisation in convolutions; all in standard
@@ -185,6 +187,7 @@ pub fn quantize(
 pub struct Calibrated {
     model: Model,
     layers: Vec<Ready>,
+    refused: Vec<Refused>,
 }
 
 /// A layer with its quantised form.
@@ -218,7 +221,7 @@ impl Calibrated {
             (None, _) => model.clone(),
         };
         let graph = model.graph();
-        let (layers, _) = all_layers(graph);
+        let (layers, refused) = all_layers(graph);
         let known = |name: &&String| layers.iter().any(|l| is_named(graph, l, std::slice::from_ref(name)));
         if let Some(name) = options.keep.iter().find(|name| !known(name)) {
             return Err(Error::BadInput(format!("no layer {name:?} to keep: {}", names(&layers))));
@@ -230,11 +233,14 @@ impl Calibrated {
             _ => BTreeMap::new(),
         };
         let stored = stored(&model, &layers, options, samples, progress)?;
-        let ready = |(layer, stored): (Layer, Stored)| {
+        let ready = |(layer, mut stored): (Layer, Stored)| {
             let scheme = match options.keeps(graph, &layer) {
                 true => Err("asked for".to_string()),
                 false => scheme(&layer, options, ranges.get(&sources(graph, &layer))),
             };
+            if let Ok(Scheme::Static(range)) = scheme {
+                stored.hold_bias(&layer.weights(graph)?, &bias(graph, &layer), range.scale);
+            }
             let mut difference = Difference::default();
             difference.add(&layer.weights(graph)?, &stored.dequantised(), 0);
             Ok(Ready { layer, scheme, stored, weight_sqnr_db: difference.sqnr_db(), bias: None })
@@ -246,7 +252,7 @@ impl Calibrated {
             let biases = biases::corrected(&model, &all, options.biases, samples, progress)?;
             rounded.iter_mut().zip(biases).for_each(|(layer, bias)| layer.bias = bias);
         }
-        Ok(Calibrated { model, layers })
+        Ok(Calibrated { model, layers, refused })
     }
 
     /// The layers' names, in the graph's order.
@@ -280,7 +286,7 @@ impl Calibrated {
             }
             chosen.push(rounded);
         }
-        Ok(Quantized { graph: rewrite(&graph, &chosen)?, layers: reports })
+        Ok(Quantized { graph: rewrite(&graph, &chosen)?, layers: reports, refused: self.refused.clone() })
     }
 }
 
@@ -314,8 +320,26 @@ fn names(all: &[Layer]) -> String {
     format!("the layers are {}", names.join(", "))
 }
 
+/// The largest magnitude of each row's bias among a layer's nodes; none where it has none.
+fn bias(graph: &Graph, layer: &Layer) -> Vec<f32> {
+    let mut most = vec![0f32; layer.rows];
+    for &node in &layer.nodes {
+        let bias = graph.nodes[node].inputs.get(2).copied().flatten().and_then(|v| graph.constant(v));
+        let Some(Ok(bias)) = bias.filter(|t| t.numel() == layer.rows).map(|t| t.values::<f32>()) else { continue };
+        most.iter_mut().zip(bias.iter()).for_each(|(most, b)| *most = most.max(b.abs()));
+    }
+    most
+}
+
+/// Most inputs of an output: 255 steps of one by 127 of a weight, summed in 32 bits.
+const MOST_INPUTS: usize = i32::MAX as usize / (255 * 127);
+
 fn scheme(layer: &Layer, options: &QuantizeOptions, range: Option<&Affine>) -> Result<Scheme, String> {
     let ranged = || range.map(|affine| Scheme::Static(*affine)).ok_or("ranges need samples".to_string());
+    let is_summed = options.is_static(layer) || layer.kind.is_product() && options.products != Products::Weights;
+    if is_summed && layer.k > MOST_INPUTS && options.rounds(layer) {
+        return Err(format!("sums of more than {MOST_INPUTS} inputs could pass 32 bits"));
+    }
     match (layer.kind, options.products, options.convolution(layer)) {
         (Kind::Table, ..) if options.tables => Ok(Scheme::Weights),
         (Kind::Conv, _, Convolutions::Static) => ranged(),

@@ -13,6 +13,8 @@ pub type Sample = Vec<(String, Tensor)>;
 #[derive(Debug, Clone)]
 pub struct Samples {
     inputs: Vec<(String, Source)>,
+    /// Whether every input's first axis is open, so that a run may take several.
+    join: bool,
     /// Which samples of the arrays, in order.
     chosen: Vec<usize>,
 }
@@ -74,7 +76,9 @@ impl Samples {
         if count == 0 {
             return Err(Error::BadInput("no samples".into()));
         }
-        Ok(Samples { inputs, chosen: (0..count).collect() })
+        let is_open = |port: &Port| !matches!(port.dims.as_deref(), Some([Dim::Known(_), ..]));
+        let join = inputs.iter().all(|(_, s)| matches!(s, Source::Rows(..))) && model.inputs().all(|(_, port)| is_open(port));
+        Ok(Samples { inputs, join, chosen: (0..count).collect() })
     }
 
     /// How many there are.
@@ -109,8 +113,7 @@ impl Samples {
 
     /// Inputs of runs of up to `batch` samples each, in order; of one each where they cannot be joined.
     pub fn runs(&self, batch: usize) -> impl ExactSizeIterator<Item = Result<Run>> {
-        let joined = self.inputs.iter().all(|(_, s)| matches!(s, Source::Rows(..)));
-        let step = if joined { batch.max(1) } else { 1 };
+        let step = if self.join { batch.max(1) } else { 1 };
         self.chosen.chunks(step).map(|samples| {
             let inputs = self.inputs.iter().map(|(name, source)| Ok((name.clone(), source.at(samples)?)));
             Ok((samples.to_vec(), inputs.collect::<Result<_>>()?))
@@ -141,7 +144,11 @@ fn source(port: &Port, array: &str, arrays: &[(String, Tensor)]) -> Result<Sourc
         return match t.shape().rank() {
             r if r == rank && r > 0 && rows > 0 && t.shape()[0].is_multiple_of(rows) => Ok(Source::Rows(t.clone(), rows)),
             r if r == rank + 1 => Ok(Source::Slices(t.clone())),
-            _ => Err(Error::BadInput(format!("array {array:?} of shape {} does not hold samples of the input", t.shape()))),
+            _ => {
+                let why = format!("array {array:?} of shape {} does not hold samples of an input of {rank} axes", t.shape());
+                let each = if rows > 1 { format!(", {rows} rows a sample") } else { String::new() };
+                Err(Error::BadInput(format!("{why}{each}: as many axes, or one more with the samples along the first")))
+            }
         };
     }
     let numbered = |i: usize| {
@@ -193,7 +200,8 @@ mod tests {
         let pairs = model(&[("x", &[two, Dim::Known(3)]), ("y", &[open])]);
         let both = [array("x", &[4, 3]), array("calib", &[2])];
         let samples = Samples::new(&pairs, &both, &[("y".into(), "calib".into())]).unwrap();
-        assert_eq!(shown(&samples, 1), ["x 2x3 from 0, y 1 from 0", "x 2x3 from 6, y 1 from 1"]);
+        // The model takes two rows, no more: samples of it are never joined.
+        assert_eq!(shown(&samples, 16), ["x 2x3 from 0, y 1 from 0", "x 2x3 from 6, y 1 from 1"]);
         let samples = Samples::new(&rows, &[array("x", &[5, 3])], &[]).unwrap();
         let halves = samples.halves(1).map(|h| h.runs(1).map(|r| r.unwrap().0[0]).collect::<Vec<_>>());
         let mut all = halves.concat();

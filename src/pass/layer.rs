@@ -123,6 +123,8 @@ fn described(graph: &Graph, index: &Index, at: NodeId, node: &Node, place: usize
             Ok(groups) if groups > 0 && m.is_multiple_of(groups) => new(Kind::Conv, *m, shape[1..].iter().product(), groups),
             _ => Err("its groups do not fit its weights"),
         },
+        // Such as the scales of rows by those of columns in a quantised product.
+        ("MatMul" | "Gemm", &[1, _]) if int(node, "transB", 0) == 0 => Err("an outer product: nothing is summed"),
         ("MatMul", &[k, rows]) => new(Kind::Product, rows, k, 1),
         ("Gemm", _) if !is_plain_product(node) => {
             Err("its first operand is transposed, or its product or its bias is multiplied")
@@ -231,6 +233,8 @@ mod tests {
         add(&mut graph, "MatMul", w, x, &[]);
         add(&mut graph, "Gemm", x, e, &[]);
         add(&mut graph, "Add", x, e, &[]);
+        let row = weight(&mut graph, &[1, 3]);
+        add(&mut graph, "MatMul", x, row, &[]);
         graph
     }
 
@@ -244,6 +248,7 @@ mod tests {
         let why: Vec<&str> = refused.iter().map(|r| r.why.as_str()).collect();
         assert_eq!(why.iter().filter(|w| w.contains("something else")).count(), 2, "{why:?}");
         assert!(why.iter().any(|w| w.contains("not one matrix")) && why.iter().any(|w| w.contains("second operand")), "{why:?}");
+        assert!(why.iter().any(|w| w.contains("outer product")), "{why:?}");
     }
 
     #[test]

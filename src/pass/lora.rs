@@ -54,6 +54,9 @@ pub fn adapters(tensors: &[(String, Tensor)], alpha: Option<f32>) -> Result<Vec<
                 from_codes([a, b].map(reals), &scales, &zeros)
             }
         };
+        if !scale.is_finite() || a.iter().chain(&b).any(|v| !v.is_finite()) {
+            return Err(bad("its factors or its alpha hold NaN or infinities".into()));
+        }
         all.push(Adapter { a, b, target, rank, scale });
     }
     if all.is_empty() { Err(Error::BadInput("no lora_A and lora_B, or lora_down and lora_up".into())) } else { Ok(all) }
@@ -167,6 +170,8 @@ mod tests {
         assert!(error(&wrong).contains("2 outputs of 3 inputs"));
         wrong[1].1 = Tensor::new([1, 2], &[1f32, 2.0]).unwrap();
         assert!(error(&wrong).contains("factors of shapes"));
+        let whole = tensors("layer.1.query");
+        assert!(adapters(&whole, Some(f32::NAN)).unwrap_err().to_string().contains("NaN"));
     }
 
     #[test]

@@ -89,6 +89,8 @@ fn is_right(graph: &Graph, index: &Index, m: &Match) -> bool {
         return false;
     }
     constant(ONES).is_none_or(|t| {
-        t.dtype() == DType::I8 && t.shape()[..] == [1, k] && t.to_i64().is_some_and(|v| v.iter().all(|&x| x == 1))
+        t.dtype() == DType::I8
+            && matches!(t.shape()[..], [n] | [1, n] if n == k)
+            && t.to_i64().is_some_and(|v| v.iter().all(|&x| x == 1))
     })
 }

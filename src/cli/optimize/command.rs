@@ -92,6 +92,7 @@ fn share(text: &str) -> std::result::Result<f64, String> {
 /// Optimises, writes the model where the budget holds, and the report always.
 pub fn run(args: &OptimizeArgs) -> Result<ExitCode> {
     args.running.runs()?;
+    page::check_paths(&args.output, args.report.as_deref())?;
     interrupt::watch()?;
     let model = progress::loading(&args.model, || Model::open(&args.model))?;
     let splits = Splits::new(args, &model)?;

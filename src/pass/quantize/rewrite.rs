@@ -94,7 +94,7 @@ struct Integers {
     zeros: ValueId,
     /// The scales as a matrix of one row.
     row_of_scales: ValueId,
-    /// Of products: a row of ones as long as a column.
+    /// Of products: ones, as many as a column is long; a vector, so that inputs of one axis keep theirs.
     ones: ValueId,
 }
 
@@ -133,7 +133,7 @@ impl Integers {
             scales: add("scales", scales),
             row_of_scales: add("row_of_scales", row_of_scales),
             zeros: add("zeros", zeros),
-            ones: add("ones", Tensor::new([1, k], &vec![1i8; k])?),
+            ones: add("ones", Tensor::new([k], &vec![1i8; k])?),
         };
         graph.values[made.values.0].is_packed = stored.bits.group_of_four().is_some();
         graph.values[made.zeros.0].is_packed = matches!(stored.bits, Bits::FourAsymmetric(_));

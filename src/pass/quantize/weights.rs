@@ -76,6 +76,21 @@ impl Stored {
         Stored { codes, scales, zeros, group, bits }
     }
 
+    /// Larger scales for rows of weights so small that the row's bias, in steps of `input_scale` times its scale, would pass 32 bits, as runtimes hold biases of
+    /// quantised convolutions: dead channels. What rounding these weights then costs is less than the bias's own. Of `weights` as [`Stored::nearest`] took
+    /// them, of 8 bits, one of `biases` a row.
+    pub fn hold_bias(&mut self, weights: &[f32], biases: &[f32], input_scale: f32) {
+        let rows = self.codes.chunks_exact_mut(self.group.max(1)).zip(weights.chunks_exact(self.group.max(1)));
+        for ((codes, weights), (scale, bias)) in rows.zip(self.scales.iter_mut().zip(biases)) {
+            let least = bias / input_scale / (1 << 29) as f32;
+            let is_dead = weights.iter().all(|&w| w == 0.0);
+            if self.bits == Bits::Eight && least.is_normal() && (is_dead || *scale < least) {
+                *scale = least;
+                codes.iter_mut().zip(weights).for_each(|(c, &w)| *c = quantize(w, least, 0, -127, 127) as i16);
+            }
+        }
+    }
+
     /// The weights that the integers stand for, [rows x k].
     pub fn dequantised(&self) -> Vec<f32> {
         let groups = self.codes.chunks_exact(self.group.max(1)).zip(&self.scales).zip(&self.zeros);
@@ -100,6 +115,21 @@ fn affine(part: &[f32], bits: Bits) -> (f32, i8) {
 mod tests {
     use super::*;
     use crate::base::xorshift::Xorshift;
+
+    #[test]
+    fn rows_of_small_weights_hold_their_bias_in_32_bits() {
+        let weights = [1e-30, -2e-30, 0.0, 0.0, 0.5, 1.0, 0.0, 0.0];
+        let mut stored = Stored::nearest(&weights, 2, Bits::Eight);
+        let before = stored.scales.clone();
+        let biases = [0.3, 0.3, 0.3, 0.0];
+        stored.hold_bias(&weights, &biases, 0.02);
+        for (scale, bias) in stored.scales.iter().zip(biases) {
+            let steps = f64::from(bias) / (0.02 * f64::from(*scale));
+            assert!(steps < f64::from(1 << 30) && (bias == 0.0 || steps > 1000.0), "{steps} steps");
+        }
+        assert_eq!(stored.scales[2..], before[2..]);
+        assert_eq!(stored.codes, [0, 0, 0, 0, 64, 127, 0, 0]);
+    }
 
     #[test]
     fn more_bits_and_smaller_groups_are_nearer() {
