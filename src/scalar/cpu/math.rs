@@ -145,19 +145,13 @@ impl Quantizer {
         (-quotient).mul_add(self.scale, x).mul_add(self.inverse, quotient)
     }
 
-    /// The quantised number, 0 of NaN.
+    /// The quantised number.
     #[inline(always)]
     pub fn integer(self, x: f32) -> i32 {
-        self.integer_or(x, 0)
-    }
-
-    /// The quantised number, `other` of NaN.
-    #[inline(always)]
-    pub fn integer_or(self, x: f32, other: i32) -> i32 {
         let below = if x > self.most { self.most } else { x };
         let inside = if below < self.least { self.least } else { below };
         let integer = ((self.quotient(inside) + MAGIC).to_bits() as i32).wrapping_add(self.offset);
-        if x.is_nan() { other } else { integer.clamp(self.low, self.high) }
+        if x.is_nan() { 0 } else { integer.clamp(self.low, self.high) }
     }
 }
 

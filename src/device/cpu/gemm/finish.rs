@@ -6,7 +6,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 use smallvec::SmallVec;
 
-use super::blocks::{present, wide};
+use super::blocks::wide;
 use super::parts::Parts;
 use super::top::Top;
 use crate::base::{DType, Shape, TensorView};
@@ -16,9 +16,7 @@ use crate::device::cpu::scalar::broadcast::Rows;
 use crate::error::{Error, Result};
 use crate::graph::Problem;
 use crate::graph::problem::gemm::{GemmProblem, Matrix, Param};
-use crate::hardware::Capabilities;
-use crate::scalar::cpu::math::{self, Quantizer};
-use crate::scalar::cpu::{Lane, Program};
+use crate::scalar::cpu::{Lane, Program, math};
 use crate::scalar::{arg, constant};
 
 /// The problem of a call to this family.
@@ -250,8 +248,6 @@ impl<'a> Finish<'a> {
         let out_scale = self.scale(q.out_scale.as_ref(), batch, 0);
         match *b_scales {
             [one] => times(sums, std::iter::repeat(a_scale * one / out_scale)),
-            // To divide by 1 changes nothing but the time.
-            _ if out_scale == 1.0 => times(sums, b_scales[col..].iter().map(move |b| a_scale * b)),
             _ => times(sums, b_scales[col..].iter().map(move |b| a_scale * b / out_scale)),
         }
         match self.p.out.int_range() {
@@ -317,18 +313,10 @@ impl<'a> Finish<'a> {
     }
 }
 
-/// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition, without dividing where
-/// that is as exact.
+/// [`crate::base::quant::quantize`] of each element, in a form that vectorises: the same values, clamped before the addition.
 pub fn round_to<T>(x: &[f32], scale: f32, range: (i32, i32, i32), out: &mut [T], to: impl Fn(i32) -> T) {
-    let (zero, lo, hi) = range;
-    let is_fused = cfg!(target_arch = "aarch64") || present(Capabilities::AVX2);
-    match Quantizer::new(scale, zero.into(), lo.into(), hi.into()).filter(|_| is_fused) {
-        Some(quantizer) => wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(quantizer.integer_or(x, zero)))),
-        None => {
-            let round = rounding(scale, range);
-            wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(round(x))));
-        }
-    }
+    let round = rounding(scale, range);
+    wide(move || out.iter_mut().zip(x).for_each(|(o, &x)| *o = to(round(x))));
 }
 
 /// The same of one element.
@@ -351,7 +339,7 @@ mod tests {
     use super::*;
     use crate::base::quant::quantize;
 
-    /// With a division and without one: halves, what is out of range, no numbers, and scales that are.
+    /// Halves, what is out of range, no numbers, and scales that are.
     #[test]
     fn rounding_is_that_of_quantisation() {
         let numbers = [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, 0.0, -0.0, 1e-45];
