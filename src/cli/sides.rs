@@ -24,6 +24,8 @@ pub struct Side {
     pub constant_bytes: usize,
     /// Prepared for running, beyond the file.
     pub weight_bytes: usize,
+    /// Of the mapped file, what runs read where it lies: tables of embeddings.
+    pub mapped_bytes: usize,
     /// What a run takes beside the weights.
     pub arena_bytes: usize,
     /// Median time of a run on the first inputs.
@@ -39,6 +41,7 @@ impl Side {
             file_bytes: file_bytes(path),
             constant_bytes: model.graph().constant_bytes(),
             weight_bytes: report.weight_bytes,
+            mapped_bytes: report.mapped_bytes,
             arena_bytes: report.arena_bytes,
             median_us,
         }
@@ -47,9 +50,10 @@ impl Side {
 
 /// Both, one a row.
 pub fn sides(both: [&Side; 2]) -> Table {
-    let mut sides = table(&["model", "file", "constants", "prepared weights", "arena", "time of a run"]);
+    let mut sides = table(&["model", "file", "constants", "prepared weights", "read in the file", "arena", "time of a run"]);
     for s in both {
-        let sizes = [s.file_bytes, s.constant_bytes as u64, s.weight_bytes as u64, s.arena_bytes as u64].map(size_text);
+        let held = [s.constant_bytes, s.weight_bytes, s.mapped_bytes, s.arena_bytes].map(|n| n as u64);
+        let sizes = std::iter::once(s.file_bytes).chain(held).map(size_text);
         sides.add_row(std::iter::once(s.model.clone()).chain(sizes).chain([format!("{:.1} us", s.median_us)]));
     }
     sides
