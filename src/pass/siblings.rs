@@ -50,7 +50,8 @@ fn sibling(graph: &Graph, index: &Index, at: NodeId) -> Option<((ValueId, String
     let whole = node.full_op() == "halfbyte:LinearInt8" && node.epilogue.is_none() && node.outputs.len() == 1;
     let plain = whole && input(ADDEND).is_none() && node.attrs.keys().all(|name| name == "rows");
     let product = node.outputs[0].filter(|_| plain)?;
-    let &[_, columns] = &index.constant(graph, input(WEIGHTS)?)?.shape()[..] else { return None };
+    let weights = index.constant(graph, input(WEIGHTS)?).filter(|t| t.dtype() == DType::I8)?;
+    let &[_, columns] = &weights.shape()[..] else { return None };
     let scales = index.constant(graph, input(SCALES)?)?;
     if scales.dtype() != DType::F32 || scales.shape()[..] != [1, columns] {
         return None;
@@ -76,21 +77,22 @@ fn added(graph: &Graph, index: &Index, product: ValueId, columns: usize) -> Opti
     (is_sum && index.constant(graph, bias).is_some_and(fits)).then_some((at, bias))
 }
 
-/// The product by all matrices, joined by nodes that are folded away.
+/// The product by all matrices; nodes that join scales and biases are folded away.
 fn beside(graph: &mut Graph, family: &[Sibling]) -> Vec<Node> {
     let first = graph.nodes[family[0].product].clone();
     let inputs =
         |graph: &Graph, i: usize| -> Vec<ValueId> { family.iter().filter_map(|s| graph.nodes[s.product].inputs[i]).collect() };
-    let (weights, scales) = (inputs(graph, WEIGHTS), inputs(graph, SCALES));
+    let (mut weights, scales) = (inputs(graph, WEIGHTS).into_iter().map(Some), inputs(graph, SCALES));
     let mut emit = Emit::new(graph, &first);
     let beside = |emit: &mut Emit, all: &[ValueId], axis: i64| Some(emit.with("Concat", all, [("axis", Attr::Int(axis))]));
-    let mut all = vec![first.inputs[ROWS], beside(&mut emit, &weights, 1), beside(&mut emit, &scales, 1)];
+    let mut all = vec![first.inputs[ROWS], weights.next().flatten(), beside(&mut emit, &scales, 1), None];
     if family.iter().any(|s| s.bias.is_some()) {
         // What is added where nothing was changes no bit, that of a zero's sign among them.
         let bias = |s: &Sibling| s.bias.unwrap_or_else(|| emit.constant("bias", Tensor::vector(&vec![-0f32; s.columns])));
         let bias: Vec<ValueId> = family.iter().map(bias).collect();
-        all.push(beside(&mut emit, &bias, 0));
+        all[ADDEND] = beside(&mut emit, &bias, 0);
     }
+    all.extend(weights);
     let mut node = Node { inputs: all, ..first };
     node.attrs.insert("widths".into(), Attr::Ints(family.iter().map(|s| s.columns as i64).collect()));
     emit.node(node);
@@ -141,15 +143,15 @@ mod tests {
         let outputs: Vec<_> = g.outputs.iter().map(|p| Some(p.value)).collect();
         assert_eq!(join(&mut g), 2);
         let node = joined(&g);
-        assert_eq!((&node.outputs, node.inputs.len()), (&outputs, 4));
+        assert_eq!((&node.outputs, node.inputs.len()), (&outputs, 6));
         assert!(matches!(node.attrs.get("widths"), Some(Attr::Ints(w)) if w[..] == [8, 3, 5]));
         let ops: Vec<&str> = g.nodes.iter().map(|n| n.op.as_str()).collect();
-        assert_eq!(ops, ["Concat", "Concat", "Concat", "LinearInt8"], "no addition is left");
+        assert_eq!(ops, ["Concat", "Concat", "LinearInt8"], "no addition is left");
         // What is added where nothing was is a negative zero, which keeps that of a sum.
         let zeros = g.values.iter().filter_map(|v| v.constant.as_ref()).filter(|t| t.shape()[..] == [3]);
         assert!(zeros.flat_map(Tensor::to_f64).any(|v| v.is_sign_negative()));
         let mut bare = graph(&[(8, "symmetric", false), (8, "symmetric", false)], 0);
-        assert_eq!((join(&mut bare), joined(&bare).inputs.len()), (1, 3));
+        assert_eq!((join(&mut bare), joined(&bare).inputs.len(), joined(&bare).inputs[ADDEND]), (1, 5, None));
     }
 
     #[test]

@@ -320,19 +320,31 @@ fn matmul_integer_to_float(site: &Site) -> Result<GemmProblem> {
     Ok(p)
 }
 
-/// The columns of each output of a product that gives several (`widths`).
-fn widths(site: &Site, p: &GemmProblem) -> Result<Vec<usize>> {
-    let widths = site.ints("widths").unwrap_or_default();
+/// Makes a product one by several matrices, whose columns `widths` says: those after the first are the inputs from 4 on.
+fn beside(site: &Site, p: &mut GemmProblem) -> Result<()> {
+    let Some(widths) = site.ints("widths") else { return Ok(()) };
     let all: Vec<usize> = widths.iter().filter_map(|&w| usize::try_from(w).ok()).collect();
-    let fit = all.len() == widths.len() && all.iter().sum::<usize>() == p.n && p.shape.last() == Some(&p.n);
-    if widths.is_empty() || fit { Ok(all) } else { Err(site.error(format!("{} columns are no {widths:?}", p.n))) }
+    let fits = |i: usize| {
+        let ty = site.ty(if i == 0 { 1 } else { 3 + i })?;
+        Ok(ty.dtype == p.b.dtype && ty.shape[..] == [p.k, all[i]])
+    };
+    let as_many = all.len() == widths.len() && (all.len() == 1 || all.len() + 3 == site.inputs.len()) && p.b.col == 1;
+    if !as_many || !(0..all.len()).map(fits).collect::<Result<Vec<bool>>>()?.into_iter().all(|fits| fits) {
+        return Err(site.error(format!("the matrices have not the columns {widths:?}")));
+    }
+    p.n = all.iter().sum();
+    p.b.row = p.n;
+    p.shape.last_mut().into_iter().for_each(|last| *last = p.n);
+    p.widths = all;
+    Ok(())
 }
 
 /// A product of f32 rows, quantised one by one, with 8-bit weights: A, B, B's scales, C; `transB`. `rows` says "symmetric" or "asymmetric".
-/// With `widths` it has as many outputs, of as many columns each: products of the same rows by several matrices, whose columns lie side by side in B.
+/// With `widths` it is the products of the same rows by as many matrices, B and those after C, and has as many outputs; scales and C are of all columns.
 fn linear_int8(site: &Site) -> Result<GemmProblem> {
     let mut p = product(site, 0, 1, (false, flag(site, "transB")))?;
     float_a(site, &p)?;
+    beside(site, &mut p)?;
     let dynamic = match site.str("rows", "symmetric") {
         "symmetric" => Dynamic::RowI8,
         "asymmetric" => Dynamic::RowU8,
@@ -341,7 +353,6 @@ fn linear_int8(site: &Site) -> Result<GemmProblem> {
     p.quant = Some(Quant { dynamic: Some(dynamic), b_scale: param(site, 2, &p, p.n, true)?, ..Quant::default() });
     p.c = addend(site, 3, &p)?;
     p.out = DType::F32;
-    p.widths = widths(site, &p)?;
     bytes_only(site, &p)?;
     Ok(p)
 }

@@ -130,7 +130,8 @@ pub struct GemmProblem {
     /// Of each row so many of the largest results alone are wanted, the largest first, the first of equal ones first: f32, and their columns as
     /// i64 in a second output. Results of f32 without an epilogue only.
     pub top: Option<usize>,
-    /// Columns of each of several outputs, side by side in B, where one product gives them all: f32 without an epilogue only. Empty for one output.
+    /// Columns of each of several outputs, where one product gives them all: f32 without an epilogue only. B then is as many matrices, and `b`
+    /// says how they would lie side by side. Empty for one output.
     pub widths: Vec<usize>,
     /// Set for sums that are no matrix product; the matrices are meaningless then.
     pub contraction: Option<Contraction>,
@@ -151,6 +152,12 @@ impl GemmProblem {
             return c.steps.len() as f64 * c.sizes.iter().map(|&s| s as f64).product::<f64>();
         }
         2.0 * self.batch.numel() as f64 * self.m as f64 * self.n as f64 * self.k as f64
+    }
+
+    /// The inputs that B's matrices are: one, or one for each output, those after the first behind all other inputs.
+    pub fn b_inputs(&self) -> impl Iterator<Item = usize> {
+        let more = self.widths.len().saturating_sub(1);
+        std::iter::once(self.b.input).chain(self.inputs - more..self.inputs)
     }
 
     /// Element type stored.

@@ -6,6 +6,7 @@ use super::blocks::{wide, wide_work};
 use super::bytes::{self, Isa, Weights, Zeros, packed_len};
 use super::finish::{Finish, input, problem, round_to};
 use super::lines::Rows;
+use super::parts::side_by_side;
 use super::real::{matrices, matrix_of, over_batch};
 use super::reference::column_scales;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
@@ -52,10 +53,16 @@ pub(super) struct On(pub &'static Isa);
 impl CpuCode for On {
     fn pack(&self, problem_: &Problem, constants: &[Option<Tensor>]) -> Result<Packing> {
         let p = problem(problem_)?;
-        let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()) else { return Ok(None) };
+        let of_b: Vec<usize> = p.b_inputs().collect();
+        let known = |i: &usize| constants.get(*i).is_some_and(Option::is_some);
+        let Some(b) = constants.get(p.b.input).and_then(|b| b.as_ref()).filter(|_| of_b.iter().all(known)) else {
+            return Ok(None);
+        };
+        let views: Vec<_> = constants.iter().map(|t| t.as_ref().map(Tensor::view)).collect();
+        let b = side_by_side(p, &views)?.unwrap_or_else(|| b.aligned());
         let mut out = Tensor::zeros(DType::U8, [matrices(p) * layout(self.0, p)[2]])?;
-        pack_all(self.0, p, &b.aligned().view(), out.view_mut().bytes);
-        Ok(Some((Packed { parts: vec![out] }, vec![p.b.input])))
+        pack_all(self.0, p, &b.view(), out.view_mut().bytes);
+        Ok(Some((Packed { parts: vec![out] }, of_b)))
     }
 
     fn scratch_bytes(&self, problem_: &Problem, _: &DeviceInfo) -> usize {
@@ -76,7 +83,10 @@ impl CpuCode for On {
         let weights: &[u8] = match packed.and_then(|p| p.parts.first()) {
             Some(part) => part.bytes(),
             None => {
-                pack_all(isa, p, input(inputs, p.b.input)?, &mut *scratch);
+                match side_by_side(p, inputs)? {
+                    Some(b) => pack_all(isa, p, &b.view(), &mut *scratch),
+                    None => pack_all(isa, p, input(inputs, p.b.input)?, &mut *scratch),
+                }
                 scratch
             }
         };

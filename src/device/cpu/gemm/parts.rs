@@ -1,9 +1,23 @@
-//! Results whose columns go to outputs of their own: one product of rows by several matrices.
+//! One product of rows by several matrices: their columns side by side, and results that go to outputs of their own.
 
 use std::ops::Range;
 
-use crate::base::TensorViewMut;
+use super::finish::input;
+use crate::base::{Shape, Tensor, TensorView, TensorViewMut};
 use crate::device::cpu::disjoint::Disjoint;
+use crate::error::Result;
+use crate::graph::problem::gemm::GemmProblem;
+
+/// B of a product with several outputs, as `b` of the problem says that it lies; `None` where it is one matrix already.
+pub(super) fn side_by_side(p: &GemmProblem, inputs: &[Option<TensorView>]) -> Result<Option<Tensor>> {
+    if p.widths.len() < 2 {
+        return Ok(None);
+    }
+    let parts: Vec<_> = p.b_inputs().map(|i| input(inputs, i)).collect::<Result<_>>()?;
+    let row = |k: usize| parts.iter().zip(&p.widths).flat_map(move |(part, &w)| &part.bytes[k * w..(k + 1) * w]);
+    let bytes: Vec<u8> = (0..p.k).flat_map(row).copied().collect();
+    Ok(Some(Tensor::from_raw(p.b.dtype, Shape::from([p.k, p.n]), &bytes)?))
+}
 
 /// The columns of each output that is wanted, `[rows, columns]` of f32.
 pub(super) struct Parts<'a>(Vec<(Range<usize>, Disjoint<'a, f32>)>);

@@ -2,9 +2,10 @@
 
 use super::blocks::SEGMENT;
 use super::finish::{Finish, input, int_at, problem, real_at};
+use super::parts::side_by_side;
 use super::stack;
 use crate::base::quant::{dynamic_u8, quantize, symmetric_scale};
-use crate::base::{DType, TensorView, round};
+use crate::base::{DType, Tensor, TensorView, round};
 use crate::device::cpu::Call;
 use crate::error::Result;
 use crate::graph::problem::gemm::{Contraction, Dynamic, GemmProblem, Quant};
@@ -16,7 +17,9 @@ pub(super) fn run(call: &mut Call) -> Result<()> {
     if let Some(c) = &p.contraction {
         return contract(p, c, inputs, &finish);
     }
-    let (a, b) = (input(inputs, p.a.input)?, input(inputs, p.b.input)?);
+    let joined = side_by_side(p, inputs)?;
+    let joined = joined.as_ref().map(Tensor::view);
+    let (a, b) = (input(inputs, p.a.input)?, joined.as_ref().map_or_else(|| input(inputs, p.b.input), Ok)?);
     for (batch, matrix) in stack::matrices_of(p, inputs)?.into_iter().enumerate() {
         let at_b = if p.pick.is_some() { matrix.map(|m| m * p.k * p.n) } else { Some(p.offset(&p.b.batch, batch)) };
         match (&p.quant, at_b) {

@@ -44,7 +44,7 @@ fn run_into(name: &str, problem: &Problem, inputs: &[Option<Tensor>], ahead: boo
     let mut packed = None;
     if ahead {
         let mut constants = vec![None; inputs.len()];
-        constants[p.b.input] = inputs[p.b.input].clone();
+        p.b_inputs().for_each(|i| constants[i] = inputs[i].clone());
         if let Some((made, dropped)) = code.pack(problem, &constants).unwrap() {
             dropped.into_iter().for_each(|i| given[i] = None);
             packed = Some(made);
@@ -297,17 +297,27 @@ fn columns_of_several_outputs_are_those_of_one() {
         let n: usize = widths.iter().sum();
         let b: Vec<i8> = (0..k * n).map(|_| random.below(256) as u8 as i8).collect();
         let [a, scales, c] = [[m, k], [1, n], [1, n]].map(|shape| Some(random.tensor(DType::F32, &shape)));
-        let inputs = [a, Some(Tensor::new([k, n], &b).unwrap()), scales, c];
+        let matrix = |b: &[i8]| Some(Tensor::new([k, b.len() / k], b).unwrap());
+        let inputs = [a, matrix(&b), scales, c];
+        let mut ends = widths.iter().scan(0, |end, w| {
+            *end += w;
+            Some((*end - w, *end))
+        });
+        let mut several = ends
+            .by_ref()
+            .map(|(from, to)| matrix(&b.chunks_exact(n).flat_map(|row| &row[from..to]).copied().collect::<Vec<_>>()));
+        let first = several.next().unwrap();
+        let apart: Vec<_> = [inputs[0].clone(), first, inputs[2].clone(), inputs[3].clone()].into_iter().chain(several).collect();
         for rows in ["symmetric", "asymmetric"] {
             let rows = ("rows", Attr::Str(rows.into()));
             let sizes = ("widths", Attr::Ints(widths.iter().map(|&w| w as i64).collect()));
             let whole = lower("halfbyte", "LinearInt8", std::slice::from_ref(&rows), &inputs).unwrap();
-            let parts = lower("halfbyte", "LinearInt8", &[rows, sizes], &inputs).unwrap();
+            let parts = lower("halfbyte", "LinearInt8", &[rows, sizes], &apart).unwrap();
             for name in usable(&parts).iter().map(|k| k.name).chain(["cpu-any-gemm-reference"]) {
                 let is_packed = name != "cpu-any-gemm-reference";
                 let all = run(name, &whole, &inputs, is_packed);
                 let mut out: Vec<Tensor> = widths.iter().map(|&w| Tensor::zeros(DType::F32, [m, w]).unwrap()).collect();
-                run_into(name, &parts, &inputs, is_packed, &mut out);
+                run_into(name, &parts, &apart, is_packed, &mut out);
                 let mut from = 0;
                 for (part, out) in out.iter().enumerate() {
                     let rows = all.values::<f32>().unwrap();
